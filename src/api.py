@@ -36,6 +36,7 @@ from .config.other_names import known_as
 from .config.plugins import plugin_overrides, take_plugins
 from .config.sweep import SweepSettings, read_sweep_settings
 from .data.sources.listing import check_root
+from .machine.cache_place import place_for_matplotlib
 from .machine.failures import RunFailed
 from .machine.interruption import Interrupted
 from .machine.package import command, typed
@@ -87,6 +88,7 @@ def _as_command() -> Iterator[None]:
     Ctrl-C and a notebook's "interrupt" leave as what other Python raises, and who asks the process
     to end gets its exit code.
     """
+    place_for_matplotlib(None)
     try:
         with progress_shown(), errors_explained():
             yield

@@ -41,6 +41,8 @@ def weights(settings: WeightsSettings, overrides: Sequence[str]) -> None:
             except ValueError as error:
                 raise ConfigError(f"fetch: {error}.") from error
             except OSError as error:
+                if error.errno is not None:  # of the disk, which is named where all commands end
+                    raise
                 raise RunFailed(
                     f"{name} was not fetched ({error}): it takes a connection to the hub, or to a "
                     "mirror that HF_ENDPOINT names"

@@ -281,7 +281,8 @@ def completed(cls: type, plain: Mapping[str, Any]) -> dict[str, Any]:
         given = found.get(field.name, default_of(field, hint))
         if given is dataclasses.MISSING:
             continue
-        inner = isinstance(given, Mapping) and isinstance(hint, type)
+        group = isinstance(hint, type) and issubclass(hint, Settings)
+        inner = group and isinstance(given, Mapping)
         found[field.name] = completed(hint, given) if inner else to_plain(given)
     return found
 

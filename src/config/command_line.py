@@ -17,6 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TextIO, TypeVar
 
+from ..machine.cache_place import place_for_matplotlib
 from ..machine.failures import RunFailed, explained
 from ..machine.imports import shadowing_path
 from ..machine.interruption import Interrupted, Interruption
@@ -195,6 +196,8 @@ def run_entry(
         worst = _guarded(read)
         for settings, overrides in todo:
             folder = Path(getattr(settings, "output_dir", "."))
+            asked = getattr(settings, "data", settings)
+            place_for_matplotlib(getattr(asked, "cache_dir", None))
             worst = max(worst, _guarded(partial(action, settings, overrides), folder))
             if worst >= 128:  # stopped by the user: skip the later jobs
                 break

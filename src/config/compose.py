@@ -257,9 +257,10 @@ def _chooses(override: Override, options: Mapping[str, Any]) -> bool:
 def _is_plain(override: Override, plain: Mapping[str, Any]) -> bool:
     """Whether an override does no more than replace one value by another."""
     simple = override.type is OverrideType.CHANGE and override.package is None
-    if not simple or isinstance(override.value(), dict) or "$" in str(override.input_line):
+    if not simple or "$" in str(override.input_line):
         return False
-    return override.key_or_group in _keys(plain)
+    known = leaves(plain) if isinstance(override.value(), dict) else _keys(plain)
+    return override.key_or_group in known
 
 
 def _completed(
@@ -426,7 +427,10 @@ def _explained(
             return _no_key(key, [*known, *options])
     if group := re.match(r"Could not override '([^']+)'\. No match", str(error)):
         return ConfigError(_no_group(group[1], config_name, folders, cls))
-    return ConfigError(str(error).strip().splitlines()[0])
+    said = str(error).strip().splitlines()[0]
+    if composed := [repr(one) for one in overrides if "$" in one or "{" in one]:
+        return ConfigError(f"{', '.join(composed)} cannot be read: {said}.")
+    return ConfigError(said)
 
 
 def _no_group(group: str, config_name: str, folders: tuple[Path, ...], cls: type) -> str:

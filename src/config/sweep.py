@@ -223,6 +223,8 @@ class SweepSettings(RunSettings):
         super().__post_init__()
         if self.families != "auto" and len(set(self.families)) < len(self.families):
             raise ConfigError(f"families is {self.families}: one is named twice.")
+        if len(set(self.metrics)) < len(self.metrics):
+            raise ConfigError(f"metric is {self.metric}: one is named twice.")
         if (COST in self.metrics) != (self.costs is not None):
             raise ConfigError(
                 "metric=cost and costs=FILE.csv go together: the file says what each mistake costs."

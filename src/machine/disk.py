@@ -116,6 +116,9 @@ def refusal_of_folder(folder: Path) -> str | None:
     if fault := encoding_fault(str(folder)):
         return f"{visible(str(folder))}: {fault}"
     there = _existing(folder)
+    for place in (folder, *folder.parents):
+        if place != there and os.path.lexists(place) and place.is_relative_to(there):
+            return refusal(OSError(errno.ENOTDIR, "", str(place)))
     if not os.path.isdir(there) or os.access(there, os.W_OK | os.X_OK):
         return None
     read_only = hasattr(os, "statvfs") and os.statvfs(there).f_flag & os.ST_RDONLY

@@ -17,14 +17,20 @@ def read_yaml(text: str) -> Any:
     """Return what a document holds, of plain types alone.
 
     Raises:
-        yaml.YAMLError: it is no YAML, or names other types.
+        yaml.YAMLError: it is no YAML, or names other types; the message is of one line.
     """
     try:
-        return yaml.load(text, _LOADER)
-    except yaml.YAMLError:
-        if "\\u" not in text:
-            raise
-        return yaml.load(text, yaml.SafeLoader)  # libyaml refuses the escapes of `yaml_text`
+        try:
+            return yaml.load(text, _LOADER)
+        except yaml.YAMLError:
+            if "\\u" not in text:
+                raise
+            return yaml.load(text, yaml.SafeLoader)  # libyaml refuses the escapes of `yaml_text`
+    except yaml.YAMLError as error:
+        said = " ".join(str(error).split())
+        if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
+            said = f"line {error.problem_mark.line + 1}: {error.problem}"
+        raise yaml.YAMLError(said) from error
 
 
 def yaml_text(plain: Any) -> str:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import urllib.request
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, wait
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from threading import Thread
@@ -16,6 +19,10 @@ __all__ = ["from_address", "from_hub"]
 
 T = TypeVar("T")
 
+# Errors of a cache that cannot be written, and not of a connection.
+_OF_THE_DISK = frozenset(
+    {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.ENOTDIR}
+)
 # Seconds for looking up a server and for its first response.
 _PATIENCE = 6.0
 
@@ -27,7 +34,8 @@ def from_hub(repository: str, names: Sequence[str]) -> Path:
     seconds that the hub cannot be reached. `repository` is "owner/name" or "owner/name@revision".
 
     Raises:
-        OSError: no connection, no such repository or file, or no permission.
+        OSError: no connection, no such repository or file, or no permission; one with an `errno`
+            where the cache's disk refuses the file, of which nothing is kept.
     """
     import huggingface_hub as hub
     from huggingface_hub.errors import EntryNotFoundError
@@ -35,14 +43,14 @@ def from_hub(repository: str, names: Sequence[str]) -> Path:
     repository, _, revision = repository.partition("@")
     for name in names:
         address = hub.hf_hub_url(repository, name, revision=revision or None)
-        try:
+        with _reasons_given(Path(hub.constants.HF_HUB_CACHE)):
             try:
                 _within_patience(partial(hub.get_hf_file_metadata, address, timeout=_PATIENCE))
             except EntryNotFoundError:
                 continue
-            return Path(hub.hf_hub_download(repository, name, revision=revision or None))
-        except Exception as error:
-            raise OSError(reason_of(error)) from error
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", message="Not enough free disk space")
+                return Path(hub.hf_hub_download(repository, name, revision=revision or None))
     raise OSError(f"{repository} holds none of {', '.join(names)}")
 
 
@@ -50,19 +58,30 @@ def from_address(address: str, file: Path) -> Path:
     """Fetch `file` into torch's cache, checked against the digest in its name where it has one.
 
     Raises:
-        OSError: no connection, no such address, or content with another digest.
+        OSError: no connection, no such address, or content with another digest; as of `from_hub`
+            where the disk refuses the file.
     """
     from torch import hub
 
     request = urllib.request.Request(address, method="HEAD")
     digest = hub.HASH_REGEX.search(file.name)
-    try:
+    with _reasons_given(file.parent):
         _within_patience(partial(urllib.request.urlopen, request, timeout=_PATIENCE)).close()
         file.parent.mkdir(parents=True, exist_ok=True)
         hub.download_url_to_file(address, str(file), digest[1] if digest else None)
-    except Exception as error:
-        raise OSError(reason_of(error)) from error
     return file
+
+
+@contextmanager
+def _reasons_given(cache: Path) -> Iterator[None]:
+    """Turn errors into an OSError with the reason alone; those of the cache's disk stay."""
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno in _OF_THE_DISK:
+            error.filename = error.filename or str(cache)
+            raise
+        raise OSError(reason_of(error)) from error
 
 
 def _within_patience(ask: Callable[[], T]) -> T:

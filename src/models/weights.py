@@ -182,6 +182,7 @@ def get_weights(library: str, name: str, pretrained: bool | str | None) -> Weigh
 
     Raises:
         ValueError: they are not available; the message names networks whose weights are.
+        OSError: the disk of the cache refuses them.
     """
     listing = _listing(library, name)
     if pretrained == "package" and (listing is None or listing.package is None):
@@ -199,6 +200,8 @@ def get_weights(library: str, name: str, pretrained: bool | str | None) -> Weigh
         if elsewhere and (fetched := _fetched(listing)) is not None:
             return fetched
     except OSError as error:
+        if error.errno is not None:  # of the disk
+            raise
         raise ValueError(
             f"the weights of {name} are not on this machine and cannot be fetched ({error}): give "
             f"a file with model.pretrained=PATH, or take another network; {_instead(name)}"
@@ -218,7 +221,8 @@ def fetch(name: str) -> tuple[WeightsFile, bool]:
 
     Raises:
         ValueError: neither library knows the network, or there are no published weights of it.
-        OSError: no connection, or nothing where the library expects them.
+        OSError: no connection, or nothing where the library expects them; one with an `errno` where
+            the disk of the cache refuses them.
     """
     listings = (_listing(library, name) for library in _LIBRARIES)
     listing = next((one for one in listings if one is not None), None)

@@ -12,6 +12,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from ..config.checks import ConfigError, not_written
 from ..config.plugins import plugin_overrides
 from ..config.schema import RunSettings
@@ -110,7 +112,10 @@ class RunFolder:
             OSError: their file cannot be read.
             UnicodeDecodeError, yaml.YAMLError: it is damaged.
         """
-        return read_yaml(self.config.read_text(encoding="utf-8"))
+        try:
+            return read_yaml(self.config.read_text(encoding="utf-8"))
+        except yaml.YAMLError as error:
+            raise yaml.YAMLError(f"{self.config} is damaged, {error}") from error
 
     def take_back_exports(self) -> None:
         """Put earlier exports back, or remove them, where a kill left them beside new ones."""

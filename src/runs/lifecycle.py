@@ -315,6 +315,10 @@ class ActiveRun(ABC):
         line = f"resume with: {command('train', *overrides)}"
         if self.is_step:  # trained to its end, it would be neither chosen nor compared
             line = "repeat the command to go on"
+            if self.settings.resume is None:
+                line = (
+                    f"repeat the command, which begins anew and leaves {self.folder.path} as it is"
+                )
         with suppress(OSError, ValueError):  # the terminal went away
             print(line, file=sys.stderr, flush=True)
 
@@ -374,6 +378,10 @@ class ActiveRun(ABC):
         if tracked_as := tracker.finish(status, outcome.reason):
             summary = replace(summary, run_id=tracked_as)
         if tracked_as or summary.sealed:
+            if outcome.status == "FINISHED":
+                require_folder(folder.path)  # it may have taken MLflow a while to answer
+            elif not folder.path.is_dir():
+                return summary
             with amending(folder.path, folder.summary.name):
                 summary.write(folder.summary)
         return summary

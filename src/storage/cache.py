@@ -16,7 +16,6 @@ import json
 import logging
 import os
 import shutil
-import sys
 import uuid
 import zlib
 from collections.abc import Callable, Iterator
@@ -28,6 +27,7 @@ from typing import Any, TypeVar
 from filelock import Timeout
 
 from ..config.checks import ConfigError, not_written
+from ..machine.cache_place import cache_place
 from ..machine.disk import OF_THE_PROCESS, refusal
 from ..machine.parallel import available_cores, in_order
 from .digests import checked_line, line_content
@@ -74,25 +74,13 @@ def cache_folder(cache_dir: str | None) -> Path:
     Raises:
         ConfigError: none is given, and the user has no home folder.
     """
-    if given := cache_dir or os.environ.get("BAKEOFF_CACHE"):
-        return Path(given)
     try:
-        return _cache_of_the_user() / "bakeoff"
+        return cache_place(cache_dir)
     except RuntimeError:  # of a user without a name, whom containers and jobs may have
         raise ConfigError(
             "there is no home folder for the cache: state one in the environment variable HOME, "
             "or where the cache shall be in BAKEOFF_CACHE."
         ) from None
-
-
-def _cache_of_the_user() -> Path:
-    if sys.platform == "win32":
-        base = os.environ.get("LOCALAPPDATA") or str(Path.home() / "AppData" / "Local")
-    elif sys.platform == "darwin":
-        base = str(Path.home() / "Library" / "Caches")
-    else:
-        base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return Path(base)
 
 
 def key_of(plan: object, *contents: bytes | memoryview) -> str:

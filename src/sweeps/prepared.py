@@ -12,6 +12,7 @@ from ..search.study import SweepStudy
 __all__ = [
     "LEFT_OUT",
     "NETWORK",
+    "NOT_BEGUN",
     "NOT_OPENED",
     "PREPARED",
     "THREADS",
@@ -25,6 +26,8 @@ __all__ = [
 PREPARED = "prepared"
 # Key in a study of why some start left families out, by name. A list of names alone in older ones.
 LEFT_OUT = "left_out"
+# Key in a study of why families that fit had no trial in its last start, by name.
+NOT_BEGUN = "not_begun"
 # Override of a network that uses more threads than its slot has.
 THREADS = "runtime.threads="
 # Override of the published network that is fine-tuned.

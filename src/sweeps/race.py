@@ -46,7 +46,7 @@ from .forecast import TimeForecast
 from .minimal_trial import minimal_trial
 from .parent_run import ParentRun
 from .prepare import Preparation
-from .prepared import PREPARED, Prepared
+from .prepared import NOT_BEGUN, PREPARED, Prepared
 from .short_budget import (
     describe_single_family,
     explain_no_family,
@@ -138,7 +138,9 @@ class _Race:
                 self._display.doing(f"starting {counted(pool.size, 'worker')}")
                 pool.start()
                 trials = self._prepare()
-                self._describe_end(self._race(trials))
+                why = self._race(trials)
+                self._describe_end(why)
+                self._note_not_begun(why)
                 self._run_minimal_trial()
                 self._clock.ended("measuring families and for trials")
                 self._finals()
@@ -313,6 +315,14 @@ class _Race:
             kept = f"; {duration(clock.kept)} are kept for the finals" if clock.kept else ""
             spent, budget = duration(clock.spent), duration(clock.budget)
             self._display.show(f"trials ended after {spent} of {budget}: {why}{kept}")
+
+    def _note_not_begun(self, why: str) -> None:
+        """Store why families that fit the budget had no trial."""
+        begun = {trial.family for trial in self._study.trials()}
+        waiting = [n for n, one in self._prepared.items() if one.affordable and n not in begun]
+        self._study.remember(
+            NOT_BEGUN, dict.fromkeys(waiting, f"no trial of it began, for {why}") if why else {}
+        )
 
     def _finals(self) -> None:
         Finals(

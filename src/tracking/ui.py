@@ -26,6 +26,7 @@ from ..config.checks import ConfigError
 from ..config.command_line import run_entry
 from ..config.compose import compose_settings
 from ..config.tracking import UISettings
+from ..machine.failures import RunFailed
 from ..machine.interruption import Interrupted
 from ..machine.own_pages import HOST, own_hosts
 from ..machine.subprocesses import bound_command, import_environment
@@ -34,6 +35,8 @@ from .mlflow_pages import APP_NAME, HOSTS, found_by_mlflow, link
 
 __all__ = ["main", "server_command", "show"]
 
+# What alembic says of a database that it cannot bring up to date.
+_OF_ANOTHER_VERSION = "Can't locate revision"
 _START_SECONDS = 180.0
 _STOP_SECONDS = 15.0
 _ENVIRONMENT = {
@@ -68,7 +71,7 @@ def show(settings: UISettings) -> None:
 
     Raises:
         ConfigError: the port is taken, there is no database, or `tracking.uri` is a server itself.
-        RuntimeError: the server ended by itself.
+        RunFailed: the server did not start, or ended by itself.
     """
     output_dir = Path(settings.output_dir).absolute()
     uri = absolute_uri(settings.tracking.uri, output_dir)
@@ -107,7 +110,7 @@ def _show(server: subprocess.Popen[str], port: int) -> None:
         print(f"MLflow: {link(site, _latest_experiment(site))}  (Ctrl-C ends it)", flush=True)
         assert server.stderr is not None
         deque(server.stderr, maxlen=0)  # a line per request, dropped until it ends
-        raise RuntimeError(f"the MLflow server ended with code {server.wait()}")
+        raise RunFailed(f"the MLflow server ended with code {server.wait()}")
     except Interrupted as stop:
         if stop.signum != signal.SIGINT:  # Ctrl-C is how this is meant to end
             raise
@@ -148,13 +151,24 @@ def _wait_until_ready(server: subprocess.Popen[str], port: int) -> None:
         if server.poll() is not None:
             assert server.stderr is not None
             last = server.stderr.read().strip().splitlines()[-1:]
-            raise RuntimeError(f"the MLflow server did not start: {''.join(last)}")
+            raise RunFailed(_why_not("".join(last)))
         try:
             with urllib.request.urlopen(f"http://{HOST}:{port}/health", timeout=2):
                 return
         except (urllib.error.URLError, OSError):
             time.sleep(0.2)
-    raise RuntimeError(f"the MLflow server did not answer within {_START_SECONDS:.0f} s")
+    raise RunFailed(f"the MLflow server did not answer within {_START_SECONDS:.0f} s")
+
+
+def _why_not(said: str) -> str:
+    """Return why the server did not start, by the last line that it wrote."""
+    hint = ""
+    if _OF_ANOTHER_VERSION in said:
+        hint = (
+            "; the database was made by a later version of MLflow than this one: install that, or "
+            "set tracking.uri to another database"
+        )
+    return f"the MLflow server did not start: {said}{hint}"
 
 
 def _stop(server: subprocess.Popen[str]) -> None:

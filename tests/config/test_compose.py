@@ -206,6 +206,11 @@ def test_overrides_reach_their_keys() -> None:
         (["trainer.max_epoch=3"], ["trainer.max_epoch", "did you mean trainer.max_epochs?"]),
         (["lr=3"], ["lr is optimizer.lr here"]),
         (["optimizer.lr=-1"], ["optimizer.lr is -1", "above 0"]),
+        (["optimizer.lr={a:1}"], ["optimizer.lr is {'a': 1}", "a number"]),
+        (["optimizer={lr:{a:1}}"], ["optimizer.lr is {'a': 1}", "a number"]),
+        (["model=mlp", "model.hidden={a:1}"], ["model.hidden is {'a': 1}", "a list"]),
+        (["seed=${seed}"], ["'seed=${seed}' cannot be read"]),
+        (["seed=${oc.env:NO_SUCH_VARIABLE}"], ["'seed=${oc.env:NO_SUCH_VARIABLE}' cannot"]),
         (["optimizer.lr=fast"], ["optimizer.lr is 'fast'", "a number"]),
         (["seed=1,2"], ["seed=1,2", "-m"]),
         (["+new=1"], ["new", "no such key"]),
@@ -293,6 +298,12 @@ def test_hydras_own_settings_are_refused_instead_of_taken_without_an_effect(over
         compose_plain([override], "config")
     with pytest.raises(ConfigError, match="Hydra's own settings play no part here"):
         list(expand([override]))
+
+
+@pytest.mark.parametrize("twice", ["metric=[accuracy,loss,accuracy]", "families=[mlp,cnn,mlp]"])
+def test_what_a_study_names_twice_is_refused(twice: str) -> None:
+    with pytest.raises(ConfigError, match="named twice"):
+        read_sweep_settings(["data=digits", "study=s", "pruner=none", twice], "default")
 
 
 @pytest.mark.parametrize("name", ["2026", "1e3", "007", "a.b-c_d"])

@@ -206,3 +206,13 @@ def test_a_folder_whose_name_is_no_utf_8_is_refused_before_anything_is_made(tmp_
     place = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9/outputs"))
     reason = refusal_of_folder(place)
     assert reason is not None and r"caf\xe9" in reason and not place.parent.exists()
+
+
+def test_a_file_in_the_place_of_a_folder_is_found_out_beforehand(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for wanted in (tmp_path / "file", tmp_path / "file" / "within" / "it"):
+        reason = refusal_of_folder(wanted)
+        assert reason is not None and reason.startswith(f"{tmp_path / 'file'} cannot be made")
+    (tmp_path / "link").symlink_to(tmp_path / "there")
+    (tmp_path / "there").mkdir()
+    assert refusal_of_folder(tmp_path / "link" / "new") is None

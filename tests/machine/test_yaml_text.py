@@ -26,3 +26,10 @@ def test_what_is_written_is_read_back_whatever_bytes_a_path_has() -> None:
         read_yaml('a: \'b\nc: "\\udcff"')
     with pytest.raises(yaml.YAMLError):
         read_yaml('a: !!python/name:os.system "\\udcff"')
+
+
+@pytest.mark.parametrize("text", ["a: 1\nx: [", "a: 1\nx: *b", 'x: ["\\udcff"', "x: \x07"])
+def test_what_is_no_yaml_is_said_in_one_line(text: str) -> None:
+    with pytest.raises(yaml.YAMLError) as error:
+        read_yaml(text)
+    assert len(str(error.value).splitlines()) == 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import socket
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -125,6 +126,33 @@ def test_weights_are_fetched_for_later_races(use_hub: pytest.MonkeyPatch) -> Non
         fetch("no_such")
     with pytest.raises(OSError, match="refused"):
         fetch("lcnet_050")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no such limits there")
+def test_a_disk_without_room_keeps_nothing_of_the_weights(
+    use_hub: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    import resource
+
+    content = bytes(1 << 20)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    path = f"/{REPOSITORY}/resolve/main/model.safetensors"
+    torch_file = tmp_path / "torch" / "weights.pth"
+    with serving({path: content, "/weights.pth": content}) as address:
+        ask(use_hub, address)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, limits[1]))
+        try:
+            with pytest.raises(OSError, match="too large") as error:
+                from_hub(REPOSITORY, ["model.safetensors"])
+            with pytest.raises(OSError, match="too large") as error:
+                from_address(f"{address}/weights.pth", torch_file)
+            assert error.value.filename
+            with pytest.raises(OSError, match="too large"):
+                get_weights("timm", "test_resnet", True)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        assert not torch_file.exists() and find_weights("timm", "test_resnet") is None
+        assert from_hub(REPOSITORY, ["model.safetensors"]).read_bytes() == content
 
 
 def test_a_hub_without_the_file_is_named(use_hub: pytest.MonkeyPatch) -> None:

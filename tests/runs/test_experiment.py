@@ -140,7 +140,10 @@ def test_a_signal_within_an_epoch_loses_nothing(
 
 @pytest.mark.parametrize(
     ("is_step", "said"),
-    [(False, "resume with: python -m src.train resume="), (True, "repeat the command to go on")],
+    [
+        (False, "resume with: python -m src.train resume="),
+        (True, "repeat the command, which begins anew"),
+    ],
 )
 def test_a_stopped_run_names_the_command_that_goes_on(
     tmp_path: Path,
@@ -276,6 +279,23 @@ def test_a_run_whose_folder_is_moved_ends_in_a_sentence_and_goes_on_where_it_is_
     moved.rename(folder)
     summary = run_experiment(read_resumed_settings([f"resume={folder}"]))
     assert summary is not None and summary.status == "FINISHED"
+
+
+def test_a_run_that_is_moved_after_its_seal_has_no_second_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sealed = lifecycle.seal
+
+    def seal_and_move(folder: Path, **names: str) -> None:
+        sealed(folder, **names)
+        folder.rename(tmp_path / "moved")
+
+    monkeypatch.setattr(lifecycle, "seal", seal_and_move)
+    settings = read_run_settings([*SMALL, f"output_dir={tmp_path / 'out'}"])
+    with pytest.raises(DiskRefuses, match="was moved or removed"):
+        run_experiment(settings)
+    assert not [*(tmp_path / "out" / "runs").iterdir()]
+    assert RunSummary.read(tmp_path / "moved" / "summary.json").status == "FINISHED"
 
 
 def close_unopened(_: object) -> str:

@@ -458,6 +458,14 @@ def test_a_family_that_was_left_out_comes_back_with_more_minutes(tmp_path: Path)
     assert len(sweep(tmp_path, "budget.minutes=90", *overrides).trials) == 4
 
 
+def test_why_a_family_that_fits_had_no_trial_is_recorded(tmp_path: Path) -> None:
+    first = sweep(tmp_path, "budget.trials=1", "finalists=0")
+    (waiting,) = {"mlp", "embedding"} - {trial.family for trial in first.trials}
+    assert "budget.trials" in first.left_out[waiting]
+    more = sweep(tmp_path, "budget.trials=2", "finalists=0")
+    assert {trial.family for trial in more.trials} == {"mlp", "embedding"} and not more.left_out
+
+
 def test_what_an_earlier_start_left_running_goes_on_beside_a_family_that_is_renewed(
     tmp_path: Path,
 ) -> None:

@@ -3,6 +3,8 @@ from __future__ import annotations
 import http.client
 import json
 import socket
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ import pytest
 
 from src.config.checks import ConfigError, from_plain
 from src.config.tracking import UISettings
+from src.machine.failures import RunFailed
 from src.tracking.mlflow_store import Store
 from src.tracking.ui import show
 from tests.entries.commands import free_port
@@ -39,6 +42,16 @@ def test_a_folder_without_a_database_says_how_to_get_one(tmp_path: Path) -> None
 def test_a_server_has_pages_of_its_own(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="open http://host:1"):
         show(settings(tmp_path, uri="http://host:1"))
+
+
+@pytest.mark.slow
+def test_a_database_of_a_later_mlflow_is_named(tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / "mlflow.db")) as database:
+        database.execute("CREATE TABLE alembic_version (version_num VARCHAR(32))")
+        database.execute("INSERT INTO alembic_version VALUES ('ffffffffffff')")
+        database.commit()
+    with pytest.raises(RunFailed, match="later version of MLflow"):
+        show(settings(tmp_path, free_port()))
 
 
 def status(

@@ -88,6 +88,7 @@ ON_THEIR_SIDE = [_TURNS[orientation] for orientation in (5, 6, 7, 8)]
 _PNG = b"\x89PNG\r\n\x1a\n"
 _PNG_TEXTS = (b"tEXt", b"zTXt", b"iTXt", b"iCCP")
 # How Pillow words a decoder's IMAGING_CODEC_MEMORY.
+_LFS = b"version https://git-lfs.github.com/"
 _NO_MEMORY_IN_DECODER = "out of memory when reading image file"
 
 
@@ -205,13 +206,18 @@ class PictureFile:
         tiff_pages: as of `tiff_pages`, once a page was opened.
 
     Raises:
-        PictureError: the file is empty or too large.
+        PictureError: the file is empty, too large, or only stands for one that Git LFS keeps.
     """
 
     def __init__(self, stream: BinaryIO) -> None:
         size = stream.seek(0, os.SEEK_END)
         if size == 0:
             raise PictureError("is empty (0 bytes)")
+        stream.seek(0)
+        if stream.read(len(_LFS)) == _LFS:
+            raise PictureError(
+                "is a pointer of Git LFS and not the picture (git lfs pull fetches it)"
+            )
         if size > MAX_FILE_BYTES:
             raise PictureError(
                 f"has {size / 1e6:,.0f} MB; the limit of a picture is {MAX_FILE_BYTES / 1e6:.0f} MB"

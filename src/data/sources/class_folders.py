@@ -8,11 +8,13 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import NamedTuple
 
 from ...config.checks import ConfigError
 from ...machine.text import visible
 from ..decoding.picture_files import PICTURE_ENDINGS
+from .answers import table_of_copies
 from .source import PARTS, Problem, is_left_behind
 
 __all__ = ["FolderTree", "class_folders", "is_held_out", "named", "part_named"]
@@ -149,7 +151,7 @@ class FolderTree:
             if hidden:
                 self.note(path, "is a hidden folder; left out", "hidden folders were left out")
             else:
-                folders.append(path)
+                self._add_folder(path, folders)
         elif hidden:
             return
         elif not known:
@@ -164,6 +166,17 @@ class FolderTree:
                 path,
                 "is a broken link or no regular file; left out",
                 _NO_FILES,
+            )
+
+    def _add_folder(self, path: str, folders: list[str]) -> None:
+        table = table_of_copies(Path(self.root, path))
+        if table is None:
+            folders.append(path)
+        else:
+            self.note(
+                path,
+                f"holds copies that predict made beside {table.name}; left out: once their labels "
+                "are right, move them into the folders of their classes",
             )
 
 

@@ -25,6 +25,7 @@ __all__ = ["read_csv_lines"]
 
 _SEPARATORS = (",", ";", "\t", "|")
 # What an empty label may mean.
+_NO_PART = ": write train, val or test into every line, or leave the column out"
 _NONE = ": where a picture may have several labels or none, set data.target=multi"
 # As many as an archive may have files; a line takes some 500 bytes of memory.
 _MAX_ROWS = 2_000_000
@@ -93,7 +94,7 @@ def _add(file: Path, table: ParsedTable, line: int, cells: list[str], separator:
         value = from_csv_cell(cell_value(column, cells[place]))
         if not value and place in table.used and not (wanted.several and column == "label"):
             named = wanted.name_of(column)
-            hint = _NONE if named == "label" else ""
+            hint = {"label": _NONE, "split": _NO_PART}.get(named, "")
             raise ConfigError(f"{file}, line {line}: {named} is empty{hint}.")
         table.values.setdefault(column, []).append(value)
     if wanted.several and "label" not in table.places:

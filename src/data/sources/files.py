@@ -13,6 +13,7 @@ from typing import Any
 from ...machine.regular_files import file_fault
 from ...machine.text import counted
 from ..decoding.picture_files import PICTURE_ENDINGS, PictureError, read_header
+from .archive import ARCHIVE_ENDINGS
 from .source import Problem, is_left_behind
 
 __all__ = ["Listing", "each_picture", "find_pictures"]
@@ -42,10 +43,15 @@ def find_pictures(images: str) -> Listing:
     files and folders that it matches.
 
     Raises:
-        ValueError: there is nothing there, nothing matches, or no picture is among it.
+        ValueError: there is nothing there, nothing matches, no picture is among it, or it is an
+            archive or an address.
     """
     if os.path.isfile(images):
+        if images.lower().endswith(ARCHIVE_ENDINGS):
+            raise ValueError(f"{images} is an archive: unpack it, and name the folder")
         return Listing([images])
+    if "://" in images:
+        raise ValueError(f"{images} is an address, and pictures are read from files: fetch it")
     kinds = ", ".join(sorted(PICTURE_ENDINGS))
     if os.path.isdir(images):
         found = _sorted_out([images])

@@ -9,7 +9,16 @@ from collections.abc import Iterable, Sequence
 from ...config.checks import ConfigError
 from ...machine.arrays import AnyArray
 
-__all__ = ["alike_remarks", "clean_label", "merged_remarks", "refuse_alike_across_parts"]
+__all__ = [
+    "alike_remarks",
+    "clean_label",
+    "merged_remarks",
+    "missing_remarks",
+    "refuse_alike_across_parts",
+]
+
+# As Python, pandas, R, databases and spreadsheets write that there is no value.
+_MISSING = ("nan", "NaN", "NAN", "None", "null", "NULL", "<NA>", "NaT", "N/A", "#N/A")
 
 # Zero-width joiner and non-joiner: Persian and Indic words are spelled with them.
 _SPELLING = "\u200c\u200d"
@@ -146,6 +155,15 @@ def alike_remarks(labels: Iterable[str]) -> list[str]:
             listed, how = ", ".join(map(ascii, group)), "may be meant for one"
         remarks.append(f"the labels {listed} {how}, and are classes of their own")
     return remarks
+
+
+def missing_remarks(labels: Iterable[str]) -> list[str]:
+    """Return a sentence for each label that programs write where a value is missing."""
+    return [
+        f"the label {label} may stand for a label that is missing, and is a class of its own"
+        for label in labels
+        if label in _MISSING
+    ]
 
 
 def _of_one_alphabet(labels: Iterable[str]) -> bool:

@@ -18,6 +18,7 @@ from .label_spelling import (
     alike_remarks,
     clean_label,
     merged_remarks,
+    missing_remarks,
     refuse_alike_across_parts,
 )
 from .source import PARTS, Problem, Source
@@ -153,4 +154,5 @@ def _classes(
     if "" in names:
         raise ConfigError(f"{file}: the label of picture {names.index('')} is empty.")
     class_names, targets = class_targets(str(file), [(name,) for name in names], several=False)
-    return class_names, targets, [*merged_remarks(written), *alike_remarks(class_names)]
+    remarks = [*merged_remarks(written), *alike_remarks(class_names), *missing_remarks(class_names)]
+    return class_names, targets, remarks

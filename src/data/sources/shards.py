@@ -30,6 +30,7 @@ from .label_spelling import (
     alike_remarks,
     clean_label,
     merged_remarks,
+    missing_remarks,
     refuse_alike_across_parts,
 )
 from .source import Problem, Source, is_left_behind
@@ -171,7 +172,7 @@ def list_shards(
     merged = [] if several else merged_remarks(map(str, labels))
     chosen = _label_sets(names, labels, several, separator, shown)
     class_names, targets = class_targets(shown, chosen, several=several)
-    remarks = [*merged, *alike_remarks(class_names)]
+    remarks = [*merged, *alike_remarks(class_names), *missing_remarks(class_names)]
     parts = _parts(shards, shown)
     given = None if parts is None else np.repeat(parts, counts)
     refuse_alike_across_parts(class_names, targets, given, shown)

@@ -21,6 +21,7 @@ from .label_spelling import (
     alike_remarks,
     clean_label,
     merged_remarks,
+    missing_remarks,
     refuse_alike_across_parts,
 )
 from .source import PARTS, Problem, Source
@@ -83,7 +84,7 @@ def list_table(
     class_names, targets = class_targets(str(file), chosen, several=several)
     refuse_alike_across_parts(class_names, targets, rows.parts, str(file))
     merged = [] if several else merged_remarks(table.values["label"])
-    remarks = [*table.remarks, *merged, *alike_remarks(class_names)]
+    remarks = [*table.remarks, *merged, *alike_remarks(class_names), *missing_remarks(class_names)]
     return Source(
         "folder",
         class_names,
@@ -104,6 +105,14 @@ def _unquote(table: ParsedTable, column: str) -> None:
     if all(len(one) < len(value.strip()) for one, value in zip(bare, table.values[column])):
         table.values[column] = bare
         table.remarks.append(f"has quotes around each {column}, which were taken away")
+
+
+_CHOSEN = ("suggested", "score")
+_HARD_VALIDATION = (
+    f"has the columns {' and '.join(_CHOSEN)}, as a table of pictures that predict chose, and no "
+    "line of the val part, which is drawn from all training lines: if hard ones are among them, it "
+    "is harder than new pictures are; write split=val into lines that were not chosen"
+)
 
 
 class Rows(NamedTuple):
@@ -228,6 +237,8 @@ def _parts(file: Path, table: ParsedTable) -> TextArray | None:
             table.used.add(place)
             if table.header[place].lower() != column or column == IS_VALID:
                 table.remarks.append(f"took the column {table.header[place]} for the given parts")
+            if "val" not in parts.values() and {*_CHOSEN} <= {*table.header}:
+                table.remarks.append(_HARD_VALIDATION)
             return np.array([parts[word] for word in words])
         if place in table.used:
             at, word = next((n, w) for n, w in enumerate(words) if parts[w] is None)

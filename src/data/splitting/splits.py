@@ -293,6 +293,12 @@ def make_split(
     split = Split(parts, np.asarray(targets, np.int64), content_hashes, known, mask_hashes)
     for part, indices in (("training", split.train), ("validation", split.val)):
         if len(indices) == 0:
+            if part == "training" and given_parts is not None and not (last == _TRAIN).any():
+                named = " and ".join(PARTS[code] for code in np.unique(last))
+                raise ValueError(
+                    f"all {len(targets)} pictures are given as {named}, and none as train: those "
+                    "to learn from have to be of the part train."
+                )
             raise ValueError(
                 f"the {part} part would be empty ({len(targets)} pictures, val_fraction "
                 f"{val_fraction:g}, test_fraction {test_fraction:g}): add pictures or change the "

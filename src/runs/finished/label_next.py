@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import heapq
 import os
-import re
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
@@ -19,6 +17,7 @@ from PIL import Image
 from ...config.checks import ConfigError
 from ...config.console import written_to
 from ...data.quality.near_duplicates import near_pairs
+from ...data.sources.answers import copies_of
 from ...machine.arrays import UInt8Array
 from ...machine.status import with_progress
 from ...machine.text import text_fault
@@ -27,7 +26,7 @@ from ...serving.file_pages import Page, page_of
 from ...serving.predictor import Labelled
 from ...targets.labels import labels_text
 
-__all__ = ["LabelNext", "copies_of_earlier_calls"]
+__all__ = ["LabelNext"]
 
 # So many candidates are kept for each picture that is wanted: near-duplicates are among them.
 _CANDIDATES = 4
@@ -37,7 +36,6 @@ _NO_NAME = {*'<>:"/\\|?*', *map(chr, range(32))}  # refused by one system or ano
 # Devices of Windows, whatever follows a dot.
 _DEVICES = {f"{port}{number}" for port in ("com", "lpt") for number in range(10)}
 _DEVICES |= {"con", "prn", "aux", "nul"}
-_NEXT = "_next"
 
 
 class _Candidate(NamedTuple):
@@ -70,8 +68,8 @@ class LabelNext:
     """
 
     def __init__(self, out: Path, count: int) -> None:
-        self.folder = out.with_name(f"{out.stem}{_NEXT}")
-        self.table = _table_of(self.folder)
+        self.folder = copies_of(out)
+        self.table = self.folder.with_name(f"{self.folder.name}.csv")
         for place in (self.table, self.folder):
             if os.path.lexists(place):
                 raise ConfigError(
@@ -217,35 +215,10 @@ class LabelNext:
             raise
 
 
-def copies_of_earlier_calls(files: Iterable[Path], images: str) -> set[Path]:
-    """Return those of some files that are copies by earlier calls, of pictures there are anyway.
-
-    Args:
-        files: found by `images`.
-        images: path or pattern; in a folder of copies that it names itself, all are wanted.
-    """
-    exact = images if os.path.exists(images) else re.split("[*?[]", images, maxsplit=1)[0]
-    named = Path(exact).absolute()
-
-    @cache
-    def has_copies(folder: Path) -> bool:
-        if named.is_relative_to(folder):
-            return False
-        made = folder.name.endswith(_NEXT) and _table_of(folder).is_file()
-        return made or has_copies(folder.parent)
-
-    return {file for file in files if has_copies(file.absolute().parent)}
-
-
 def _file(one: _Candidate) -> Path:
     """Return the file that a picture is, or is a page of."""
     found = page_of(one.path)
     return found.file if isinstance(found, Page) else found
-
-
-def _table_of(folder: Path) -> Path:
-    """Return the table beside a folder of copies."""
-    return folder.with_name(f"{folder.name}.csv")
 
 
 def _without_folder(labels: set[str]) -> str | None:

@@ -19,6 +19,7 @@ from ...config.console import OutputLost, direct, give_up, written_to
 from ...config.finished import PredictSettings
 from ...data.decoding.decode import thumbnail
 from ...data.decoding.picture_files import PICTURE_ENDINGS, PictureError
+from ...data.sources.answers import EXPLAINED, is_table_of_answers, without_answers
 from ...data.sources.files import Listing
 from ...machine.arrays import UInt8Array
 from ...machine.disk import named_file, refusal
@@ -31,7 +32,7 @@ from ...serving.file_pages import Page, page_of
 from ...serving.predictor import DamagedModel, Labelled, Predictor
 from ...storage.files import replacing
 from ...targets.labels import class_columns, labels_text
-from .label_next import LabelNext, copies_of_earlier_calls
+from .label_next import LabelNext
 from .refusals import refuse_explaining
 from .trust_in_labels import Tally, trust_in
 
@@ -51,7 +52,7 @@ def label_pictures(model: Path, found: Listing, settings: PredictSettings) -> st
 
     Args:
         model: a run's checkpoint, or the bundle of an exported variant.
-        found: picture files and others; contact sheets of earlier calls among them are left out.
+        found: picture files and others; what earlier calls have written is left out.
         settings: what to write, and where to.
 
     Returns:
@@ -79,17 +80,14 @@ def label_pictures(model: Path, found: Listing, settings: PredictSettings) -> st
                 "label_next: its files are written beside a CSV file: set out=FILE.csv too."
             )
         to_label = LabelNext(sheets.table, settings.label_next)
-    files = [file for file in map(Path, found.pictures) if not sheets.has(file)]
-    copies = copies_of_earlier_calls(files, settings.images)
-    files = [file for file in files if file not in copies]
-    left_out = [one for one in found.left_out if not sheets.has(Path(one.path))]
+    found, left_out = without_answers(found, settings.images)
 
     with _output(settings.out) as stream:
         with doing("loading the model"):
             predictor, maps = open_model(model, settings)
-        for problem in left_out:
+        for problem in found.left_out:
             print(f"skipped {problem}", file=sys.stderr)
-        pages = [page for file in files for page in predictor.pages_in(file)]
+        pages = [page for file in map(Path, found.pictures) for page in predictor.pages_in(file)]
         sample = _write_rows(
             predictor, pages, settings.top_k, stream=stream, tally=tally, to_label=to_label
         )
@@ -103,11 +101,9 @@ def label_pictures(model: Path, found: Listing, settings: PredictSettings) -> st
         if sheets.explained is not None:
             where += f", what the network looked at in {sheets.explained.name}"
     pictures = "picture" if sample.count == 1 else "pictures"
-    skipped = len(pages) - sample.count + len(left_out)
+    skipped = len(pages) - sample.count + len(found.left_out)
     hidden = f"; {found.hidden:,} hidden ones were not looked at" if found.hidden else ""
-    if copies:
-        hidden += f"; {len(copies):,} copies that label_next had made were left out"
-    done = f"{sample.count:,} {pictures} labelled{where}, {skipped:,} skipped{hidden}"
+    done = f"{sample.count:,} {pictures} labelled{where}, {skipped:,} skipped{hidden}{left_out}"
     lines = [done, *tally.sentences()]
     if to_label is not None:
         lines.append(to_label.write(_shown, sets=predictor.kind.sets))
@@ -131,15 +127,15 @@ class _Sheets:
                 )
             return cls()
         table = Path(out).absolute()
-        explained = table.with_name(f"{table.stem}_explained.png") if explain else None
+        explained = table.with_name(f"{table.stem}{EXPLAINED}.png") if explain else None
         sheets = cls(table, table.with_suffix(".png"), explained)
         for sheet in (sheets.labels, sheets.explained):
-            if sheet is not None and os.path.lexists(sheet) and not os.path.exists(table):
-                raise ConfigError(f"out: {sheet}, where a contact sheet goes, is there already.")
+            if sheet is not None and os.path.lexists(sheet) and not is_table_of_answers(table):
+                raise ConfigError(
+                    f"out: {sheet}, where a contact sheet goes, is there already: name another CSV "
+                    "file."
+                )
         return sheets
-
-    def has(self, file: Path) -> bool:
-        return file.absolute() in (self.table, self.labels, self.explained)
 
 
 def _keep_pictures(out: str | None, found: Listing) -> None:

@@ -23,6 +23,7 @@ from ...data.decoding.decode import decode_picture, shown_size, thumbnail
 from ...data.decoding.masks import LEFT_OUT, mask_png
 from ...data.decoding.picture_files import PictureError
 from ...data.decoding.windows import mean_over_windows
+from ...data.sources.answers import MASKS, OVERLAYS, SHARES, without_answers
 from ...data.sources.files import Listing
 from ...data.sources.source import Problem
 from ...machine.arrays import UInt8Array
@@ -40,7 +41,6 @@ if TYPE_CHECKING:  # torch takes seconds
 
 __all__ = ["predicts_pixels", "windowed_masks", "write_masks"]
 
-_TABLE, _MASKS, _OVERLAYS = "shares.csv", "masks", "overlays"
 # The first columns of the table.
 _COLUMNS = ("path", "mask")
 # Pixels of an overlay's longer side at most, and how much of it is the colour of the class.
@@ -65,7 +65,7 @@ def write_masks(model: Path, found: Listing, settings: PredictSettings) -> str:
 
     Args:
         model: a run's checkpoint, or the bundle of an exported variant.
-        found: picture files and others; what an earlier call has written is left out.
+        found: picture files and others; what earlier calls have written is left out.
         settings: where to, in the place of what an earlier call has written; without `out` the
             rows alone are written, to standard output.
 
@@ -79,7 +79,8 @@ def write_masks(model: Path, found: Listing, settings: PredictSettings) -> str:
     _refuse_what_labels_have(settings)
     place = None if settings.out is None else _place(settings.out)
     inside = "" if place is None else f"{place}{os.sep}"
-    pictures = [
+    found, left_out = without_answers(found, settings.images)
+    pictures = [  # a call that was killed has left masks and no table
         file
         for file in found.pictures
         if not inside or not os.path.abspath(file).startswith(inside)
@@ -104,13 +105,13 @@ def write_masks(model: Path, found: Listing, settings: PredictSettings) -> str:
         if not written:
             raise ConfigError(f"images: of {settings.images} nothing can be read.")
     for name in earlier - written:  # of pictures that are no more, or of another model
-        for folder in (_MASKS, _OVERLAYS):
+        for folder in (MASKS, OVERLAYS):
             Path(inside, folder, name).unlink(missing_ok=True)
     count = len(written)
     skipped = len(pictures) - count + len(found.left_out)
-    where = "" if place is None else f", written to {place} ({_MASKS}, {_OVERLAYS}, {_TABLE})"
+    where = "" if place is None else f", written to {place} ({MASKS}, {OVERLAYS}, {SHARES})"
     masked = "1 mask" if count == 1 else f"{count:,} masks"
-    return f"{masked}{where}, {skipped:,} skipped"
+    return f"{masked}{where}, {skipped:,} skipped{left_out}"
 
 
 def _refuse_what_labels_have(settings: PredictSettings) -> None:
@@ -150,7 +151,7 @@ def _write_rows(
             _write(place, name, file, answer.classes)
         written.add(name)
         shares = class_shares(answer.classes, len(classes))
-        mask = "" if place is None else f"{_MASKS}/{name}"
+        mask = "" if place is None else f"{MASKS}/{name}"
         rows.writerow([csv_cell(file), csv_cell(mask), *(f"{share:.6f}" for share in shares)])
     return written
 
@@ -186,7 +187,7 @@ def _place(out: str) -> Path:
     place = Path(out).absolute()
     if place.suffix.lower() == ".csv" or place.is_file():
         raise ConfigError(f"out is {out!r}: masks are written to a folder, so name a new one.")
-    if place.is_dir() and {file.name for file in place.iterdir()} - {_TABLE, _MASKS, _OVERLAYS}:
+    if place.is_dir() and {file.name for file in place.iterdir()} - {SHARES, MASKS, OVERLAYS}:
         raise ConfigError(f"out: the folder {out} holds other files: name a new one.")
     return place
 
@@ -194,7 +195,7 @@ def _place(out: str) -> Path:
 def _listed(place: Path | None) -> set[str]:
     """Return the names of the masks in the table of an earlier call."""
     try:
-        with Path(place or os.devnull, _TABLE).open(encoding="utf-8", newline="") as stream:
+        with Path(place or os.devnull, SHARES).open(encoding="utf-8", newline="") as stream:
             header, *rows = csv.reader(stream)
         if tuple(header[: len(_COLUMNS)]) != _COLUMNS:
             return set()
@@ -203,9 +204,9 @@ def _listed(place: Path | None) -> set[str]:
     cells = [from_csv_cell(row[1]) for row in rows if len(row) > 1]
     paths = [PurePath(cell) for cell in cells if cell.endswith(".png")]
     return {
-        path.relative_to(_MASKS).as_posix()
+        path.relative_to(MASKS).as_posix()
         for path in paths
-        if path.parts[0] == _MASKS and ".." not in path.parts
+        if path.parts[0] == MASKS and ".." not in path.parts
     }
 
 
@@ -216,7 +217,7 @@ def _table(place: Path | None) -> Iterator[TextIO]:
         yield sys.stdout
         return
     place.mkdir(parents=True, exist_ok=True)
-    with replacing(place / _TABLE) as new, new.open("w", encoding="utf-8", newline="") as stream:
+    with replacing(place / SHARES) as new, new.open("w", encoding="utf-8", newline="") as stream:
         yield stream
 
 
@@ -237,14 +238,14 @@ def _names(files: Sequence[str]) -> list[str]:
 
 
 def _write(place: Path, name: str, file: str, classes: UInt8Array) -> None:
-    for folder in (_MASKS, _OVERLAYS):
+    for folder in (MASKS, OVERLAYS):
         (place / folder / name).parent.mkdir(parents=True, exist_ok=True)
-    (place / _MASKS / name).write_bytes(mask_png(classes))
+    (place / MASKS / name).write_bytes(mask_png(classes))
     try:
         picture = thumbnail(file, _LONGEST)
     except (OSError, PictureError):  # gone meanwhile: the mask is there
         return
-    _overlay(picture, classes).save(place / _OVERLAYS / name)
+    _overlay(picture, classes).save(place / OVERLAYS / name)
 
 
 def _overlay(picture: UInt8Array, classes: UInt8Array) -> Image.Image:

@@ -37,6 +37,7 @@ def jpeg2000_header(width: int, height: int) -> bytes:
     [
         (b"", "empty"),
         (b"This is a shopping list.\n" * 20, "no picture"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n", "git lfs pull"),
         (JPEG[: len(JPEG) // 2], "cut short"),
         (JPEG[:100], "cut short|damaged|no picture"),
         (png(9, 64, 64)[:3000], "cut short"),

@@ -68,7 +68,12 @@ def test_a_pattern_means_the_pictures_that_it_matches(
 def test_nothing_to_be_found_is_said_as_it_is(folder: Path) -> None:
     with pytest.raises(ValueError, match=r"pictures/no\.jpg does not exist$"):
         find_pictures("pictures/no.jpg")
+    with pytest.raises(ValueError, match="is an address"):
+        find_pictures("https://example.org/no.jpg")
     plain = folder.rename(folder.parent / "plain")
+    (folder.parent / "many.TAR.gz").write_bytes(b"any")
+    with pytest.raises(ValueError, match="is an archive: unpack it"):
+        find_pictures(str(folder.parent / "many.TAR.gz"))
     with pytest.raises(ValueError, match=r"nothing matches .*\*\.bmp$"):
         find_pictures(f"{plain}/*.bmp")
     with pytest.raises(

@@ -186,6 +186,26 @@ def test_csv_parts_under_other_names(column: list[str], tmp_path: Path) -> None:
     assert source.given_parts.tolist() == ["train", "val", "test"]
 
 
+def test_chosen_pictures_without_a_validation_part_are_remarked_upon(tmp_path: Path) -> None:
+    tree(tmp_path, {"x": 3})
+
+    def said(*parts: str) -> bool:
+        rows = [f"x/00{n}.png,{'ab'[n % 2]},{part},a,0.9" for n, part in enumerate(parts)]
+        text = "\n".join(["path,label,split,suggested,score", *rows])
+        return any("chose" in one.reason for one in listed(table(tmp_path, text)).problems)
+
+    assert said("train", "train", "test")
+    assert not said("train", "val", "train")
+
+
+def test_labels_that_stand_for_none_are_remarked_upon(tmp_path: Path) -> None:
+    tree(tmp_path, {"x": 4})
+    labels = ["cat", "NaN", "none", "dog"]
+    rows = [f"x/00{n}.png,{label}" for n, label in enumerate(labels)]
+    said = listed(table(tmp_path, "\n".join(["path,label", *rows]))).problems
+    assert ["missing" in one.reason for one in said] == [True] and "NaN" in said[0].reason
+
+
 def test_csv_with_a_column_for_the_validation_part(tmp_path: Path) -> None:
     tree(tmp_path, {"x": 3})
     text = "path,label,is_valid\nx/000.png,a,False\nx/001.png,b,0\nx/002.png,a,True\n"

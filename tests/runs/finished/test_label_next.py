@@ -144,10 +144,14 @@ def test_what_may_have_been_corrected_is_kept(
     (tmp_path / ("labels_next" if taken == "labels_next.csv" else "labels_next.csv")).rename(
         tmp_path / "elsewhere"
     )
-    corrected = {path: path.stat() for path in (tmp_path / taken, tmp_path / "labels.csv")}
+
+    def changes() -> list[int]:
+        return [(tmp_path / name).stat().st_ctime_ns for name in (taken, "labels.csv")]
+
+    before = changes()
     with pytest.raises(ConfigError, match=rf"{taken} is there already.*out"):
         label(new, 5)
-    assert corrected == {path: path.stat() for path in corrected}
+    assert changes() == before
     assert "to label next" not in label(new, None)  # without it nothing is in the way
 
 
@@ -293,21 +297,39 @@ def test_a_picture_that_has_gone_is_named(
     assert not [*tmp_path.glob("labels_next*")]
 
 
-def test_what_earlier_calls_copied_is_not_labelled_again(
+def test_what_earlier_calls_wrote_is_not_labelled_again(
     label: Label, new: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     label(new, 10, out=str(new / "first.csv"))
-    (new / "first.png").unlink()  # the contact sheet
+    Image.new("L", (32, 32)).save(new / "first_explained.png")
+    table = (new / "first.csv").read_text(encoding="utf-8")
+    (new / "first.csv").write_text("\ufeff" + table.replace(",", ";"), encoding="utf-8")
     copies = {*(new / "first_next").rglob("*.png")}
     assert len(copies) == 10
-    for pattern in (str(new), f"{new}/*", f"{new}/**/*.png"):
+    for pattern, tables in ((str(new), 2), (f"{new}/*", 2), (f"{new}/**/*.png", 0)):
         said = label(new, None, images=pattern, out=str(new.parent / "second.csv"))
-        assert "40 pictures labelled" in said and "10 copies" in said
+        assert "40 pictures labelled" in said and "0 skipped" in said
+        assert f"{10 + 2 + tables} files that predict had written" in said
     monkeypatch.chdir(new)
-    again = label(Path("first_next"), None, images="first_next", out=str(new.parent / "third.csv"))
-    assert "10 pictures labelled" in again and "left out" not in again
+    for named, count in (("first_next", 10), ("first.png", 1)):
+        again = label(Path(named), None, images=named, out=str(new.parent / "third.csv"))
+        assert f"{count} picture" in again and "left out" not in again
     (new / "first_next.csv").unlink()  # then it is any folder of pictures
     assert "50 pictures labelled" in label(new, None, images=str(new))
+    (new / "first.csv").write_text("name,weight\na,1\n", encoding="utf-8")
+    assert "52 pictures labelled" in label(new, None, images=str(new))
+
+
+def test_copies_are_no_class_of_the_pictures_they_lie_among(label: Label, new: Path) -> None:
+    for name in ("one", "two"):
+        (new / name).mkdir()
+        shutil.copy(new / "00.png", new / name)
+    label(new, 10, out=str(new / "first.csv"))
+    found = load(new, new.parent / "cache", False)
+    assert found.class_names == ("one", "two")
+    assert any(problem.path == "first_next" for problem in found.problems)
+    (new / "first_next.csv").unlink()
+    assert "first_next" in load(new, new.parent / "cache", False).class_names
 
 
 def test_the_second_class_is_suggested_however_many_are_named(

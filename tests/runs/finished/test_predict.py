@@ -119,6 +119,20 @@ def test_a_place_that_cannot_be_written_is_named_and_nothing_is_lost(
     assert {path: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()} == before
 
 
+def test_a_contact_sheet_goes_over_no_picture(label: Callable[..., str], tmp_path: Path) -> None:
+    own = picture(tmp_path / "labels.png")
+    before = Path(own).read_bytes()
+    table = tmp_path / "labels.csv"
+    table.write_text("weight\n12\n", encoding="utf-8")  # it is another program's
+    with pytest.raises(ConfigError, match=r"labels\.png.*is there already"):
+        label([own])
+    assert Path(own).read_bytes() == before and table.read_text(encoding="utf-8") == "weight\n12\n"
+    Path(own).unlink()
+    for _ in range(2):  # the second time over its own
+        label([picture(tmp_path / "digit.png")])
+    assert Path(own).is_file()
+
+
 def test_an_earlier_table_stays_until_the_new_one_is_whole(
     label: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

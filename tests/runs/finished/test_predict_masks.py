@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,7 +15,7 @@ from PIL import Image
 from src.config.checks import ConfigError
 from src.config.compose import compose_settings
 from src.config.finished import PredictSettings
-from src.data.sources.files import Listing
+from src.data.sources.files import Listing, find_pictures
 from src.data.sources.source import Problem
 from src.records.pictures import Pixels
 from src.runs.finished.predict import label_pictures
@@ -100,6 +101,11 @@ def test_masks_of_an_earlier_call_do_not_stay_beside_the_new_table(
         (columns, first, _) = csv.reader(stream)
     assert len(set(columns)) == 5 and columns[:2] == ["path", "mask"]
     assert first[1] == "masks/b.png" and first[2:] == ["0.000000", "1.000000", "0.000000"]
+    # Nor are they pictures for a call that writes elsewhere.
+    elsewhere = dataclasses.replace(settings, out=str(tmp_path / "more"))
+    assert write_masks(tmp_path / "model", find_pictures(str(tmp_path)), elsewhere).startswith(
+        "3 masks"
+    )
 
 
 def test_every_picture_has_a_mask_of_its_own(

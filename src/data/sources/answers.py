@@ -1,0 +1,130 @@
+"""Files that `predict` wrote, which are no pictures to label or to learn from when met again."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import defaultdict
+from collections.abc import Iterable
+from functools import cache
+from pathlib import Path
+
+from ..decoding.picture_files import PICTURE_ENDINGS
+from .files import Listing
+
+__all__ = [
+    "EXPLAINED",
+    "MASKS",
+    "OVERLAYS",
+    "SHARES",
+    "copies_of",
+    "is_table_of_answers",
+    "table_of_copies",
+    "without_answers",
+]
+
+# Ends of the names of the contact sheet with class maps, and of the folder with copies to label.
+EXPLAINED, _NEXT = "_explained", "_next"
+# Of a model with a class for every pixel: the table, and the folders beside it.
+SHARES, MASKS, OVERLAYS = "shares.csv", "masks", "overlays"
+# First columns, also as a spreadsheet writes them.
+_BETWEEN = '"?[,;\t]"?'
+_ANSWERS = re.compile(f'"?path{_BETWEEN}(labels|label{_BETWEEN}probability)\\b')
+_SHARES = re.compile(f'"?path{_BETWEEN}mask\\b')
+
+
+def copies_of(table: Path) -> Path:
+    """Return the folder of copies of the pictures to label first, for a table of answers."""
+    return table.with_name(f"{table.stem}{_NEXT}")
+
+
+def table_of_copies(folder: Path) -> Path | None:
+    """Return the table beside a folder of copies; None for a folder of anything else."""
+    if not folder.name.endswith(_NEXT):
+        return None
+    table = folder.with_name(f"{folder.name}.csv")
+    return table if table.is_file() else None
+
+
+def is_table_of_answers(path: Path) -> bool:
+    """Return whether a file begins as the table of labels that `predict` writes."""
+    return _begins(path, _ANSWERS)
+
+
+def without_answers(found: Listing, images: str) -> tuple[Listing, str]:
+    """Return files without those that earlier calls wrote: sheets, copies, masks and tables.
+
+    Args:
+        found: the files of `images`.
+        images: path or pattern; in a folder of copies or masks that it names, all are wanted, as is
+            a file that it names.
+
+    Returns:
+        What is left, and the end of a sentence on what is not; "" where that is nothing.
+    """
+    others = [one.path for one in found.left_out]
+    written = _written([*found.pictures, *others], images)
+    if not written:
+        return found, ""
+    left = Listing(
+        [path for path in found.pictures if path not in written],
+        [one for one in found.left_out if one.path not in written],
+        found.hidden,
+    )
+    files = "1 file" if len(written) == 1 else f"{len(written):,} files"
+    return left, f"; left out: {files} that predict had written"
+
+
+def _written(files: Iterable[str], images: str) -> set[str]:
+    exact = images if os.path.exists(images) else re.split("[*?[]", images, maxsplit=1)[0]
+    named = Path(exact).absolute()
+
+    @cache
+    def written(folder: Path) -> bool:
+        """Whether all in a folder was."""
+        if named.is_relative_to(folder):
+            return False
+        masks = folder.name in (MASKS, OVERLAYS) and _begins(folder.with_name(SHARES), _SHARES)
+        return masks or table_of_copies(folder) is not None or written(folder.parent)
+
+    @cache
+    def others(folder: Path) -> dict[str, list[Path]]:
+        """What may be tables, by what is before the ending of their names."""
+        found = defaultdict(list)
+        for name in os.listdir(folder):
+            stem, ending = os.path.splitext(name)
+            if ending.lower() not in PICTURE_ENDINGS:
+                found[stem].append(folder / name)
+        return found
+
+    def is_sheet(path: Path) -> bool:
+        stems = {path.stem, path.stem.removesuffix(EXPLAINED)}
+        tables = (table for stem in stems for table in others(path.parent).get(stem, ()))
+        return path.suffix == ".png" and any(map(is_table_of_answers, tables))
+
+    def is_table(path: Path) -> bool:
+        copies = path.with_suffix("")
+        return (
+            is_table_of_answers(path)
+            or (path.name == SHARES and _begins(path, _SHARES))
+            or (copies.is_dir() and table_of_copies(copies) == path)
+        )
+
+    def is_written(path: Path) -> bool:
+        if path == named:
+            return False
+        picture = path.suffix.lower() in PICTURE_ENDINGS
+        return written(path.parent) or (is_sheet(path) if picture else is_table(path))
+
+    return {file for file in files if is_written(Path(file).absolute())}
+
+
+def _begins(path: Path, header: re.Pattern[str]) -> bool:
+    if not path.is_file():  # nor does a pipe wait for its writer
+        return False
+    try:
+        with path.open("rb") as stream:
+            start = stream.read(100)
+    except OSError:
+        return False
+    return header.match(start.decode("utf-8-sig", errors="ignore")) is not None
