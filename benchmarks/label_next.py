@@ -8,7 +8,7 @@ have none (mean IoU). Figures are those on a third of the pictures that takes no
 No test part is used.
 
 BAKEOFF_PHOTOS names the folder with the pictures; BAKEOFF_TASKS=clothing,tiles,cifar10,mosaics,
-uneven,masks chooses what is measured.
+uneven,masks,defects chooses what is measured; the last are the tiles with a defect alone.
 """
 
 from __future__ import annotations
@@ -59,6 +59,7 @@ _SMALL_NETWORK, _SMALL_SIDE = "tf_efficientnet_lite0", 96
 # Tiles with masks at first, and tiles added; the side that they and their masks get.
 _TILES, _TILE_SIDE, _STEPS, _BATCH = (60, 60), 128, 200, 16
 _DRAWS, _DRAWS_OF_MASKS = 10, 4
+_OF_TILES = ("masks", "defects")
 _CHOOSES = "logistic regression"
 _CLASSIFIERS = {
     _CHOOSES: LogisticRegression(C=0.003, tol=1e-3),
@@ -78,15 +79,17 @@ Features = tuple[NDArray[np.float32], NDArray[np.int64]]
 
 def measure() -> list[Row]:
     """The gain by pictures chosen, and by as many at random and more."""
-    tasks = (*_SETS, "mosaics", "uneven", "masks")
+    tasks = (*_SETS, "mosaics", "uneven", *_OF_TILES)
     wanted = os.environ.get("BAKEOFF_TASKS", ",".join(tasks)).split(",")
     if unknown := [name for name in wanted if name not in tasks]:
         sys.exit(f"there is no task {', '.join(unknown)}: choose of {', '.join(tasks)}")
-    rows = []
+    rows: list[Row] = []
+    tiles: _Tiles | None = None
     with tempfile.TemporaryDirectory() as place, threadpool_limits(1):  # the fits are small
         for name in wanted:
-            if name == "masks":
-                rows.append(_masks(Path(place)))
+            if name in _OF_TILES:
+                tiles = tiles or _Tiles(Path(place))
+                rows.append(_masks(name, tiles))
                 continue
             folder, (first, added) = Path(place), _SETS.get(name, _OF_MOSAICS)
             described = _photos(name, folder) if name in _SETS else _mosaics(name, folder)
@@ -191,11 +194,12 @@ def _gains(described: Features, first: int, added: int, seed: int) -> list[list[
     return gains
 
 
-def _masks(folder: Path) -> Row:
-    """Return the row of tiles with masks."""
-    tiles, (first, added), gains = _Tiles(folder), _TILES, []
+def _masks(name: str, tiles: _Tiles) -> Row:
+    """Return the row of all tiles, or of those with a defect."""
+    rows = np.flatnonzero(tiles.defects | (name == "masks"))
+    (first, added), gains = _TILES, []
     for seed in range(_DRAWS_OF_MASKS):
-        order = np.random.default_rng(seed).permutation(len(tiles.masks))
+        order = np.random.default_rng(seed).permutation(rows)
         held, pool = np.split(order, [len(order) // 3])
         pool = pool[len(order) // 6 :]  # of the others, the choice of an uncertainty was made
         start, rest = np.split(pool, [first])
@@ -208,7 +212,7 @@ def _masks(folder: Path) -> Row:
         before = tiles.miou(network, held)
         after = [tiles.trained(np.concatenate([start, one]), seed) for one in further]
         gains.append([tiles.miou(one, held) - before for one in after])
-    what = f"masks of tiles, {added} pictures beside {first}"
+    what = f"{name} of tiles, {added} pictures beside {first}"
     return _row(what, "mean IoU", np.array(gains).T, _TIMES_OF_MASKS)
 
 
@@ -220,16 +224,19 @@ class _Tiles:
 
     Attributes:
         masks: (N, side, side) int64, 1 for a defect.
+        defects: (N,) whether a tile has one.
     """
 
     def __init__(self, folder: Path) -> None:
         archive = given("magnetic-tile.tar.xz")
         if archive is None:
             sys.exit("BAKEOFF_PHOTOS must name the folder that has magnetic-tile.tar.xz")
-        with tarfile.open(archive) as files:
-            files.extractall(folder / "masks", filter="data")
+        with tarfile.open(archive) as unpacked:
+            unpacked.extractall(folder / "masks", filter="data")
         pictures, masks, size = [], [], (_TILE_SIDE, _TILE_SIDE)
-        for file in sorted((folder / "masks").rglob("Imgs/*.jpg")):
+        files = sorted((folder / "masks").rglob("Imgs/*.jpg"))
+        self.defects = np.array([file.parent.parent.name != "MT_Free" for file in files])
+        for file in files:
             with Image.open(file) as tile, Image.open(file.with_suffix(".png")) as mask:
                 grey = tile.convert("L").resize(size, Image.Resampling.BILINEAR)
                 pictures.append(np.asarray(grey))
