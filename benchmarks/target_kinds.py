@@ -71,22 +71,28 @@ def measure() -> list[Row]:
     return rows
 
 
-def write_mosaics(photos: Path, target: Path, count: int) -> Path:
+def write_mosaics(
+    photos: Path, target: Path, count: int, *, uneven: bool = False, seed: int = 0
+) -> Path:
     """Write mosaics of one to four photos, every 25th of none, and their table; return it.
 
     Args:
         photos: with a folder of pictures a class.
         target: folder to make.
         count: mosaics.
+        uneven: the k-th class is shown 1/k times as often as the first.
+        seed: of what is shown.
     """
-    rng = random.Random(0)
+    rng = random.Random(seed)
     files = {one.name: sorted(one.iterdir()) for one in sorted(photos.iterdir())}
     places = [(x, y) for x in (0, _TILE) for y in (0, _TILE)]
+    weights = [1 / k for k in range(1, len(files) + 1)] if uneven else None
     target.mkdir()
     rows = [("path", "labels")]
     for number in range(count):
         canvas = Image.new("RGB", (2 * _TILE, 2 * _TILE), (127, 127, 127))
-        labels = rng.choices(sorted(files), k=0 if number % 25 == 0 else rng.randint(1, 4))
+        shown = 0 if number % 25 == 0 else rng.randint(1, 4)
+        labels = rng.choices(sorted(files), weights, k=shown)
         for label, spot in zip(labels, rng.sample(places, len(labels)), strict=True):
             with Image.open(rng.choice(files[label])) as photo:
                 canvas.paste(photo.convert("RGB").resize((_TILE, _TILE)), spot)

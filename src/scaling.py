@@ -39,11 +39,12 @@ def scaling(settings: ScalingSettings, overrides: Sequence[str]) -> None:
     width, wrapped = shutil.get_terminal_size().columns, sys.stdout.isatty()
     print(format_scaling(record, width, wrapped=wrapped))
     print(f"figure: {drawing}", flush=True)
-    if not kind_of(plan.chosen.settings.data.target).pixels:
-        kept = ("run=", "output_dir=", "plugins=")
-        given = [one for one in overrides if one.startswith(kept)]
-        named = [*given, "images=FOLDER", "out=labels.csv", "label_next=100"]
-        print(f"which pictures to label first: {command('predict', *named)}", flush=True)
+    pixels = kind_of(plan.chosen.settings.data.target).pixels
+    kept = ("run=", "output_dir=", "plugins=")
+    given = [one for one in overrides if one.startswith(kept)]
+    out = "out=MASKS" if pixels else "out=labels.csv"
+    named = [*given, "images=FOLDER", out, "label_next=100"]
+    print(f"which pictures to label first: {command('predict', *named)}", flush=True)
 
 
 def main() -> int:

@@ -129,7 +129,7 @@ def test_columns_of_classes_take_no_others_place() -> None:
     predictor = Predictor(lambda images: probs, about | {"settings": settings})
     table = api.Model(Path("run"), predictor).predict([np.zeros((2, 2), np.uint8)])
     assert list(table) == ["picture", "labels", "uncertainty", "class labels", "cat"]
-    assert table["uncertainty"][0] == pytest.approx(0.8112781)  # the entropy of 1/4, in bits
+    assert table["uncertainty"][0] == pytest.approx(0.5)  # a label has a probability of 1/4
     assert table["labels"][0] == ["cat"] and table["class labels"][0] == 0.25
 
 

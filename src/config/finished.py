@@ -151,7 +151,8 @@ class PredictSettings(_OneRunSettings):
     )
     label_next: int | None = positive_int(
         "also write so many pictures whose labels would teach the model most, beside out: a table "
-        "to correct the labels in, and copies in a folder for each class; null for none",
+        "to correct the labels in, and copies in a folder for each class, or a table of those to "
+        "draw masks for; null for none",
         None,
     )
     batch_size: int = positive_int("pictures at once", 128)

@@ -17,11 +17,19 @@ from ..data.decoding.picture_files import PictureError
 from ..data.decoding.picture_format import PictureFormat
 from ..data.sources.source import Problem
 from ..machine.arrays import Float32Array, Float64Array, UInt8Array
+from ..targets.kind import TargetKind
 from .file_pages import Page
 from .inputs import named_picture
 from .predictor import Decoded, Predictor
 
-__all__ = ["PredictedMask", "class_shares", "masks_of", "predicted_masks", "restored"]
+__all__ = [
+    "PredictedMask",
+    "class_shares",
+    "mask_uncertainty",
+    "masks_of",
+    "predicted_masks",
+    "restored",
+]
 
 # Pictures that are answered at once: each has as many probabilities as pixels and classes.
 _AT_ONCE = 8
@@ -29,13 +37,21 @@ _AT_ONCE = 8
 _STRIP_PIXELS = 1_000_000
 
 Mask = UInt8Array
+Answer = tuple[Mask, float]
 
 
 class PredictedMask(NamedTuple):
-    """A picture file, and the classes (H, W) of its pixels, 255 where the model saw nothing."""
+    """A picture file and what a model says of its pixels.
+
+    Attributes:
+        path: of the file.
+        classes: (H, W) of the pixels, 255 where the model saw nothing.
+        uncertainty: how much the true mask would teach, see `TargetKind.uncertainties`.
+    """
 
     path: str
     classes: Mask
+    uncertainty: float
 
 
 def predicted_masks(
@@ -51,7 +67,7 @@ def predicted_masks(
         if isinstance(found, PictureError):
             yield Problem(str(file), str(found))
         else:
-            yield PredictedMask(str(file), found)
+            yield PredictedMask(str(file), *found)
 
 
 def masks_of(predictor: Predictor, rows: Iterable[object]) -> Iterator[Mask]:
@@ -69,11 +85,11 @@ def masks_of(predictor: Predictor, rows: Iterable[object]) -> Iterator[Mask]:
         with named_picture(row, value):
             if isinstance(found, PictureError):
                 raise found
-        yield found
+        yield found[0]
 
 
-def _masks(predictor: Predictor, values: Iterable[object]) -> Iterator[Mask | PictureError]:
-    """Yield the mask of each picture, or why it has none."""
+def _masks(predictor: Predictor, values: Iterable[object]) -> Iterator[Answer | PictureError]:
+    """Yield the mask of each picture and its uncertainty, or why it has none."""
     waiting = iter(values)
     if predictor.values:
         for value in waiting:
@@ -84,7 +100,7 @@ def _masks(predictor: Predictor, values: Iterable[object]) -> Iterator[Mask | Pi
         yield from _answers(predictor, some)
 
 
-def _answers(predictor: Predictor, values: Sequence[object]) -> Iterator[Mask | PictureError]:
+def _answers(predictor: Predictor, values: Sequence[object]) -> Iterator[Answer | PictureError]:
     """Yield what `_masks` does of pictures that are answered at once."""
     decoded: list[Decoded | PictureError] = []
     with predictor.decoding(values) as waiting:
@@ -103,7 +119,10 @@ def _answers(predictor: Predictor, values: Sequence[object]) -> Iterator[Mask | 
         else:
             own = found.picture
             size = shown_size(*own[:2] if isinstance(own, Page) else (own,))
-            yield restored(next(probs), size, predictor.formats[0])
+            form = predictor.formats[0]
+            answer: Float32Array = next(probs)
+            seen = _seen(answer, size, form)[0]
+            yield restored(answer, size, form), mask_uncertainty(predictor.kind, seen)
 
 
 def restored(probs: Float32Array, size: tuple[int, int], form: PictureFormat) -> Mask:
@@ -117,6 +136,38 @@ def restored(probs: Float32Array, size: tuple[int, int], form: PictureFormat) ->
         size: (H, W) of the picture.
         form: that the model takes it in: what `pad` and `windows` added is cut away, and what
             `crop` cut off has the class 255.
+    """
+    probs, (top, left, inner_height, inner_width) = _seen(probs, size, form)
+    mask = np.full(size, LEFT_OUT, np.uint8)
+    inner = mask[top : top + inner_height, left : left + inner_width]
+    lines = max(1, _STRIP_PIXELS // inner_width)
+    for first in range(0, inner_height, lines):
+        strip = inner[first : first + lines]
+        highest = np.full(strip.shape, -1.0, np.float32)
+        for k, plane in enumerate(probs):
+            sized = _sized_lines(plane, inner.shape, first, len(strip))
+            strip[sized > highest] = k
+            np.maximum(highest, sized, out=highest)
+    return mask
+
+
+def mask_uncertainty(kind: TargetKind, probs: Float32Array) -> float:
+    """Return the uncertainty of a picture, of the probabilities (K, h, w) of its pixels.
+
+    It is computed strip by strip, so that memory does not grow with the picture.
+    """
+    height, width = probs.shape[1:]
+    lines = max(1, _STRIP_PIXELS // width)
+    strips = [probs[None, :, first : first + lines] for first in range(0, height, lines)]
+    return sum(float(kind.uncertainties(one)[0]) * one.shape[2] for one in strips) / height
+
+
+def _seen(
+    probs: Float32Array, size: tuple[int, int], form: PictureFormat
+) -> tuple[Float32Array, tuple[int, int, int, int]]:
+    """Return the probabilities without what was added to the picture, and what they are of.
+
+    That is top, left, height and width in the picture's own pixels. Arguments as of `restored`.
     """
     height, width = size
     across, down = form.image_size[1] / width, form.image_size[0] / height
@@ -135,17 +186,7 @@ def restored(probs: Float32Array, size: tuple[int, int], form: PictureFormat) ->
         inner_height = min(height, max(1, round(form.image_size[0] / scale)))
         inner_width = min(width, max(1, round(form.image_size[1] / scale)))
         top, left = (height - inner_height) // 2, (width - inner_width) // 2
-    mask = np.full(size, LEFT_OUT, np.uint8)
-    inner = mask[top : top + inner_height, left : left + inner_width]
-    lines = max(1, _STRIP_PIXELS // inner_width)
-    for first in range(0, inner_height, lines):
-        strip = inner[first : first + lines]
-        highest = np.full(strip.shape, -1.0, np.float32)
-        for k, plane in enumerate(probs):
-            sized = _sized_lines(plane, inner.shape, first, len(strip))
-            strip[sized > highest] = k
-            np.maximum(highest, sized, out=highest)
-    return mask
+    return probs, (top, left, inner_height, inner_width)
 
 
 def _sized_lines(

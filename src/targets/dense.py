@@ -74,6 +74,18 @@ class Dense(TargetKind):
         """Return (N,) the mean log-loss of each picture's pixels."""
         return probs["log_loss"]  # type: ignore[call-overload]
 
+    def uncertainties(self, probs: Probs) -> Probs:
+        """Return (N,) in [0, 1]: the mean of what it is of a single label over the pixels.
+
+        Args:
+            probs: (N, K, H, W) of pixels.
+        """
+        first, second = probs[:, 0], np.zeros_like(probs[:, 0])
+        for plane in probs[:, 1:].swapaxes(0, 1):  # sorting would take all planes once more
+            second = np.maximum(second, np.minimum(first, plane))
+            first = np.maximum(first, plane)
+        return 1 - (first - second).mean(axis=(1, 2), dtype=np.float64)
+
     def calibration_error(
         self, probs: Probs, targets: Labels, preds: Labels | None = None
     ) -> float:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
-import time
 from functools import partial
 from pathlib import Path
 
@@ -62,6 +61,25 @@ def test_strips_are_those_of_the_whole(
     assert (whole == LEFT_OUT).any() == (fit == "crop" and size != (16, 16))
 
 
+@pytest.mark.parametrize("fit", ["squeeze", "crop", "pad", "windows"])
+def test_what_is_added_to_a_picture_leaves_its_uncertainty_as_it_is(
+    fit: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Image.fromarray(np.full((7, 40), 200, np.uint8)).save(tmp_path / "flat.png")
+
+    def unsure_of_padding(images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        picture = images[:, 0] == 200
+        return np.stack(
+            [np.where(picture, 0.7, 0.5), np.where(picture, 0.2, 0.5), 0.1 * picture], 1
+        )
+
+    predictor = Predictor(unsure_of_padding, METADATA | {"fit": fit})
+    for pixels in (50, 1_000_000):
+        monkeypatch.setattr("src.serving.masks._STRIP_PIXELS", pixels)
+        (found,) = predicted_masks(predictor, [tmp_path / "flat.png"])
+        assert isinstance(found, PredictedMask) and found.uncertainty == pytest.approx(0.5)
+
+
 def test_what_cannot_be_read_is_named_among_the_masks_of_others(tmp_path: Path) -> None:
     levels = [0, 130, 250, 120, 3, 255, 127, 9, 240, 131, 0]
     rows: list[object] = [png(np.full((20, 30), level, np.uint8)) for level in levels]
@@ -90,15 +108,17 @@ def test_shares_leave_out_what_was_not_seen() -> None:
 
 
 def test_threads_do_not_keep_several_large_pictures_at_once() -> None:
-    running = most = 0
-    lock = threading.Lock()
+    running = most = expected = 0
+    lock, together = threading.Lock(), threading.Event()
 
     def classify(images: NDArray[np.uint8]) -> NDArray[np.float32]:
         nonlocal running, most
         with lock:
             running += 1
             most = max(most, running)
-        time.sleep(0.1)
+            if running == 3:
+                together.set()
+        together.wait(30 if expected == 3 else 0.1)
         with lock:
             running -= 1
         return by_thirds(images)

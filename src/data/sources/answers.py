@@ -106,7 +106,7 @@ def _written(files: Iterable[str], images: str) -> set[str]:
         copies = path.with_suffix("")
         return (
             is_table_of_answers(path)
-            or (path.name == SHARES and _begins(path, _SHARES))
+            or (_is_of_masks(path) and _begins(path, _SHARES))
             or (copies.is_dir() and table_of_copies(copies) == path)
         )
 
@@ -117,6 +117,11 @@ def _written(files: Iterable[str], images: str) -> set[str]:
         return written(path.parent) or (is_sheet(path) if picture else is_table(path))
 
     return {file for file in files if is_written(Path(file).absolute())}
+
+
+def _is_of_masks(table: Path) -> bool:
+    """Whether a table has the name of one on masks: their shares, or those to draw first."""
+    return table.name == SHARES or (table.suffix == ".csv" and table.stem.endswith(_NEXT))
 
 
 def _begins(path: Path, header: re.Pattern[str]) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import heapq
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -11,26 +10,17 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
-import numpy as np
-from PIL import Image
-
 from ...config.checks import ConfigError
 from ...config.console import written_to
-from ...data.quality.near_duplicates import near_pairs
 from ...data.sources.answers import copies_of
 from ...machine.arrays import UInt8Array
-from ...machine.status import with_progress
-from ...machine.text import text_fault
 from ...records.pictures import LabelRow, write_labels
-from ...serving.file_pages import Page, page_of
 from ...serving.predictor import Labelled
 from ...targets.labels import labels_text
+from .shortlist import Candidate, Shortlist
 
 __all__ = ["LabelNext"]
 
-# So many candidates are kept for each picture that is wanted: near-duplicates are among them.
-_CANDIDATES = 4
-_COMPARED_SIDE = 32
 _LONGEST_NAME = 200  # bytes of a name that are kept; file systems take 255
 _NO_NAME = {*'<>:"/\\|?*', *map(chr, range(32))}  # refused by one system or another
 # Devices of Windows, whatever follows a dot.
@@ -38,12 +28,9 @@ _DEVICES = {f"{port}{number}" for port in ("com", "lpt") for number in range(10)
 _DEVICES |= {"con", "prn", "aux", "nul"}
 
 
-class _Candidate(NamedTuple):
-    """A picture, ordered by how much its label would teach; of equals the first comes first."""
+class _Labels(NamedTuple):
+    """The label of a picture by the model, and its second most probable class; "" for none."""
 
-    uncertainty: float
-    place: int
-    path: str
     label: str
     suggested: str
 
@@ -76,28 +63,15 @@ class LabelNext:
                     f"label_next: {place} is there already, perhaps with labels that were "
                     "corrected: move it away, or name another file with out."
                 )
-        self._count = count
-        self._seen = self._unnamed = 0
-        self._heap: list[_Candidate] = []
+        self._shortlist: Shortlist[_Labels] = Shortlist(count)
 
     def add(self, item: Labelled) -> None:
-        """Add a picture; its path is that of a file, or of a page as `str(Page)` writes it.
-
-        One whose path is no valid UTF-8 is counted alone: no table can name it.
-        """
-        if text_fault(os.path.abspath(item.path)) is not None:
-            self._unnamed += 1
-            return
+        """Add a picture, see `Shortlist.add`."""
         if item.every:  # a set of labels has no second most probable one
             label, suggested = labels_text(item.labels), ""
         else:
             label, suggested = item.labels[0], (*item.labels, "")[1]
-        self._seen += 1
-        one = _Candidate(item.uncertainty, -self._seen, item.path, label, suggested)
-        if len(self._heap) < _CANDIDATES * self._count:
-            heapq.heappush(self._heap, one)
-        else:
-            heapq.heappushpop(self._heap, one)
+        self._shortlist.add(item.path, item.uncertainty, _Labels(label, suggested))
 
     def write(self, shown: Callable[[str], UInt8Array], *, sets: bool) -> str:
         """Write the table and the copies, both or none; return lines on them.
@@ -109,20 +83,20 @@ class LabelNext:
         Raises:
             ConfigError: a file cannot be written, or a picture has gone meanwhile.
         """
-        if not self._heap:
-            return f"to label next: no picture.\n{self._not_named()}"
-        chosen = self._chosen(shown)
+        chosen = self._shortlist.chosen(shown)
+        if not chosen:
+            return "\n".join(["to label next: no picture.", *self._shortlist.remarks(0)])
         rows = [
             LabelRow(
-                path=os.path.abspath(_file(one)),
-                label=one.label,
+                path=os.path.abspath(one.file),
+                label=one.answer.label,
                 split="train",
-                suggested=one.suggested,
+                suggested=one.answer.suggested,
                 score=one.uncertainty,
             )
             for one in chosen
         ]
-        unfit = None if sets else _without_folder({one.label for one in chosen})
+        unfit = None if sets else _without_folder({one.answer.label for one in chosen})
         copied = not sets and unfit is None
         with (
             written_to("label_next", self.folder if copied else self.table),
@@ -135,22 +109,9 @@ class LabelNext:
             f"to label next: {len(chosen):,} {pictures}, in {self.table}{where}. Correct the "
             "labels, which are the model's, and add the pictures to the training part alone."
         ]
-        if len(chosen) < self._count:
-            lines.append(
-                f"  label_next={self._count} is more than there are: of near-duplicates, and of "
-                "the pages of a file, one is taken."
-            )
         if unfit is not None:
             lines.append(f"  There are no copies, for {unfit}.")
-        if self._unnamed:
-            lines.append(self._not_named())
-        return "\n".join(lines)
-
-    def _not_named(self) -> str:
-        return (
-            f"  Left out, for no table can name them: {self._unnamed:,} with paths that are no "
-            "valid UTF-8; rename them."
-        )
+        return "\n".join([*lines, *self._shortlist.remarks(len(chosen))])
 
     def _write(self, rows: list[LabelRow], copies: Path | None) -> None:
         """Write the table, and put finished copies in their place: both, or none of them.
@@ -165,27 +126,8 @@ class LabelNext:
             self.table.unlink(missing_ok=True)
             raise
 
-    def _chosen(self, shown: Callable[[str], UInt8Array]) -> list[_Candidate]:
-        """Return the least certain pictures, of near-duplicates and of a file's pages the first."""
-        ranked = sorted(self._heap, reverse=True)
-        grey: list[UInt8Array] = []
-        chosen: list[_Candidate] = []
-        size = 0
-        while len(chosen) < self._count and size < len(ranked):
-            size = min(max(2 * size, self._count), len(ranked))
-            for one in with_progress(ranked[len(grey) : size], None, "pictures compared"):
-                pixels = Image.fromarray(shown(one.path).transpose(1, 2, 0)).convert("L")
-                grey.append(np.asarray(pixels.resize((_COMPARED_SIDE, _COMPARED_SIDE))))
-            later = set(near_pairs(np.stack(grey)).pairs[:, 1].tolist())
-            files: dict[Path, _Candidate] = {}
-            for place, one in enumerate(ranked[:size]):
-                if place not in later:
-                    files.setdefault(_file(one), one)
-            chosen = [*files.values()][: self._count]
-        return chosen
-
     @contextmanager
-    def _copies(self, chosen: list[_Candidate]) -> Iterator[Path]:
+    def _copies(self, chosen: list[Candidate[_Labels]]) -> Iterator[Path]:
         """Yield a folder of copies in folders of their labels, by name in the table's order.
 
         It is deleted after the block, unless it was moved.
@@ -196,10 +138,10 @@ class LabelNext:
             whole = Path(unfinished) / self.folder.name
             for place, one in enumerate(chosen, start=1):
                 # The end of a long name, without the rest of a letter that was cut.
-                name = os.fsencode(_file(one).name)[-_LONGEST_NAME:].decode(errors="ignore")
-                copy = whole / one.label / f"{place:0{digits}}_{name}"
+                name = os.fsencode(one.file.name)[-_LONGEST_NAME:].decode(errors="ignore")
+                copy = whole / one.answer.label / f"{place:0{digits}}_{name}"
                 copy.parent.mkdir(parents=True, exist_ok=True)
-                self._copy(_file(one), copy)
+                self._copy(one.file, copy)
             yield whole
 
     def _copy(self, picture: Path, copy: Path) -> None:
@@ -213,12 +155,6 @@ class LabelNext:
             # The unfinished copies are gone when the message is read.
             error.filename, error.filename2 = str(self.folder), None
             raise
-
-
-def _file(one: _Candidate) -> Path:
-    """Return the file that a picture is, or is a page of."""
-    found = page_of(one.path)
-    return found.file if isinstance(found, Page) else found
 
 
 def _without_folder(labels: set[str]) -> str | None:

@@ -36,7 +36,7 @@ from .label_next import LabelNext
 from .refusals import refuse_explaining
 from .trust_in_labels import Tally, trust_in
 
-__all__ = ["label_pictures", "open_model", "predictor_of"]
+__all__ = ["label_pictures", "open_model", "picture_shown", "predictor_of"]
 
 # Classes of each picture, unless another number is asked for.
 _NAMED = 5
@@ -106,7 +106,7 @@ def label_pictures(model: Path, found: Listing, settings: PredictSettings) -> st
     done = f"{sample.count:,} {pictures} labelled{where}, {skipped:,} skipped{hidden}{left_out}"
     lines = [done, *tally.sentences()]
     if to_label is not None:
-        lines.append(to_label.write(_shown, sets=predictor.kind.sets))
+        lines.append(to_label.write(picture_shown, sets=predictor.kind.sets))
     return "\n".join(lines)
 
 
@@ -324,7 +324,7 @@ def _cells_of_set(predictor: Predictor, item: Labelled, top_k: int | None) -> li
     return [*named, *(f"{p:.6f}" for p in item.every)]
 
 
-def _shown(path: str) -> UInt8Array:
+def picture_shown(path: str) -> UInt8Array:
     """Return a thumbnail, (3, H, W) uint8; grey if the file has gone or changed meanwhile."""
     try:
         picture = page_of(path)
@@ -343,13 +343,13 @@ def _draw(
     from ...reporting.style import save
 
     if sheets.labels is not None:
-        save(label_sheet(sample, _shown), sheets.labels)
+        save(label_sheet(sample, picture_shown), sheets.labels)
     if maps is None or sheets.explained is None:
         return
     guesses = sample.few()
     pixels = np.stack([predictor.pixels(page_of(guess.path)) for guess in guesses])
     probs = predictor.probabilities(pixels)
-    shown = [_shown(guess.path) for guess in guesses]
+    shown = [picture_shown(guess.path) for guess in guesses]
     heats = maps.of(pixels, likeliest(probs))
     names = [guess.path for guess in guesses]
     sheet = rivals_sheet(

@@ -34,6 +34,7 @@ from ...records.pixels import colours
 from ...storage.files import replacing
 from ...targets.labels import class_columns
 from ..folder import RunFolder
+from .masks_next import MasksNext
 
 if TYPE_CHECKING:  # torch takes seconds
     from ...serving.masks import PredictedMask
@@ -78,6 +79,13 @@ def write_masks(model: Path, found: Listing, settings: PredictSettings) -> str:
     """
     _refuse_what_labels_have(settings)
     place = None if settings.out is None else _place(settings.out)
+    to_label = None
+    if settings.label_next is not None:
+        if place is None:
+            raise ConfigError(
+                "label_next: its table is written beside the masks: set out=FOLDER too."
+            )
+        to_label = MasksNext(place, settings.label_next)
     inside = "" if place is None else f"{place}{os.sep}"
     found, left_out = without_answers(found, settings.images)
     pictures = [  # a call that was killed has left masks and no table
@@ -88,7 +96,7 @@ def write_masks(model: Path, found: Listing, settings: PredictSettings) -> str:
     # torch: after all that may be refused at once
     from ...serving.masks import predicted_masks
     from ...serving.predictor import DamagedModel
-    from .predict import open_model
+    from .predict import open_model, picture_shown
 
     with doing("loading the model"):
         predictor, _ = open_model(model, settings)
@@ -99,7 +107,7 @@ def write_masks(model: Path, found: Listing, settings: PredictSettings) -> str:
     answers = (windowed_masks if windows else predicted_masks)(predictor, map(Path, pictures))
     with written_to("out", place or Path("-")), _table(place) as stream:
         try:
-            written = _write_rows(stream, place, predictor.class_names, pictures, answers)
+            written = _write_rows(stream, place, predictor.class_names, pictures, answers, to_label)
         except DamagedModel as error:
             raise ConfigError(f"run: {error}.") from error
         if not written:
@@ -111,7 +119,8 @@ def write_masks(model: Path, found: Listing, settings: PredictSettings) -> str:
     skipped = len(pictures) - count + len(found.left_out)
     where = "" if place is None else f", written to {place} ({MASKS}, {OVERLAYS}, {SHARES})"
     masked = "1 mask" if count == 1 else f"{count:,} masks"
-    return f"{masked}{where}, {skipped:,} skipped{left_out}"
+    done = f"{masked}{where}, {skipped:,} skipped{left_out}"
+    return done if to_label is None else f"{done}\n{to_label.write(picture_shown)}"
 
 
 def _refuse_what_labels_have(settings: PredictSettings) -> None:
@@ -121,7 +130,6 @@ def _refuse_what_labels_have(settings: PredictSettings) -> None:
         ("coverage", settings.coverage is not None),
         ("max_error", settings.max_error is not None),
         ("top_k", settings.top_k is not None),
-        ("label_next", settings.label_next is not None),
     ):
         if given:
             raise ConfigError(
@@ -136,6 +144,7 @@ def _write_rows(
     classes: Sequence[str],
     pictures: Sequence[str],
     answers: Iterable[PredictedMask | Problem],
+    to_label: MasksNext | None,
 ) -> set[str]:
     """Write the table, and where there is a place the masks; return the names of these."""
     from ...serving.masks import class_shares
@@ -149,6 +158,8 @@ def _write_rows(
             continue
         if place is not None:
             _write(place, name, file, answer.classes)
+        if to_label is not None:
+            to_label.add(file, answer.uncertainty, f"{MASKS}/{name}")
         written.add(name)
         shares = class_shares(answer.classes, len(classes))
         mask = "" if place is None else f"{MASKS}/{name}"
@@ -167,7 +178,7 @@ def windowed_masks(
     Raises:
         DamagedModel: as `Predictor.probabilities`.
     """
-    from ...serving.masks import PredictedMask
+    from ...serving.masks import PredictedMask, mask_uncertainty
 
     form = replace(predictor.formats[0], fit="windows", scale=1.0)
     for file in files:
@@ -178,8 +189,9 @@ def windowed_masks(
             yield Problem(str(file), str(error))
             continue
         probs = mean_over_windows(predictor.probabilities, picture, form.image_size)
-        probs = probs[:, :, :height, :width]
-        yield PredictedMask(str(file), probs[0].argmax(axis=0).astype(np.uint8))
+        own = probs[0, :, :height, :width]
+        classes = own.argmax(axis=0).astype(np.uint8)
+        yield PredictedMask(str(file), classes, mask_uncertainty(predictor.kind, own))
 
 
 def _place(out: str) -> Path:

@@ -160,7 +160,7 @@ def test_it_has_to_be_said_where(label: Label, new: Path) -> None:
         label(new, 5, out=None)
 
 
-def test_sets_of_labels_have_no_folders_and_come_by_their_mean_entropy(
+def test_sets_of_labels_have_no_folders_and_come_by_their_least_sure_label(
     label: Label, new: Path, tmp_path: Path
 ) -> None:
     network, metadata = network_and_metadata(link="sigmoid")
@@ -170,15 +170,15 @@ def test_sets_of_labels_have_no_folders_and_come_by_their_mean_entropy(
     assert not (tmp_path / "labels_next").exists() and "copies" not in said
     rows = rows_of(tmp_path / "labels.csv")
     probs = np.array([[float(p) for p in [*row.values()][2:]] for row in rows])
-    entropy = -(probs * np.log2(probs) + (1 - probs) * np.log2(1 - probs)).mean(axis=1)
-    order = np.argsort(-entropy, kind="stable")
+    closest = 1 - np.abs(2 * probs - 1).min(axis=1)  # to as probable as not
+    order = np.argsort(-closest, kind="stable")
     named = rows_of(tmp_path / "labels_next.csv")
     near = {row["path"]: place for place, row in enumerate(named)}
     kept = [rows[place]["path"] for place in order if rows[place]["path"] in near]
     scores = [float(row["score"]) for row in named]
     assert scores == sorted(scores, reverse=True) and {*kept} == {*near}
     np.testing.assert_allclose(
-        scores, sorted(entropy[[r["path"] in near for r in rows]])[::-1], atol=1e-3
+        scores, sorted(closest[[r["path"] in near for r in rows]])[::-1], atol=1e-3
     )
     by_path = {row["path"]: row["labels"] for row in rows}
     assert all(row["label"] == by_path[row["path"]] for row in named)

@@ -68,7 +68,7 @@ def test_windows_are_refused_where_pictures_have_labels(tmp_path: Path) -> None:
         label_pictures(tmp_path / "model", Listing([], []), settings)
 
 
-@pytest.mark.parametrize("key", ["label_next=5", "top_k=2", "coverage=0.9", "explain=true"])
+@pytest.mark.parametrize("key", ["top_k=2", "coverage=0.9", "explain=true"])
 def test_what_is_about_one_label_a_picture_is_refused(tmp_path: Path, key: str) -> None:
     overrides = ["run=some", f"images={tmp_path}", key]
     settings = compose_settings(PredictSettings, overrides, config_name="predict")
@@ -124,3 +124,36 @@ def test_every_picture_has_a_mask_of_its_own(
     assert masks == [f"masks/{name}" for name in own]
     classes = [int(np.array(Image.open(tmp_path / "new" / mask))[0, 0]) for mask in masks]
     assert classes == [0, 1, 2, 0]
+
+
+def test_pictures_whose_pixels_lie_between_two_classes_come_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer_by_bands(monkeypatch)
+    rng, files = np.random.default_rng(0), []
+    for name, share in (("a", 0.0), ("b", 0.6), ("c", 0.3), ("d", 0.9)):
+        pixels = rng.choice([40, 120, 220], (16, 16)).astype(np.uint8)
+        between = rng.random((16, 16)) < share
+        pixels[between] = rng.choice([80, 170], between.sum())
+        files.append(str(tmp_path / f"{name}.png"))
+        Image.fromarray(pixels).save(files[-1])
+
+    def said(*options: str) -> str:
+        overrides = ["run=some", f"images={tmp_path}", "label_next=3", *options]
+        settings = compose_settings(PredictSettings, overrides, config_name="predict")
+        return write_masks(tmp_path / "model", Listing(files, []), settings)
+
+    for windows in ("false", "true"):
+        out = tmp_path / f"new_{windows}"
+        assert "to label next: 3 pictures" in said(f"out={out}", f"windows={windows}")
+        with (tmp_path / f"new_{windows}_next.csv").open(newline="") as stream:
+            rows = list(csv.DictReader(stream))
+        assert [Path(row["path"]).stem for row in rows] == ["d", "b", "c"]
+        assert [row["mask"] for row in rows] == [str(out / f"masks/{n}.png") for n in "dbc"]
+        assert all(Path(row["mask"]).is_file() for row in rows)
+        shares = [float(row["score"]) for row in rows]
+        assert shares == pytest.approx([0.9, 0.6, 0.3], abs=0.1)
+    with pytest.raises(ConfigError, match=r"new_true_next\.csv is there already"):
+        said(f"out={tmp_path / 'new_true'}")
+    with pytest.raises(ConfigError, match="set out=FOLDER too"):
+        said()
