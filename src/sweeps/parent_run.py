@@ -18,6 +18,7 @@ from ..machine.status import doing
 from ..machine.yaml_text import yaml_text
 from ..records.run import RunSummary
 from ..records.trials import COMPLETE, FAILED, PRUNED, SweepRecord, TrialRecord
+from ..reporting.formatting import counted
 from ..reporting.run_note import note
 from ..reporting.sweep_report import COMMAND, headline, verdict
 from ..runs.folder import drop_checkpoints
@@ -75,8 +76,9 @@ class ParentRun(Observer):
         if noted <= trials:
             return None
         return (
-            f"warning: the study holds {trials} trials, and {record} tells of {noted}: its storage "
-            "has lost the others. End this and put a copy of it back, or they are tried anew"
+            f"warning: the study holds {counted(trials, 'trial')}, and {record} tells of "
+            f"{noted}: its storage has lost the others. End this and put a copy of it back, "
+            "or they are tried anew"
         )
 
     def open(self, warn: Callable[[str], None]) -> None:

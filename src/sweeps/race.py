@@ -46,7 +46,7 @@ from .minimal_trial import minimal_trial
 from .parent_run import ParentRun
 from .pictures import check_pictures, checked_costs, choose_families, describe_judging, shorter_side
 from .prepare import Preparation
-from .prepared import PREPARED, Prepared
+from .prepared import PREPARED, Prepared, keep_without_trial
 from .short_budget import (
     describe_single_family,
     explain_no_family,
@@ -290,8 +290,12 @@ class _Sweep:
         return driver.why_over
 
     def _describe_end(self, why: str) -> None:
-        """Show why trials end before the budget does, and what of it is kept for the finals."""
+        """Show why trials end before the budget does, and what of it is kept for the finals.
+
+        Families that were ready and had no trial are stored with that reason.
+        """
         clock = self._clock
+        keep_without_trial(self._study, why)
         if clock.budget is not None and clock.left and self._study.best() is not None:
             kept = f"; {duration(clock.kept)} are kept for the finals" if clock.kept else ""
             spent, budget = duration(clock.spent), duration(clock.budget)

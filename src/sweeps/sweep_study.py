@@ -22,7 +22,7 @@ from .earlier_command import kept_command, name_and_place, shorter_command
 from .families import load_families
 from .finalists import TEST, kept_finalists
 from .further_seeds import extra_trainings, kept_looks
-from .prepared import kept_preparations, kept_reasons
+from .prepared import kept_preparations, reasons_without_trial
 from .short_budget import report_single_family
 from .tasks import commands
 
@@ -146,7 +146,6 @@ def record_of(
     looks = kept_looks(study)
     winner = next((one for one in finalists if one.trial == final.get("winner")), None)
     prepared = kept_preparations(study)
-    begun = {*prepared, *(trial.family for trial in trials)}
     again = shorter_command(settings)
     return SweepRecord(
         study=settings.study,
@@ -176,5 +175,5 @@ def record_of(
         costs=None if costs is None else costs.plain(),
         next_step=command("compare", *plugin_overrides(), f"sweep={settings.study}", *place),
         only=report_single_family(trials, families, study.recall(SECOND), again),
-        left_out={name: why for name, why in kept_reasons(study).items() if name not in begun},
+        left_out=reasons_without_trial(study),
     )
