@@ -582,6 +582,11 @@ class Model:
             promise = Promise(coverage, classwise, max_error)
         except ValueError as error:
             raise ConfigError(f"{error}.") from error
+        if self._predictor.kind.pixels and promise != Promise():
+            raise ConfigError(
+                "coverage and max_error are about labels of whole pictures, and the model has a "
+                "class for every pixel: leave them out."
+            )
         return trust_of(self.folder, promise)
 
     def _table(self, first: dict[str, Any], of_classes: NDArray[np.floating[Any]]) -> pd.DataFrame:

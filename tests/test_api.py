@@ -358,6 +358,15 @@ def test_what_is_asked_of_answers_takes_a_calibration(run: api.Run, digits: np.n
         run.model().predict(list(digits), coverage=0.9)
 
 
+def test_answers_about_pixels_have_no_sets_of_labels(tmp_path: Path) -> None:
+    about = {"class_names": ["wall", "crack"], "image_size": [2, 2], "channels": 1}
+    settings = {"data": {"target": "dense"}}
+    probs = np.full((1, 2, 2, 2), 0.5, np.float32)
+    model = api.Model(tmp_path, Predictor(lambda images: probs, about | {"settings": settings}))
+    with pytest.raises(ConfigError, match="the model has a class for every pixel: leave them out"):
+        model.predict([np.zeros((2, 2), np.uint8)], coverage=0.9)
+
+
 def test_long_steps_are_told_as_the_commands_tell_them(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

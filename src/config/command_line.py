@@ -343,7 +343,7 @@ def _help(
     choices: Mapping[str, Sequence[str]],
     flags: Sequence[str],
 ) -> str:
-    width = min(max(shutil.get_terminal_size().columns, 72), 120)
+    width = min(max(shutil.get_terminal_size().columns, 60), 120)
     lines = [typed(description.strip()), "", f"flags: {', '.join(flags)}", ""]
     if choices:
         lines += ["groups (choose with GROUP=OPTION):"]
@@ -355,7 +355,8 @@ def _help(
     for key, value, meaning in sorted(_rows(settings), key=lambda row: row[0] not in not_given):
         if key in not_given:
             value, meaning = _NOT_GIVEN, f"{meaning}; must be given"
-        lines += _table_row(f"{key}={value}", meaning, 38, width)
+        # A key that is longer than its column has a line of its own.
+        lines += _table_row(f"{key}={value}", meaning, min(38, width // 3), width)
     return "\n".join(lines)
 
 

@@ -14,6 +14,8 @@ import yaml
 
 from src.config.checks import ConfigError, Settings, from_plain, setting
 from src.config.command_line import Invocation, parse, run_entry
+from src.config.finished import CompareSettings
+from src.config.tracking import TrackingSwitch
 from src.machine.interruption import Interrupted
 
 
@@ -99,6 +101,19 @@ def test_help_names_the_values_that_a_setting_is_one_of(capsys: pytest.CaptureFi
     assert run_entry("", lambda _: Chosen(), fail, argv=["--help"]) == 0
     shown = capsys.readouterr().out
     assert "what is mixed (red, blue)" in shown and "how much of it\n" in shown
+
+
+@pytest.mark.parametrize("width", [60, 70, 100])
+def test_help_stays_within_the_terminal(
+    width: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    assert (
+        run_entry("", lambda _: CompareSettings(tracking=TrackingSwitch()), fail, argv=["-h"]) == 0
+    )
+    rows = capsys.readouterr().out.partition("keys (set")[2].splitlines()
+    assert max(map(len, rows)) <= width
+    assert max(map(len, rows)) > 0.9 * width
 
 
 def test_cfg_job_prints_yaml(capsys: pytest.CaptureFixture[str]) -> None:
