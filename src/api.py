@@ -17,7 +17,7 @@ import signal
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from html import escape
 from numbers import Real
@@ -33,6 +33,7 @@ from .config.command_line import errors_explained, from_environment, progress_sh
 from .config.compose import compose_settings, data_overrides
 from .config.finished import CompareSettings, ScalingSettings, SelectSettings
 from .config.other_names import known_as
+from .config.overrides import override_of
 from .config.plugins import plugin_overrides, take_plugins
 from .config.sweep import SweepSettings, read_sweep_settings
 from .data.sources.listing import check_root
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
     from .records.data_scaling import DataScalingRecord
     from .records.trials import SweepRecord
     from .serving.predictor import Predictor
+    from .serving.trust import Trust
 
     Picture: TypeAlias = str | Path | bytes | Image | NDArray[np.generic]
 
@@ -153,7 +155,7 @@ def sweep(
     Args:
         data: as in `fit`.
         overrides: of the settings, as `sweep` takes them: "families=[cnn,embedding]".
-        minutes: of the whole race; None for the number of trials that the settings state.
+        minutes: of the whole race; None for `budget.minutes` of the settings, 20 as they come.
         study: name of the study.
         config_name: of a file in sweeps/.
         output_dir: of all runs and studies.
@@ -183,19 +185,25 @@ def sweep(
 
 
 @_as_command()
-def compare(*overrides: str, output_dir: str | Path = "outputs", **settings: Never) -> Verdict:
+def compare(
+    *overrides: str | Run, output_dir: str | Path = "outputs", **settings: Never
+) -> Verdict:
     """Compare finished runs by their stored predictions.
 
     Args:
-        overrides: of the settings, but subgroup, as `compare` takes them: "runs=[A,B]".
-        output_dir: of the runs.
+        overrides: runs that `fit` returned, and of the settings all but subgroup, as `compare`
+            takes them: "runs=[A,B]".
+        output_dir: of the runs, where none is given as an object.
         settings: none: a setting is an override.
 
     Raises:
         ConfigError: there is nothing to compare, or the runs do not belong together.
     """
     _refuse_no_name(output_dir=output_dir)
-    all_overrides = [*_given(overrides, settings, "output_dir"), f"output_dir={output_dir}"]
+    runs = [str(one.folder) for one in overrides if isinstance(one, Run)]
+    texts = [one for one in overrides if not isinstance(one, Run)]
+    texts += [override_of("runs", runs)] if runs else []
+    all_overrides = [*_given(texts, settings, "output_dir"), f"output_dir={output_dir}"]
     read = partial(compose_settings, CompareSettings, config_name="compare")
     asked = read(
         [*all_overrides, *from_environment(_FROM_MLFLOW[:1], read(all_overrides), all_overrides)]
@@ -347,6 +355,7 @@ class Sweep:
 
         rows = [
             {
+                "candidate": one.name,
                 "trial": one.number,
                 "family": one.family,
                 "state": one.state,
@@ -415,7 +424,8 @@ class Verdict(_Text):
         """Return the candidates, the best first, with figure, interval and cost.
 
         `figure` is by the measure that ranks, whose name is in `measure`; `low` and `high` are the
-        ends of its 95 % interval, for all candidates at once. Of pixels there is no `accuracy`.
+        ends of its 95 % interval, for all candidates at once; `cost` is the latency of a picture
+        in milliseconds. Of pixels there is no `accuracy`.
         """
         import pandas as pd
 
@@ -469,7 +479,7 @@ class Forecast(_Text):
         return pd.DataFrame(rows, columns=["pictures", "figure", "low", "high", "run"])
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Model:
     """A trained model that labels pictures as its run did.
 
@@ -478,7 +488,10 @@ class Model:
     """
 
     folder: Path
-    _predictor: Predictor = field(repr=False)
+    _predictor: Predictor
+
+    def __repr__(self) -> str:
+        return f"Model({str(self.folder)!r}, {len(self.class_names)} classes)"
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -486,10 +499,20 @@ class Model:
         return self._predictor.class_names
 
     @_as_command()
-    def predict(self, pictures: Picture | Sequence[Picture]) -> pd.DataFrame:
+    def predict(
+        self,
+        pictures: Picture | Sequence[Picture],
+        *,
+        coverage: float | None = None,
+        classwise: bool = False,
+        max_error: float | None = None,
+    ) -> pd.DataFrame:
         """Return a row for each picture: `picture`, `label`, `probability`, `uncertainty`.
 
         `uncertainty`, in [0, 1], is the larger the more the picture's label would teach the model.
+        A champion gives `novelty` as well, in [0, 1], how probable a picture as unusual as this one
+        is among those like the training pictures, and `unlike`, bool, whether it is out of
+        distribution; and what is asked for: `label_set`, a list of labels, and `answered`, bool.
         A model that names several labels gives `labels`, a list, and a column for each label; one
         with a class for every pixel `mask`, an array (H, W) uint8 of the picture's size with its
         classes, 255 where it saw nothing, and the share of each class.
@@ -501,14 +524,20 @@ class Model:
             pictures: one or several: paths, folders and patterns such as "photos/*.jpg", bytes of
                 files, pictures of Pillow, or arrays (H, W) or (H, W, C) with values from 0 to 255
                 or, of a model of more than 8 bits, in the units of the files it was trained on.
+            coverage: share of the pictures, in (0, 1), whose `label_set` is to hold the true label;
+                of several labels, share of these that it is to hold on average.
+            classwise: whether the coverage is to hold for the pictures of each class, or label.
+            max_error: largest share of wrong labels, in (0, 1), among those that are `answered`.
 
         Raises:
+            ConfigError: the model has no calibration for what is asked, or it does not suffice.
             ValueError: names the first that is no picture.
         """
         import pandas as pd
 
         from .serving.file_pages import Page
 
+        trust = self._trust(coverage, classwise, max_error)
         listed = list(self._pages(pictures))
         pictures_named = [str(one) if isinstance(one, Path | Page) else None for one in listed]
         if self._predictor.kind.pixels:
@@ -518,13 +547,21 @@ class Model:
             shares = [class_shares(mask, len(self.class_names)) for mask in masks]
             columns = np.array(shares).reshape(-1, len(self.class_names)).T
             return self._table({"picture": pictures_named, "mask": masks}, columns)
-        probs = self._predictor.answer(with_progress(listed, len(listed), _DONE))
+        probs, verdicts = self._predictor.judge_all(
+            with_progress(listed, len(listed), _DONE), trust
+        )
+        judged: dict[str, Any] = {
+            name: [getattr(one, name) for one in verdicts]
+            for name in (trust.columns if trust else ())
+        }
+        if "label_set" in judged:
+            judged["label_set"] = [list(one) for one in judged["label_set"]]
         uncertainty = self._predictor.kind.uncertainties(probs).astype(float)
         if self._predictor.kind.sets:
             sets = self._predictor.label_sets(probs)
             labels = [[self.class_names[k] for k in one] for one in sets]
             found = {"picture": pictures_named, "labels": labels, "uncertainty": uncertainty}
-            return self._table(found, probs.T)
+            return self._table(found | judged, probs.T)
         best = self._predictor.decided(probs)
         found = {
             "picture": pictures_named,
@@ -532,7 +569,27 @@ class Model:
             "probability": np.take_along_axis(probs, best[:, None], axis=1)[:, 0].astype(float),
             "uncertainty": uncertainty,
         }
-        return pd.DataFrame(found)
+        return pd.DataFrame(found | judged)
+
+    def _trust(
+        self, coverage: float | None, classwise: bool, max_error: float | None
+    ) -> Trust | None:
+        from .runs.finished.trust_in_labels import trust_of
+        from .serving.trust import Promise
+
+        for name, value in {"coverage": coverage, "max_error": max_error}.items():
+            if value is not None and not isinstance(value, Real):
+                raise ConfigError(f"{name} is {value!r}: it must be a number or None.")
+        try:
+            promise = Promise(coverage, classwise, max_error)
+        except ValueError as error:
+            raise ConfigError(f"{error}.") from error
+        if self._predictor.kind.pixels and promise != Promise():
+            raise ConfigError(
+                "coverage and max_error are about labels of whole pictures, and the model has a "
+                "class for every pixel: leave them out."
+            )
+        return trust_of(self.folder, promise)
 
     def _table(self, first: dict[str, Any], of_classes: NDArray[np.floating[Any]]) -> pd.DataFrame:
         """Return columns, and one (N,) for each class, as `class_columns` calls them."""

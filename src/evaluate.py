@@ -35,13 +35,15 @@ def evaluate(settings: EvaluateSettings, overrides: Sequence[str]) -> None:
     refuse_measuring(folder, settings.split)
 
     with doing("loading PyTorch and Lightning"):
-        from .reporting.formatting import times_measured
+        from .reporting.formatting import figure_text, times_measured
         from .runs.finished.evaluate import measure_again
 
     metrics, measurements = measure_again(folder, checkpoint, settings)
     prefix = f"{settings.split}/"
-    for key, value in metrics.items():
-        print(f"{key.removeprefix(prefix):<24} {value:.4f}")
+    ends = {f"{key}{end}" for key in metrics for end in ("_low", "_high")}
+    for key in metrics:
+        if key not in ends:  # which stand beside what they are the ends of
+            print(f"{key.removeprefix(prefix):<24} {figure_text(metrics, key)}")
     if measurements is not None:
         print(f"the test part has been measured {times_measured(measurements)}", flush=True)
     print(f"summary: {folder.summary}")

@@ -8,6 +8,8 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 if not __package__:  # it was given as a file, in which no import finds the others
     print("error: run python -m src.train in the checkout, not a path", file=sys.stderr)
@@ -22,6 +24,9 @@ from .machine.package import command, module_command
 from .machine.status import doing
 from .machine.subprocesses import end_with_parent, run_bound
 from .runs.settings import of_pictures, read_settings
+
+if TYPE_CHECKING:
+    from .records.run import RunSummary
 
 
 def train(settings: RunSettings, overrides: Sequence[str]) -> None:
@@ -45,7 +50,20 @@ def train(settings: RunSettings, overrides: Sequence[str]) -> None:
     line = command("train", *plugin_overrides(), *overrides)
     summary = run_experiment(settings, command=line)
     if summary is not None:  # None in the further processes of a run on several devices
+        print(f"next: {_next_step(settings, summary)}")
         print(f"summary: {summary.run_dir}/summary.json", flush=True)
+
+
+def _next_step(settings: RunSettings, summary: RunSummary) -> str:
+    """Return the command that uses the model; of a cross-validation the one that makes one."""
+    folder = Path(summary.run_dir)
+    output_dir, run = folder.parents[1], f"run={folder.name}"
+    where = [] if output_dir == Path("outputs").absolute() else [f"output_dir={output_dir}"]
+    further = [*plugin_overrides(), *where]
+    if settings.cv.is_whole:
+        return command("select", run, "refit=true", *further)
+    out = "out=MASKS" if settings.data.target == "dense" else "out=labels.csv"
+    return command("predict", run, "images=FOLDER", out, *further)
 
 
 def main() -> int:

@@ -21,6 +21,7 @@ from src.records.trials import SweepRecord, TrialRecord
 from src.runs.candidates.network import NetworkCandidate
 from src.serving.bundle import open_predictor
 from src.serving.predictor import Predictor
+from src.serving.trust import Promise, Trust
 
 pytestmark = pytest.mark.usefixtures("brief_costs")
 QUICK = ["model=mlp", "trainer.max_epochs=2", "trainer.progress=false"]
@@ -229,8 +230,10 @@ def test_a_run_that_is_stopped_ends_as_other_python_does(
 
 
 def test_a_verdict_on_two_runs(run: api.Run, outputs: Path) -> None:
-    api.fit("digits", *QUICK, "model.dropout=0.5", "seed=1", output_dir=outputs)
+    other = api.fit("digits", *QUICK, "model.dropout=0.5", "seed=1", output_dir=outputs)
     verdict = api.compare(output_dir=outputs)
+    named = api.compare(other, "gap=0.02", run)
+    assert str(named.leaderboard()) == str(verdict.leaderboard()) and "of 2.0 points" in str(named)
     board = verdict.leaderboard()
     assert isinstance(board, pd.DataFrame) and len(board) == 2
     assert board["figure"].is_monotonic_decreasing and set(board["measure"]) == {"accuracy"}
@@ -329,13 +332,39 @@ def test_five_lines_from_pictures_to_a_champion(
     )
     monkeypatch.chdir(outputs)  # a relative output_dir is that of the call
     board = race.leaderboard()
-    assert len(board) == 2 and set(board["family"]) == {"mlp"}
+    assert len(board) == 2 and set(board["candidate"]) == {"mlp-0", "mlp-1"}
     assert board["val/accuracy"].is_monotonic_decreasing
     assert race.verdict().choice in str(race.verdict())
     assert repr(race) == "Sweep('api', trials=2)"
     model = race.select()
     assert api.load(output_dir=outputs).folder == model.folder
+    assert repr(model) == f"Model('{model.folder}', 10 classes)"
+    table = model.predict(list(digits), coverage=0.8, max_error=0.9)
+    served = open_predictor(model.folder / "model")
+    trust = Trust(served.certainty, Promise(coverage=0.8, max_error=0.9))
+    _, verdicts = served.judge(list(digits), trust)
+    assert list(table["label_set"]) == [list(one.label_set or ()) for one in verdicts]
+    assert list(table["answered"]) == [one.answered for one in verdicts]
+    np.testing.assert_allclose(table["novelty"], [one.novelty for one in verdicts], atol=1e-6)
     assert len(model.predict(list(digits))) == 6
+    for wrong in ({"coverage": "0.9"}, {"coverage": 1.5}, {"classwise": True}, {"max_error": 0}):
+        with pytest.raises(ConfigError, match=next(iter(wrong))):
+            model.predict(list(digits), **wrong)  # type: ignore[arg-type]
+
+
+def test_what_is_asked_of_answers_takes_a_calibration(run: api.Run, digits: np.ndarray) -> None:
+    assert "novelty" not in run.model().predict(list(digits))
+    with pytest.raises(ConfigError, match=r"coverage: .* makes a run the champion"):
+        run.model().predict(list(digits), coverage=0.9)
+
+
+def test_answers_about_pixels_have_no_sets_of_labels(tmp_path: Path) -> None:
+    about = {"class_names": ["wall", "crack"], "image_size": [2, 2], "channels": 1}
+    settings = {"data": {"target": "dense"}}
+    probs = np.full((1, 2, 2, 2), 0.5, np.float32)
+    model = api.Model(tmp_path, Predictor(lambda images: probs, about | {"settings": settings}))
+    with pytest.raises(ConfigError, match="the model has a class for every pixel: leave them out"):
+        model.predict([np.zeros((2, 2), np.uint8)], coverage=0.9)
 
 
 def test_long_steps_are_told_as_the_commands_tell_them(

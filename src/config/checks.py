@@ -47,6 +47,7 @@ __all__ = [
     "input_of",
     "is_literal",
     "not_written",
+    "options_of",
     "own_fields",
     "positive",
     "positive_int",
@@ -292,6 +293,25 @@ def _hints(cls: type) -> dict[str, Any]:
     return typing.get_type_hints(cls)
 
 
+def options_of(cls: type, key: str, plain: Mapping[str, Any] | None = None) -> tuple[str, ...]:
+    """Return the values, as they are typed, that a setting or each item of its list is one of.
+
+    Empty for a setting that may also be a number or free text. null (None) is not among them.
+
+    Args:
+        cls: the settings class.
+        key: of a field, or a dotted one of those within it.
+        plain: the nested settings that say which variant a group is; None for a field of `cls`.
+    """
+    name, _, inner = key.partition(".")
+    chosen = _chosen(cls, plain or {})
+    hint = None if chosen is None else _hints(chosen).get(name)
+    if not inner:
+        return _options(hint)
+    group = (plain or {}).get(name)
+    return options_of(hint, inner, group) if isinstance(hint, type) and group else ()
+
+
 def from_plain(cls: type[T], plain: Mapping[str, Any], where: str = "") -> T:
     """Build settings of type `cls` from nested plain containers.
 
@@ -401,10 +421,10 @@ def _typed(hint: Any, value: Any, path: str) -> Any:
 
 def _expected(hint: Any, value: Any, path: str) -> str:
     """Return what a value of another type must be, with the option that it may have meant."""
-    choices = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
-    options = [str(one) for c in choices if get_origin(c) is Literal for one in get_args(c)]
-    if options and all(get_origin(c) is Literal or c is type(None) for c in choices):
+    if get_origin(hint) is not list and (options := _options(hint)):
         return f"one of {', '.join(options)}{nearest(value, options)}"
+    choices = _members(hint)
+    options = tuple(str(one) for c in choices if get_origin(c) is Literal for one in get_args(c))
     text = _described(hint)
     if isinstance(hint, type) and dataclasses.is_dataclass(hint):
         names = [field.name for field in dataclasses.fields(hint)][:_NAMED]
@@ -417,6 +437,28 @@ def _expected(hint: Any, value: Any, path: str) -> str:
     if {int, float} & set(choices) and (number := _number_meant(str(value), path)):
         example = f", as in {path}={number}"
     return f"{text}{example}{nearest(value, options)}" if isinstance(value, str) else text
+
+
+def _members(hint: Any) -> tuple[Any, ...]:
+    """Return the types of a union, or the type itself alone."""
+    return get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
+
+
+def _options(hint: Any) -> tuple[str, ...]:
+    """Return the values, as they are typed, of a type that has no others; None is not named."""
+    found = list[str]()
+    for choice in _members(hint):
+        if get_origin(choice) is Literal:
+            found += [_typed_as(one) for one in get_args(choice)]
+        elif get_origin(choice) is list and (options := _options(get_args(choice)[0])):
+            found += options
+        elif choice is not type(None):
+            return ()
+    return tuple(found)
+
+
+def _typed_as(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _number_meant(text: str, path: str) -> str | None:
@@ -438,7 +480,7 @@ def _described(hint: Any) -> str:
         lists_last = sorted(get_args(hint), key=lambda one: str(one).startswith("list"))
         return " or ".join(map(_described, lists_last))
     if get_origin(hint) is Literal:
-        return ", ".join(str(option) for option in get_args(hint))
+        return ", ".join(map(_typed_as, get_args(hint)))
     if get_origin(hint) is list:
         return f"a list, each {_described(get_args(hint)[0])}"
     kinds = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}

@@ -23,7 +23,7 @@ from ..machine.imports import shadowing_path
 from ..machine.interruption import Interrupted, Interruption
 from ..machine.package import PACKAGE, package_version, typed
 from ..machine.yaml_text import yaml_text
-from .checks import ConfigError, NotGiven, Settings, to_plain
+from .checks import ConfigError, NotGiven, Settings, options_of, to_plain
 from .compose import expand, put
 from .console import on_plain_output
 from .credentials import problem_of_overrides, without_password
@@ -346,7 +346,7 @@ def _help(
     choices: Mapping[str, Sequence[str]],
     flags: Sequence[str],
 ) -> str:
-    width = min(max(shutil.get_terminal_size().columns, 72), 120)
+    width = min(max(shutil.get_terminal_size().columns, 60), 120)
     lines = [typed(description.strip()), "", f"flags: {', '.join(flags)}", ""]
     if choices:
         lines += ["groups (choose with GROUP=OPTION):"]
@@ -358,7 +358,8 @@ def _help(
     for key, value, meaning in sorted(_rows(settings), key=lambda row: row[0] not in not_given):
         if key in not_given:
             value, meaning = _NOT_GIVEN, f"{meaning}; must be given"
-        lines += _table_row(f"{key}={value}", meaning, 38, width)
+        # A key that is longer than its column has a line of its own.
+        lines += _table_row(f"{key}={value}", meaning, min(38, width // 3), width)
     return "\n".join(lines)
 
 
@@ -373,7 +374,10 @@ def _table_row(left: str, right: str, column: int, width: int) -> list[str]:
 
 
 def _rows(settings: Any, prefix: str = "") -> list[tuple[str, str, str]]:
-    """Return (key, value, meaning) of all settings; those of an entry alone come first."""
+    """Return (key, value, meaning) of all settings; those of an entry alone come first.
+
+    The meaning ends with the values that may be chosen, where only certain ones may.
+    """
     rows = []
     own = type(settings).__annotations__
     for field in sorted(dataclasses.fields(settings), key=lambda one: one.name not in own):
@@ -383,5 +387,7 @@ def _rows(settings: Any, prefix: str = "") -> list[tuple[str, str, str]]:
         elif field.name != "_target_":
             shown = "null" if value is None else str(value)
             shown = shown.lower() if isinstance(value, bool) else shown
-            rows.append((f"{prefix}{field.name}", shown, field.metadata.get("meaning", "")))
+            options = ", ".join(options_of(type(settings), field.name))
+            meaning = field.metadata.get("meaning", "") + (f" ({options})" if options else "")
+            rows.append((f"{prefix}{field.name}", shown, meaning))
     return rows

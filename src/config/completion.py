@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import shlex
 from contextlib import suppress
+from typing import Any
 
 from ..machine.package import ENTRIES
-from .checks import ConfigError, to_plain
+from .checks import ConfigError, options_of, to_plain
 from .command_line import CONFIG_NAME_FLAGS, parse, take_config_name
 from .compose import compose_plain, groups, leaves
 from .finished import (
@@ -23,15 +24,16 @@ from .models import WeightsSettings
 from .other_names import library_networks, stored_networks
 from .overrides import without_keys
 from .schema import RunSettings
-from .sweep import DashboardSettings, read_sweep_settings, sweep_files
+from .sweep import DashboardSettings, SweepSettings, read_sweep_settings, sweep_files
 from .tracking import ReplaySettings, UISettings
 
 __all__ = ["completions"]
 
 _RUNS = ("train", "sweep")
-# What the settings of other entries than `sweep` are; their files in conf/ are called as they are.
+# What the settings of the entries are.
 _SETTINGS: dict[str, type] = {
     "train": RunSettings,
+    "sweep": SweepSettings,
     "compare": CompareSettings,
     "select": SelectSettings,
     "predict": PredictSettings,
@@ -71,23 +73,26 @@ def completions(line: str) -> list[str]:
             known += stored_networks()  # whose weights are here, before all others
             if not any(one.startswith(value) for one in known):
                 known = library_networks()
+        if not known and (cls := _SETTINGS.get(entry)):
+            known = list(options_of(cls, key, _settings(entry, arguments[2:-1])))
         return [f"{key}={one}" for one in known if one.startswith(value)]
     if entry == "sweep" and arguments[-2] in CONFIG_NAME_FLAGS:
         return [name for name in sweep_files() if name.startswith(last)]
-    keys = [f"{name}=" for name in (*options, *_keys(entry, arguments[2:-1]))]
+    settings = leaves(_settings(entry, arguments[2:-1]))
+    keys = [f"{name}=" for name in (*options, *settings) if not name.endswith("_target_")]
     return sorted({one for one in keys if one.startswith(last)})
 
 
-def _keys(entry: str, arguments: list[str]) -> list[str]:
-    """Return the keys of an entry's settings, as the arguments before have them.
+def _settings(entry: str, arguments: list[str]) -> dict[str, Any]:
+    """Return the nested settings of an entry, as the arguments before have them.
 
     Invalid arguments are ignored: the command reports them when it is run.
     """
-    name = "config" if entry == "train" else entry
+    name = "config" if entry == "train" else entry  # of the file in conf/, or in sweeps/
     if entry == "sweep":
         arguments, name = take_config_name(arguments, "default")
     elif entry not in _SETTINGS:
-        return []
+        return {}
     try:
         overrides = parse(arguments).overrides
     except ConfigError:  # a flag that there is not
@@ -95,20 +100,19 @@ def _keys(entry: str, arguments: list[str]) -> list[str]:
     # Code of plugins is not run while somebody types.
     overrides = without_keys(overrides, ["plugins"])
 
-    def keys(some: list[str]) -> list[str]:
+    def composed(some: list[str]) -> dict[str, Any]:
         if entry == "sweep":
-            plain = to_plain(read_sweep_settings(some, name))
-        else:
-            plain = compose_plain(some, name, cls=_SETTINGS[entry])
-        return [key for key in leaves(plain) if not key.endswith("_target_")]
+            plain: dict[str, Any] = to_plain(read_sweep_settings(some, name))
+            return plain
+        return compose_plain(some, name, cls=_SETTINGS[entry])
 
     with suppress(Exception):
-        return keys(overrides)
+        return composed(overrides)
     composing = list[str]()
     for argument in overrides:
         with suppress(Exception):
-            keys([*composing, argument])
+            composed([*composing, argument])
             composing.append(argument)
     with suppress(Exception):
-        return keys(composing)
-    return []
+        return composed(composing)
+    return {}

@@ -301,8 +301,9 @@ class SelectSettings(ComparisonSettings):
         literal=True,
     )
     choose: Literal["one_se", "cheapest", "winner"] = setting(
-        "of the comparison: one that saves a third of the cost and is within one standard error of "
-        "the winner, or statistically tied with the best, if there is one; or the winner",
+        "which candidate of the comparison is taken: one_se, one that is within one standard error "
+        "of the winner and at least 1.5 times as fast, if there is one; cheapest, the same of all "
+        "that are statistically tied with the best; winner, the winner",
         "one_se",
     )
     refit: bool = setting(

@@ -53,23 +53,27 @@ _KEYS = {
     "trainer.gradient_clip": "gradient_clip_val clip_grad grad_clip",
     "trainer.accumulate_batches": "accumulate_grad_batches grad_accum",
     "trainer.ema_decay": "ema model_ema use_ema",
+    "trainer.progress": "verbose progress_bar enable_progress_bar",
     "loss": "criterion loss_fn loss_func",
     "loss.label_smoothing": "smoothing",
     "loss.class_weights": "class_weight weight",
     "optimizer": "opt",
-    "scheduler": "sched lr_scheduler",
+    "scheduler": "sched lr_scheduler cos_lr",
     "augment": "aa auto_augment randaugment transforms tfms item_tfms batch_tfms",
     "augment.erase_probability": "reprob random_erasing erasing",
     "model.dropout": "drop drop_rate",
     "data.num_workers": "workers",
+    "data.target": "task problem_type",
     "data.root": "data_dir data_path dataset_dir path folder",
-    "data.val_fraction": "valid_pct val_split validation_split val_size train_val_test_split",
+    "data.val_fraction": (
+        "valid_pct val_pct val_split validation_split val_size train_val_test_split"
+    ),
     "data.test_fraction": "test_split test_size",
     "data": "dataset",
     "model": "arch architecture backbone network",
     "model.pretrained": "weights pretrained_weights",
     "tracking.experiment": "project experiment_name",
-    "tracking": "logger",
+    "tracking": "logger wandb",
     "output_dir": "out_dir save_dir log_dir logdir",
     "evaluate_test": "test run_test",
     "images": "source input image path folder file files img",
@@ -98,10 +102,16 @@ _WITHOUT_KEY = {
     **dict.fromkeys(("fast_dev_run", "limit_train_batches"), "debug=batch trains on one batch"),
     "overfit_batches": "debug=overfit learns one batch by heart",
     **dict.fromkeys(("out", "output"), "what is written goes to the folder of the run or study"),
-    "callbacks": "trainer does their work (trainer.early_stopping, trainer.monitor)",
+    **dict.fromkeys(
+        ("callbacks", "cbs"), "trainer does their work (trainer.early_stopping, trainer.monitor)"
+    ),
     "strategy": "trainer.devices=2 trains on several GPUs",
     **dict.fromkeys(
         ("preset", "presets", "quality"), "budget.minutes and families=[...] set how much is tried"
+    ),
+    **dict.fromkeys(
+        ("conf", "conf_thres", "confidence", "threshold"),
+        "predict max_error=0.05 answers only where that keeps the share of mistakes",
     ),
     "direction": "the metric says whether more of it is better",
 }

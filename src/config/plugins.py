@@ -22,6 +22,7 @@ from pathlib import Path
 from types import ModuleType
 
 from ..machine.imports import allow_module
+from ..machine.package import PACKAGE
 from .checks import ConfigError
 
 __all__ = [
@@ -35,6 +36,8 @@ __all__ = [
 
 _VARIABLE = "BAKEOFF_PLUGINS"
 _KEY = "plugins"
+# The names of this package, in the checkout and installed.
+_PACKAGES = ("src", "bakeoff")
 _MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 _NO_MODULES = ("test_", "conftest", "setup")
 
@@ -198,6 +201,10 @@ def _imported(module: str, shown: str) -> ModuleType:
             raise ConfigError(f"{_KEY}: there is neither a folder nor a module {shown}.") from None
         frames = traceback.extract_tb(error.__traceback__)
         line = next((f", line {f.lineno}" for f in reversed(frames) if f.filename == shown), "")
+        hint, missing = "", error.name if isinstance(error, ModuleNotFoundError) else None
+        top = (missing or "").partition(".")[0]
+        if top in _PACKAGES and top != PACKAGE:
+            hint = f" (write {PACKAGE} for {top}, as this package is called here)"
         raise ConfigError(
-            f"{_KEY}: {shown}{line} cannot be imported: {type(error).__name__}: {error}"
+            f"{_KEY}: {shown}{line} cannot be imported: {type(error).__name__}: {error}{hint}"
         ) from error

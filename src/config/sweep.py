@@ -187,7 +187,8 @@ class SweepSettings(RunSettings):
     )
     metric: str | list[str] = setting(
         "what to optimize; several for a Pareto front, without pruning; auto for accuracy, map of "
-        "several labels, kappa of ordered classes, mean IoU of pixels",
+        "several labels, kappa of ordered classes, mean IoU of pixels "
+        f"({', '.join(name.removeprefix('val/') for name in METRICS)})",
         "auto",
         check=_metric_problem,
     )

@@ -86,13 +86,22 @@ def _show(text: str) -> threading.Timer | None:
     clear_status()
     with suppress(ValueError):  # a stream that is closed
         if sys.stderr.isatty() and os.environ.get("TERM") not in _NO_CURSOR:
-            _write(text)
-            _shown.append(text)
+            # What goes on in a second line of the terminal could not be taken off it.
+            line = text[: _columns() - 1]
+            _write(line)
+            _shown.append(line)
             return None
     later = threading.Timer(_LATER_SECONDS, _write, [f"{text}\n"])
     later.daemon = True
     later.start()
     return later
+
+
+def _columns() -> int:
+    """Return the width of the terminal, at least 2; 80 where it is not known."""
+    with suppress(OSError, ValueError, AttributeError):
+        return max(2, os.get_terminal_size(sys.stderr.fileno()).columns or 80)
+    return 80
 
 
 def _write(text: str) -> None:

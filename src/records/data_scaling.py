@@ -7,7 +7,17 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-__all__ = ["DataScalingRecord", "ForecastRecord", "MeasuredRecord", "fraction_runs", "scaling_text"]
+__all__ = [
+    "DATA_SCALING",
+    "DataScalingRecord",
+    "ForecastRecord",
+    "MeasuredRecord",
+    "fraction_runs",
+    "scaling_text",
+]
+
+# The file's name in the folder of the run that the forecast is of.
+DATA_SCALING = "data_scaling.json"
 
 
 @dataclass(frozen=True)

@@ -178,8 +178,10 @@ def _reason(verdict: Verdict) -> str:
         )
     if len(verdict.tied) == 1:
         return CERTAIN
-    cheapest = "" if verdict.cheapest is None else ", and none near it is 1.5 times as fast"
-    return f"It comes first of {len(verdict.standings):,} candidates{cheapest}."
+    first = f"It comes first of {len(verdict.standings):,} candidates"
+    if verdict.cheapest is None:
+        return f"{first}."
+    return f"{first}, and none within one standard error of it is 1.5 times as fast."
 
 
 def _doubt(verdict: Verdict) -> str:

@@ -136,7 +136,8 @@ def difference_text(difference: Interval, measure: str) -> str:
     """Return an interval of differences, as in "-0.2 to +1.3 points"."""
     if is_percent(measure):
         return f"{100 * difference.low:+.1f} to {100 * difference.high:+.1f} points"
-    return f"{difference.low:+.3g} to {difference.high:+.3g}"
+    form = "+.3f" if measure == "kappa" else "+.3g"
+    return f"{difference.low:{form}} to {difference.high:{form}}"
 
 
 def _winner(verdict: Verdict, folds: int | None) -> str:

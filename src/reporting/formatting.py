@@ -46,6 +46,8 @@ _SHARES = (
     *("accuracy", "balanced_accuracy", "calibration_error", "macro_f1", "top5_accuracy"),
     *("map", "micro_f1", "hamming_loss", "miou", "dice", "pixel_accuracy"),
 )
+# The same of the figures of single classes, such as "test/recall/cat".
+_SHARES_OF_A_CLASS = ("recall", "average_precision", "iou")
 
 _GAP = "  "
 _JOINERS = "\u200c\u200d"  # of Persian and Indian scripts, and of emoji such as families
@@ -131,7 +133,8 @@ def chance_text(probability: float) -> str:
 
 def is_percent(key: str) -> bool:
     """Return whether a metric is written in percent, and differences of it in points."""
-    return key.rpartition("/")[2] in _SHARES
+    before, _, name = key.rpartition("/")
+    return name in _SHARES or before.rpartition("/")[2] in _SHARES_OF_A_CLASS
 
 
 def metric_text(key: str, value: float | None) -> str:
@@ -154,6 +157,8 @@ def metric_text(key: str, value: float | None) -> str:
         if name.endswith("seconds"):
             return duration(value)
         return count(round(value))
+    if name == "kappa":  # of [-1, 1]: 0.156 and 0.547, not 0.156 and 0.5469
+        return f"{round(value, 3) + 0.0:.3f}"
     return f"{value:.4g}"
 
 
@@ -262,7 +267,7 @@ class Table:
         """Return title and aligned columns, `width` cells a line at most.
 
         The last column is cut, and others at half of the width; where that is not enough, the last
-        ones are left out and named beside the title. Two stay in any width.
+        ones are left out and named beside the title, which is wrapped. Two stay in any width.
         """
         lines = [tuple(map(one_line, row)) for row in (self.headers, *self.rows)]
         widths = [max(map(cell_len, column)) for column in zip(*lines)]
@@ -274,6 +279,7 @@ class Table:
         widths = [*widths[: shown - 1], min(widths[shown - 1], max(width - before, _LEAST))]
         hidden = ", ".join(lines[0][shown:])
         title = f"{self.title} (a wider terminal shows {hidden})" if hidden else self.title
+        title = below_each_other([title], width)
         return "\n".join([title, *(self._line(line[:shown], widths) for line in lines)])
 
     def _line(self, cells: Sequence[str], widths: Sequence[int]) -> str:

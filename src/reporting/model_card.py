@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from textwrap import indent
 
+from ..machine.text import counted
 from ..metrics.summary import accuracy_name
 from ..records.export import ExportRecord
 from ..records.run import Predictions, RunSummary
@@ -23,6 +24,7 @@ from .formatting import (
     duration,
     escaped,
     figure_text,
+    metric_text,
     times_measured,
 )
 
@@ -137,12 +139,20 @@ def _of_pixels(facts: CardFacts) -> bool:
 
 
 def _metrics(facts: CardFacts) -> str:
-    kind = "score intervals with standard errors from influence functions,"
+    kind = "Wilson intervals over pictures"
+    if _of_pixels(facts):
+        kind = "score intervals with standard errors from influence functions, over pictures"
+    elif any(one.groups is not None for one in facts.predictions.values()):
+        kind = "intervals over pictures, of which those that go together count as one group,"
     text = (
-        f"{_described_accuracy(facts)} Intervals are 95 % "
-        f"{kind if _of_pixels(facts) else 'Wilson intervals'} over pictures of the same origin; "
-        "they do not include the variation between trainings."
+        f"{_described_accuracy(facts)} Intervals are 95 % {kind} of the same origin; they do not "
+        "include the variation between trainings."
     )
+    if any(key.endswith("_sd") for key in facts.validation):
+        text += (
+            " The one of the validation is from the accuracies of the folds of a cross-validation "
+            "(corrected resampled t), which also vary with the training pictures."
+        )
     if _of_pixels(facts):  # no probabilities of pixels are kept
         return text
     return (
@@ -194,7 +204,7 @@ def _described_accuracy(facts: CardFacts) -> str:
 def _details(facts: CardFacts) -> list[str]:
     summary = facts.summary
     size = "" if summary.num_parameters is None else f", {count(summary.num_parameters)} parameters"
-    length = f"{facts.epochs} epochs, " if facts.epochs else ""
+    length = f"{counted(facts.epochs, 'epoch')}, " if facts.epochs else ""
     seconds = summary.metrics.get("cost/training_seconds", summary.duration_seconds)
     weights = "" if summary.weights is None else f", published weights: {escaped(summary.weights)}"
     rows = [
@@ -297,7 +307,7 @@ def _scores(facts: CardFacts) -> Table:
     for key, name in (_SCORES | {"brier": f"Brier score (0 to {most})"}).items():
         cells = [found.get(f"{part}/{key}") for part, found in shown.items()]
         if any(cell is not None for cell in cells):
-            rows.append((name, *("" if c is None else f"{c:.4f}" for c in cells)))
+            rows.append((name, *("" if c is None else metric_text(key, c) for c in cells)))
     heads = [
         "validation (of the chosen run)" if part == "val" and facts.chosen else PART_NAMES[part]
         for part in shown

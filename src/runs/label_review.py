@@ -38,8 +38,6 @@ def write_label_review(
     Raises:
         OSError: a file cannot be written.
     """
-    if data.pictures.kind in ("multi", "dense") and parts:
-        print("labels: wrong labels are looked for among pictures with one label, so not here")
     if not doubtful:
         return []
     from ..reporting.label_page import label_page, review_sentences

@@ -178,7 +178,7 @@ class Driver(JobLoop[int]):
 
     def judge(self, key: int, job: Job, report: Report, seconds: float) -> str | None:
         step = report.step
-        whole, name = job.steps, "epochs" if job.folds is None else "folds"
+        whole, done = job.steps, counted(step, "epoch" if job.folds is None else "fold")
         value = report.metrics.get(self._metrics[0])
         new = value is None or self._study.report(key, step, value)
         if new:
@@ -188,12 +188,12 @@ class Driver(JobLoop[int]):
         if value is not None:
             judged = len(self._metrics) == 1 and step < whole
             if judged and self._study.should_prune(key):
-                return f"pruned after {step} {name} at {self._metrics[0]} {value:.4g}"
+                return f"pruned after {done} at {self._metrics[0]} {value:.4g}"
         left = self.seconds_left()
         if left is None or step >= whole:
             return None
         if left <= 0:
-            return f"the time was over after {step} {name}"
+            return f"the time was over after {done}"
         # The first report takes more than a step: pictures are decoded, a head is fitted, a network
         # is compiled.
         first, before = self._timed_from.setdefault(key, (step, seconds))
@@ -207,7 +207,7 @@ class Driver(JobLoop[int]):
             return None
         self._took[key] = replace(self._study.trial(key), seconds=seconds + needed)
         return (
-            f"stopped after {step} {name}: the other {whole - step} would take {needed:.0f} s, and "
+            f"stopped after {done}: the other {whole - step} would take {needed:.0f} s, and "
             f"{left:.0f} s are left"
         )
 
@@ -236,7 +236,7 @@ class Driver(JobLoop[int]):
         """Return which limit of the race is reached; "" if none is."""
         begun, left = self._counts.total() + self._open, self.seconds_left()
         if self._most_trials is not None and begun >= self._most_trials:
-            return f"all {begun} trials of budget.trials have begun"
+            return "all trials that budget.trials allows have begun"
         if self._most_epochs is not None and self._epochs >= self._most_epochs:
             return f"all {self._most_epochs:,} epochs are used up"
         return OVER if left is not None and left <= 0 else ""

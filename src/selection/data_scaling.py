@@ -22,6 +22,7 @@ from ..machine.package import command
 from ..machine.text import counted
 from ..records.comparison import LOWEST
 from ..records.data_scaling import (
+    DATA_SCALING,
     DataScalingRecord,
     ForecastRecord,
     MeasuredRecord,
@@ -49,7 +50,7 @@ __all__ = ["expected_seconds", "measure_scaling"]
 
 # With which a training on fewer pictures has come near to its end.
 _ENOUGH_EPOCHS = 8
-_RECORD, _FIGURE, _LOCK = "data_scaling.json", "data_scaling.png", ".scaling.lock"
+_FIGURE, _LOCK = "data_scaling.png", ".scaling.lock"
 
 
 def measure_scaling(plan: ScalingPlan, settings: ScalingSettings) -> tuple[DataScalingRecord, Path]:
@@ -71,7 +72,7 @@ def measure_scaling(plan: ScalingPlan, settings: ScalingSettings) -> tuple[DataS
     with alone(
         chosen.folder.path / _LOCK, f"run: a forecast of {chosen.folder.name} is being made"
     ):
-        known = fraction_runs(chosen.folder.path / _RECORD)
+        known = fraction_runs(chosen.folder.path / DATA_SCALING)
         missing = [count for count in plan.fewer if not _has_ended(plan, known.get(count))]
         if missing:
             _say(plan, missing)
@@ -79,8 +80,8 @@ def measure_scaling(plan: ScalingPlan, settings: ScalingSettings) -> tuple[DataS
             _train(plan, count, known)
     fewer = [RunFolder.open(chosen.folder.path.parent / known[count]) for count in plan.fewer]
     record = _record([*fewer, chosen.folder], plan, settings)
-    file, picture = chosen.folder.path / _RECORD, chosen.folder.figures / _FIGURE
-    with amending(chosen.folder.path, _RECORD, f"figures/{_FIGURE}"):
+    file, picture = chosen.folder.path / DATA_SCALING, chosen.folder.figures / _FIGURE
+    with amending(chosen.folder.path, DATA_SCALING, f"figures/{_FIGURE}"):
         write_atomically(file, scaling_text(known, record))
         picture.parent.mkdir(exist_ok=True)
         save(scaling_figure(record), picture)
@@ -143,8 +144,8 @@ def _train(plan: ScalingPlan, count: int, known: dict[int, str]) -> None:
         chosen.folder.output_dir, wanted.model.name, wanted.data.name
     )
     known[count] = folder.name
-    with amending(chosen.folder.path, _RECORD):
-        write_atomically(chosen.folder.path / _RECORD, scaling_text(known))
+    with amending(chosen.folder.path, DATA_SCALING):
+        write_atomically(chosen.folder.path / DATA_SCALING, scaling_text(known))
     otherwise = command("scaling", f"run={chosen.folder.path}")
     repeat = repeating_command(chosen.summary, wanted, otherwise)
     print(f"scaling: {count:,} of {plan.pictures:,} pictures", flush=True)

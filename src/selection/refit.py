@@ -19,6 +19,7 @@ from ..config.models import EnsembleSettings, NetworkSettings
 from ..config.schema import RunSettings
 from ..data.splitting.splits import Split
 from ..machine.package import command
+from ..machine.text import counted
 from ..records.run import Predictions, RunSummary
 from ..runs.build import build_data
 from ..runs.candidates.candidate import settle_thresholds
@@ -81,7 +82,7 @@ def refit(chosen: RunFolder, settings: RunSettings, chosen_summary: RunSummary) 
     _keep_thresholds(chosen, folder, wanted)
     otherwise = command("select", f"run={chosen_summary.run_dir}", "refit=true")
     repeat = repeating_command(chosen_summary, wanted, otherwise)
-    how_long = f" for {epochs} epochs" if epochs else ""
+    how_long = f" for {counted(epochs, 'epoch')}" if epochs else ""
     print(f"refit: training{how_long} on the training and validation parts together")
     if most is not None:
         data = build_data(wanted)

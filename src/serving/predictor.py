@@ -199,7 +199,7 @@ class Predictor:
             ValueError: names the first row, counted from 0, or the file, that is no picture.
             DamagedModel: as `probabilities`.
         """
-        return self._answered(rows, None)[0]
+        return self.judge_all(rows, None)[0]
 
     def judge(
         self, rows: Sequence[object], trust: Trust | None
@@ -215,11 +215,16 @@ class Predictor:
             DamagedModel: as `probabilities`.
         """
         check_request(rows, self.values, masks=self.kind.pixels)
-        return self._answered(rows, trust)
+        return self.judge_all(rows, trust)
 
-    def _answered(
+    def judge_all(
         self, rows: Iterable[object], trust: Trust | None
     ) -> tuple[Float32Array, list[JudgedAnswer]]:
+        """Return what `judge` does, without the limits of a request, and as `answer` does.
+
+        Raises:
+            ValueError, DamagedModel: as `answer`.
+        """
         probs = [np.empty((0, len(self.class_names)), np.float32)]
         answers: list[JudgedAnswer] = []
         for batch in _batched(enumerate(rows), self._batch_size):

@@ -139,6 +139,17 @@ class Trust:
         self._thresholds = self._set_thresholds()
         self.rule = self._rule()
 
+    @property
+    def columns(self) -> list[str]:
+        """Names of the fields of a `JudgedAnswer` that tables have, as they are filled."""
+        filled = {
+            "label_set": self.promise.coverage is not None,
+            "answered": self.promise.max_error is not None,
+            "novelty": self.certainty.sample is not None,
+            "unlike": self.false_alarms is not None,
+        }
+        return [name for name in filled if filled[name]]
+
     def _set_thresholds(self) -> Float64Array | None:
         known, promise = self.certainty, self.promise
         if promise.coverage is None:

@@ -15,6 +15,7 @@ from ..config.sweep import SweepSettings
 from ..machine.interruption import signals_so_far
 from ..machine.package import command
 from ..machine.status import doing
+from ..machine.text import counted
 from ..machine.yaml_text import yaml_text
 from ..records.run import RunSummary
 from ..records.trials import COMPLETE, FAILED, PRUNED, SweepRecord, TrialRecord
@@ -75,8 +76,9 @@ class ParentRun(Observer):
         if noted <= trials:
             return None
         return (
-            f"warning: the study holds {trials} trials, and {record} tells of {noted}: its storage "
-            "has lost the others. End this and put a copy of it back, or they are tried anew"
+            f"warning: the study holds {counted(trials, 'trial')}, and {record} tells of "
+            f"{noted}: its storage has lost the others. End this and put a copy of it back, "
+            "or they are tried anew"
         )
 
     def open(self, warn: Callable[[str], None]) -> None:

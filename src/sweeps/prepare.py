@@ -406,7 +406,7 @@ class Preparation:
         """Return the result of a network reduced to as many epochs as there is time for."""
         only, from_scratch = self._is_only(family), is_of(family, *FROM_SCRATCH)
         times = f"{found.trainings} times " if found.trainings > 1 else ""
-        cost = f"{times}{found.epochs} epochs would take {duration(found.seconds)}"
+        cost = f"{times}{counted(found.epochs, 'epoch')} would take {duration(found.seconds)}"
         each = found.seconds_per_epoch
         fitting = most / (each * found.trainings)
         epochs = int(fitting)

@@ -12,13 +12,14 @@ from ..search.study import SweepStudy
 __all__ = [
     "LEFT_OUT",
     "NETWORK",
-    "NOT_BEGUN",
     "NOT_OPENED",
     "PREPARED",
     "THREADS",
     "Prepared",
+    "keep_without_trial",
     "kept_preparations",
     "kept_reasons",
+    "reasons_without_trial",
 ]
 
 # Key of the results in a study, and in each trial, of that of its family at the time: a later start
@@ -26,8 +27,8 @@ __all__ = [
 PREPARED = "prepared"
 # Key in a study of why some start left families out, by name. A list of names alone in older ones.
 LEFT_OUT = "left_out"
-# Key in a study of why families that fit had no trial in its last start, by name.
-NOT_BEGUN = "not_begun"
+# Key in a study of the families that were ready when trials ended, and had none, with the reason.
+_WITHOUT_TRIAL = "without_trial"
 # Override of a network that uses more threads than its slot has.
 THREADS = "runtime.threads="
 # Override of the published network that is fine-tuned.
@@ -163,3 +164,25 @@ def kept_reasons(study: SweepStudy) -> dict[str, str]:
     """Return why some start of a study left families out, by name; "" where it is not known."""
     kept = study.recall(LEFT_OUT) or {}
     return dict(kept) if isinstance(kept, Mapping) else dict.fromkeys(kept, "")
+
+
+def keep_without_trial(study: SweepStudy, why_over: str) -> None:
+    """Store that families were ready and had no trial when trials ended.
+
+    Args:
+        why_over: the reason why trials ended; "" where it is not known.
+    """
+    begun = {trial.family for trial in study.trials()}
+    why = f"no trial of it had begun when trials ended: {why_over}"
+    ready = kept_preparations(study) if why_over else ()
+    reasons = {name: why for name in ready if name not in begun}
+    if reasons or study.recall(_WITHOUT_TRIAL):
+        study.remember(_WITHOUT_TRIAL, reasons)
+
+
+def reasons_without_trial(study: SweepStudy) -> dict[str, str]:
+    """Return why families of a study have no trial, by name; "" where it is not known."""
+    begun, ready = {trial.family for trial in study.trials()}, kept_preparations(study)
+    reasons = {name: why for name, why in kept_reasons(study).items() if name not in ready}
+    reasons |= study.recall(_WITHOUT_TRIAL) or {}
+    return {name: why for name, why in reasons.items() if name not in begun}

@@ -46,7 +46,7 @@ from .forecast import TimeForecast
 from .minimal_trial import minimal_trial
 from .parent_run import ParentRun
 from .prepare import Preparation
-from .prepared import NOT_BEGUN, PREPARED, Prepared
+from .prepared import PREPARED, Prepared, keep_without_trial
 from .short_budget import (
     describe_single_family,
     explain_no_family,
@@ -140,7 +140,6 @@ class _Race:
                 trials = self._prepare()
                 why = self._race(trials)
                 self._describe_end(why)
-                self._note_not_begun(why)
                 self._run_minimal_trial()
                 self._clock.ended("measuring families and for trials")
                 self._finals()
@@ -309,20 +308,16 @@ class _Race:
         return driver.why_over
 
     def _describe_end(self, why: str) -> None:
-        """Show why trials end before the budget does, and what of it is kept for the finals."""
+        """Show why trials end before the budget does, and what of it is kept for the finals.
+
+        Families that were ready and had no trial are stored with that reason.
+        """
         clock = self._clock
+        keep_without_trial(self._study, why)
         if clock.budget is not None and clock.left and self._study.best() is not None:
             kept = f"; {duration(clock.kept)} are kept for the finals" if clock.kept else ""
             spent, budget = duration(clock.spent), duration(clock.budget)
             self._display.show(f"trials ended after {spent} of {budget}: {why}{kept}")
-
-    def _note_not_begun(self, why: str) -> None:
-        """Store why families that fit the budget had no trial."""
-        begun = {trial.family for trial in self._study.trials()}
-        waiting = [n for n, one in self._prepared.items() if one.affordable and n not in begun]
-        self._study.remember(
-            NOT_BEGUN, dict.fromkeys(waiting, f"no trial of it began, for {why}") if why else {}
-        )
 
     def _finals(self) -> None:
         Finals(

@@ -222,8 +222,8 @@ def warn_single_family(pictures: int, minutes: float, finals: bool, base: Sequen
         return ""
     enough = math.ceil(minutes * (1 + (needed - left) / keeps / race))
     return (
-        f"budget.minutes={minutes:g} may fit only one family; at this load, handcrafted takes "
-        f"about {enough}"
+        f"budget.minutes={minutes:g} may fit only one family; at this load, a second one, "
+        f"handcrafted, takes about {enough} minutes"
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..config.checks import ConfigError
@@ -22,7 +22,7 @@ from .earlier_command import kept_command, name_and_place, shorter_command
 from .families import load_families
 from .finalists import TEST, kept_finalists
 from .further_seeds import extra_trainings, kept_looks
-from .prepared import NOT_BEGUN, kept_preparations, kept_reasons
+from .prepared import kept_preparations, reasons_without_trial
 from .short_budget import report_single_family
 from .tasks import commands
 
@@ -124,10 +124,6 @@ def steps_of(settings: SweepSettings) -> str:
     return "folds" if settings.cv.is_whole else "epochs"
 
 
-def _without(reasons: Mapping[str, str], families: Collection[str]) -> dict[str, str]:
-    return {name: why for name, why in reasons.items() if name not in families}
-
-
 def record_of(
     study: SweepStudy,
     settings: SweepSettings,
@@ -149,9 +145,7 @@ def record_of(
     looks = kept_looks(study)
     winner = next((one for one in finalists if one.trial == final.get("winner")), None)
     prepared = kept_preparations(study)
-    begun = {trial.family for trial in trials}
     again = shorter_command(settings)
-    waiting = study.recall(NOT_BEGUN) or {}
     return SweepRecord(
         study=settings.study,
         metrics=settings.metrics,
@@ -180,5 +174,5 @@ def record_of(
         costs=None if costs is None else costs.plain(),
         next_step=command("compare", *plugin_overrides(), f"sweep={settings.study}", *place),
         only=report_single_family(trials, families, study.recall(SECOND), again),
-        left_out=_without(kept_reasons(study), {*prepared, *begun}) | _without(waiting, begun),
+        left_out=reasons_without_trial(study),
     )

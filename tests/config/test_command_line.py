@@ -7,12 +7,15 @@ import signal
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import yaml
 
 from src.config.checks import ConfigError, Settings, from_plain, setting
 from src.config.command_line import Invocation, parse, run_entry
+from src.config.finished import CompareSettings
+from src.config.tracking import TrackingSwitch
 from src.machine.interruption import Interrupted
 
 
@@ -86,6 +89,31 @@ def test_help_names_keys_values_and_meaning(capsys: pytest.CaptureFixture[str]) 
     assert run_entry("Does it.", read, fail, argv=["--help", "seed=5"]) == 0
     out = capsys.readouterr().out
     assert out.startswith("Does it.") and "seed=5" in out and "a number" in out
+
+
+@dataclass(frozen=True)
+class Chosen(Settings):
+    colour: Literal["red", "blue"] | None = setting("what is mixed", None)
+    count: int | Literal["auto"] = setting("how much of it", 3)
+
+
+def test_help_names_the_values_that_a_setting_is_one_of(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_entry("", lambda _: Chosen(), fail, argv=["--help"]) == 0
+    shown = capsys.readouterr().out
+    assert "what is mixed (red, blue)" in shown and "how much of it\n" in shown
+
+
+@pytest.mark.parametrize("width", [60, 70, 100])
+def test_help_stays_within_the_terminal(
+    width: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    assert (
+        run_entry("", lambda _: CompareSettings(tracking=TrackingSwitch()), fail, argv=["-h"]) == 0
+    )
+    rows = capsys.readouterr().out.partition("keys (set")[2].splitlines()
+    assert max(map(len, rows)) <= width
+    assert max(map(len, rows)) > 0.9 * width
 
 
 def test_cfg_job_prints_yaml(capsys: pytest.CaptureFixture[str]) -> None:

@@ -40,6 +40,8 @@ from src.config.sweep import read_sweep_settings
         ("data_dir=/photos", "data.root"),
         ("logger=wandb", "tracking"),
         ("dataset=cifar10", "data"),
+        ("verbose=true", "trainer.progress"),
+        ("task=multilabel", "data.target"),
     ],
 )
 def test_a_name_of_another_tool_is_answered_with_ours(override: str, ours: str) -> None:
@@ -53,6 +55,8 @@ def test_a_name_of_another_tool_is_answered_with_ours(override: str, ours: str) 
 def test_an_entry_names_its_own_keys_alone() -> None:
     with pytest.raises(ConfigError, match="ckpt_path is run here"):
         compose_settings(PredictSettings, ["ckpt_path=a", "run=b", "images=c"], "predict")
+    with pytest.raises(ConfigError, match="conf: there is no such key; predict max_error="):
+        compose_settings(PredictSettings, ["conf=0.5", "run=b", "images=c"], "predict")
     with pytest.raises(ConfigError, match=r"n_trials is budget\.trials here"):
         read_sweep_settings(["n_trials=5"], "default")
 
@@ -159,7 +163,7 @@ def test_a_family_of_networks_is_answered_with_its_members() -> None:
         (["--epochs", "5"], "as in trainer.max_epochs=5,"),
         (["--lr=0.1"], "as in optimizer.lr=0.1,"),
         (["--port", "5000"], "as in port=5000,"),
-        (["--verbose", "model=mlp"], "as in verbose=VALUE,"),
+        (["--lucky", "model=mlp"], "as in lucky=VALUE,"),
     ],
 )
 def test_a_flag_is_answered_with_the_setting(overrides: list[str], ours: str) -> None:
@@ -225,7 +229,7 @@ def test_what_people_type_first_is_answered_with_what_was_meant(
         compose_settings(cls, [*given, override], name)
 
 
-@pytest.mark.parametrize("override", ["task=classify", "tags=[a]", "data.shuffle=true"])
+@pytest.mark.parametrize("override", ["kind=classify", "tags=[a]", "data.shuffle=true"])
 def test_nothing_is_proposed_that_is_hardly_alike(override: str) -> None:
     with pytest.raises(ConfigError, match="--help lists"):
         compose_settings(RunSettings, [override])

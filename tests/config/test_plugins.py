@@ -47,3 +47,17 @@ def test_a_home_that_nobody_has_is_a_folder_that_is_not_there(
     monkeypatch.setenv("BAKEOFF_PLUGINS", "")  # which is set anew by what is named
     with pytest.raises(ConfigError, match="~nobody-here"):
         take_plugins(["plugins=~nobody-here/plugins"])
+
+
+def test_code_that_is_written_for_the_installed_package_is_told_the_name_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BAKEOFF_PLUGINS", "")
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setitem(sys.modules, "bakeoff", None)  # as where only the checkout is
+    (tmp_path / "own_net.py").write_text("from bakeoff.config.checks import setting\n")
+    with pytest.raises(ConfigError, match=r"own_net\.py, line 1 .*\(write src for bakeoff"):
+        take_plugins([f"plugins={tmp_path}"])
+    (tmp_path / "own_net.py").write_text("import no_such_module\n")
+    with pytest.raises(ConfigError, match=r"no_such_module'\.?$"):
+        take_plugins([f"plugins={tmp_path}"])

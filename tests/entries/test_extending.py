@@ -191,7 +191,8 @@ def test_a_network_a_source_an_augmentation_and_a_metric_of_ones_own(
     assert refused.returncode == 2 and "plugins=FOLDER" in refused.stderr
     again = start(tmp_path, "evaluate", plugins, f"run={run_dir}", "split=val", out)
     assert again.returncode == 0, again.stderr
-    assert f"{summary['metrics']['val/accuracy']:.4f}" in again.stdout
+    accuracy = summary["metrics"]["val/accuracy"]
+    assert f"accuracy                 {100 * accuracy:.1f} %  (95 % interval" in again.stdout
 
     bundle = run_dir / "model"
     assert (bundle / "code" / "mixer.py").is_file()

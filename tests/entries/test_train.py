@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
+import shlex
 import shutil
 from collections import Counter
 from pathlib import Path
@@ -15,6 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 import yaml
+from PIL import Image
 
 from tests.entries.commands import rows, summary_of
 from tests.entries.conftest import EPOCHS, Run
@@ -93,6 +95,19 @@ def mirrored(output_dir: Path) -> list[dict[str, Any]]:
     """The metrics, params and tags of the only run in MLflow."""
     tables = ("latest_metrics", "params", "tags")
     return [dict(rows(output_dir, f"select key, value from {table}")) for table in tables]
+
+
+def test_it_ends_with_the_command_that_uses_the_model(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "new").mkdir()
+    Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / "new" / "a.png")
+    quick = ["model=mlp", "data.limit=100", "trainer.max_epochs=1", "tracking=none"]
+    done = run("src.train", *quick, "tracking.figures=false", f"output_dir={tmp_path / 'out'}")
+    assert done.returncode == 0, done.stderr
+    (line,) = (line for line in done.stdout.splitlines() if line.startswith("next: "))
+    *_, module, run_name, images, out, place = shlex.split(line)
+    assert (images, out) == ("images=FOLDER", "out=labels.csv")
+    answers = run(module, run_name, f"images={tmp_path / 'new'}", place)
+    assert answers.returncode == 0 and "a.png" in answers.stdout, answers.stderr
 
 
 @pytest.mark.parametrize("kind", ["trained", pytest.param("fitted", marks=pytest.mark.slow)])

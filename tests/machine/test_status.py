@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import io
 import logging
+import os
+import struct
 import sys
 import time
 from collections.abc import Callable
@@ -47,6 +49,24 @@ def test_what_is_done_is_shown_until_it_is_over(monkeypatch: pytest.MonkeyPatch)
     with pytest.raises(OSError, match="it failed"), doing("loading"):
         raise OSError("it failed")
     assert terminal.lines == [""]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no such terminals")
+def test_a_line_stays_within_the_terminal_so_that_it_can_be_taken_off(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import fcntl
+    import pty
+    import termios
+
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 30, 0, 0))
+    monkeypatch.setenv("TERM", "xterm")
+    with os.fdopen(ours, "rb", buffering=0) as seen, os.fdopen(theirs, "w") as terminal:
+        monkeypatch.setattr(sys, "stderr", terminal)
+        with doing("sending 3 of 11 entries to a server (Ctrl-C ends that)"):
+            assert seen.read(1000) == b"sending 3 of 11 entries to a "
+        assert seen.read(1000) == b"\r" + b" " * 29 + b"\r"
 
 
 def test_of_two_steps_one_in_the_other_the_inner_one_is_shown(

@@ -30,7 +30,10 @@ from src.reporting.formatting import (
     [
         ("val/accuracy", 0.98611, "98.6 %"),
         ("val/macro_f1", 1.0, "100.0 %"),
+        ("test/recall/cat", 0.6667, "66.7 %"),
         ("val/loss", 0.0531249, "0.05312"),
+        ("val/kappa", 0.15602, "0.156"),
+        ("val/kappa", -2e-18, "0.000"),
         ("cost/parameters", 1_234_567.0, "1.2 M"),
         ("cost/latency_ms", 1.3344, "1.33 ms"),
         ("cost/training_seconds", 200.0, "3 min 20 s"),
@@ -94,8 +97,9 @@ def test_columns_are_aligned_and_the_last_is_cut() -> None:
 def test_a_last_column_of_which_too_little_would_be_left_is_named_instead() -> None:
     settings = dataclasses.replace(TABLE, least=20)
     assert settings.text(32).splitlines()[2].endswith("lr=0.003 width=32 d…")
-    assert settings.text(31).splitlines()[:2] == [
-        "Trials (a wider terminal shows settings)",
+    assert settings.text(31).splitlines()[:3] == [
+        "Trials (a wider terminal shows",
+        "  settings)",
         "   n  name",
     ]
 
@@ -115,7 +119,9 @@ WIDE = Table(
 
 @pytest.mark.parametrize("width", [20, 40, 60, 72, 80, 90])
 def test_a_narrow_terminal_has_fewer_columns_whose_names_are_said(width: int) -> None:
-    title, headers, row = WIDE.text(width).splitlines()
+    *wrapped, headers, row = WIDE.text(width).splitlines()
+    title = " ".join(line.strip() for line in wrapped)
+    assert all(cell_len(line) <= width for line in wrapped)
     assert cell_len(headers) <= width or width == 20
     assert cell_len(row) <= width or width == 20
     missing = [name for name in WIDE.headers if name not in headers]

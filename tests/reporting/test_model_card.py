@@ -85,6 +85,16 @@ def test_all_that_is_known_stands_on_it() -> None:
     assert "| 80 to 100 % | 8 | 90.0 % | 75.0 % |" in card
 
 
+def test_intervals_are_described_as_they_were_computed() -> None:
+    alone = model_card(facts())
+    assert "95 % Wilson intervals over pictures" in alone and "cross-validation" not in alone
+    folded = model_card(facts(validation={"val/accuracy": 0.8, "val/accuracy_sd": 0.1}))
+    assert "folds of a cross-validation (corrected resampled t)" in folded
+    joined = replace(predictions(), groups=np.arange(8) // 2)
+    grouped = model_card(facts(predictions={"test": joined}))
+    assert "those that go together count as one group" in grouped and "Wilson" not in grouped
+
+
 def test_names_and_paths_of_any_kind_stay_within_their_marks_of_code() -> None:
     odd = facts(
         source="/pictures/it`s",

@@ -260,7 +260,7 @@ def _compared(
     seconds = {}
     sizes = _batch_sizes(data, settings)
     for size in sizes:
-        _log.info("export: timing them in turns, %d times, with %d pictures", settings.rounds, size)
+        _log.info("export: timing them in turns, %d times, %d at once", settings.rounds, size)
         images = _pictures(data, np.resize(ids, size))
         turns = {name: partial(logits, images) for name, logits in calls.items()}
         seconds[size] = times_in_turns(turns, settings.rounds)

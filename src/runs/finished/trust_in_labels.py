@@ -17,7 +17,7 @@ from ...serving.predictor import Labelled
 from ...serving.trust import NO_CALIBRATION, Promise, Trust
 from ...targets.labels import labels_text
 
-__all__ = ["Tally", "trust_in"]
+__all__ = ["Tally", "trust_in", "trust_of"]
 
 
 def trust_in(model: Path, settings: PredictSettings) -> Trust | None:
@@ -31,24 +31,38 @@ def trust_in(model: Path, settings: PredictSettings) -> Trust | None:
         ConfigError: the model has no calibration for what is asked, or it does not suffice.
     """
     promise = Promise(settings.coverage, settings.classwise, settings.max_error)
-    asked = "coverage" if settings.max_error is None else "max_error"
     if model.is_dir():
         if promise == Promise():
             return None
         raise ConfigError(
-            f"{asked}: the calibration is of the run as it was trained, and not of an exported "
-            "variant, whose probabilities differ: leave variant out."
+            f"{_asked(promise)}: the calibration is of the run as it was trained, and not of an "
+            "exported variant, whose probabilities differ: leave variant out."
         )
+    return trust_of(model.parent.parent, promise)
+
+
+def trust_of(run: Path, promise: Promise) -> Trust | None:
+    """Return what judges the answers of the run in a folder, as it was trained.
+
+    None where it has no calibration and nothing is asked for.
+
+    Raises:
+        ConfigError: as `trust_in`.
+    """
     with input_of("run"):
-        certainty = Certainty.read(model.parent.parent / "model" / CERTAINTY)
+        certainty = Certainty.read(run / "model" / CERTAINTY)
     if certainty is None:
         if promise == Promise():
             return None
-        raise ConfigError(f"{asked}: {NO_CALIBRATION}.")
+        raise ConfigError(f"{_asked(promise)}: {NO_CALIBRATION}.")
     try:
         return Trust(certainty, promise)
     except ValueError as error:
         raise ConfigError(f"{error}.") from error
+
+
+def _asked(promise: Promise) -> str:
+    return "coverage" if promise.max_error is None else "max_error"
 
 
 class Tally:
@@ -70,16 +84,7 @@ class Tally:
     @property
     def columns(self) -> list[str]:
         """The names of the columns that judged answers fill."""
-        trust = self.trust
-        if trust is None:
-            return []
-        names = {
-            "label_set": trust.promise.coverage is not None,
-            "answered": trust.promise.max_error is not None,
-            "novelty": trust.certainty.sample is not None,
-            "unlike": trust.false_alarms is not None,
-        }
-        return [name for name, filled in names.items() if filled]
+        return [] if self.trust is None else self.trust.columns
 
     def add(self, item: Labelled) -> list[str]:
         """Count a picture, and return its cells for `columns`."""

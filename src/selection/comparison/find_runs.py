@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ...config.checks import ConfigError
@@ -13,6 +13,7 @@ from ...machine.failures import RunFailed
 from ...machine.package import command
 from ...machine.text import nearest
 from ...records.comparison import MEASURES
+from ...records.data_scaling import DATA_SCALING, fraction_runs
 from ...records.trials import COMPLETE
 from ...runs.folder import RunFolder, finished_summary, refuse_unfinished, sweep_file
 from ...runs.seal import SEAL
@@ -69,8 +70,8 @@ def find_runs(settings: ComparisonSettings, output_dir: Path) -> FoundRuns:
         if settings.sweep is not None:
             return _of_sweep(output_dir, settings.sweep, settings)
         if settings.experiment is not None or settings.filter is not None:
-            return _in_mlflow(settings, output_dir)
-        return _all_runs(output_dir)
+            return _without_fractions(_in_mlflow(settings, output_dir))
+        return _without_fractions(_all_runs(output_dir))
     except ConfigError:
         raise
     except ValueError as error:
@@ -88,6 +89,18 @@ def _all_runs(output_dir: Path) -> FoundRuns:
         except ValueError as error:
             damaged.append(f"{place} is left out: {error}.")
     return FoundRuns(tuple(folders), damaged=tuple(damaged))
+
+
+def _without_fractions(found: FoundRuns) -> FoundRuns:
+    """Return them without trainings of `scaling`: runs that are there, on fewer of their pictures.
+
+    As candidates they would be tied with those runs for lack of pictures, and widen the intervals.
+    """
+    records = {run.path / DATA_SCALING for run in found.folders}
+    fractions = {
+        file.parent.with_name(name) for file in records for name in fraction_runs(file).values()
+    }
+    return replace(found, folders=tuple(run for run in found.folders if run.path not in fractions))
 
 
 def measure_of(metric: str | None) -> str | None:

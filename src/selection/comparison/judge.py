@@ -124,10 +124,12 @@ def compared_runs(
     ]
     # A combination of cross-validations has no folds of its own, but its members have.
     folds = next((run.folds for run in runs if run.folds is not None), None)
+    ranks = {standing.name: standing.rank for standing in verdict.standings}
+    ranked = sorted(runs, key=lambda run: ranks.get(names[run.measured.configuration], 0))
     return Comparison(
         verdict=verdict,
         entrants=tuple(entrants),
-        pair=pair_of(runs, [names[run.measured.configuration] for run in runs]),
+        pair=pair_of(ranked, [names[run.measured.configuration] for run in ranked]),
         remarks=(
             *remarks_on(verdict, runs, found, settings, left_out),
             *found.damaged,
@@ -302,7 +304,8 @@ def pair_of(runs: Sequence[FinishedRun], names: Sequence[str]) -> Pair | None:
     """Return on which pictures two trained networks differ; None unless there are exactly two.
 
     Args:
-        runs: measured on the same pictures.
+        runs: measured on the same pictures, in the order of their candidates' ranks, since
+            sentences call them the first and the second.
         names: of their candidates.
     """
     if len(runs) != 2 or any(run.folds is not None for run in runs):

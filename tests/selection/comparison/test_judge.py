@@ -191,7 +191,7 @@ def test_a_damaged_run_is_named_and_left_out_unless_it_was_asked_for(tmp_path: P
 def test_two_runs_have_a_difference_and_the_pictures_behind_it(tmp_path: Path) -> None:
     """20 pictures only the one has right, and none the other."""
     one, other = finished_run(tmp_path, "cnn", 10), finished_run(tmp_path, "mlp", 30)
-    found = compared(compare_settings(tmp_path, runs=[one.name, other.name]))
+    found = compared(compare_settings(tmp_path, runs=[other.name, one.name]))
     assert found.pair is not None and (found.pair.first, found.pair.second) == ("cnn-0", "mlp-0")
     assert (found.pair.first_alone, found.pair.second_alone) == (20, 0)
     assert found.verdict.difference is not None and found.verdict.difference.low > 0

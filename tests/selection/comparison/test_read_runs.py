@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from src.config.checks import ConfigError
 from src.config.tracking import TrackingSwitch
 from src.machine.failures import RunFailed
+from src.records.data_scaling import DATA_SCALING, scaling_text
 from src.runs.folder import RunFolder
 from src.selection.comparison import compared
 from src.selection.comparison.find_runs import find_runs
@@ -59,6 +60,15 @@ def test_an_experiment_is_its_runs_that_are_here(
     assert comparison.remarks == (
         "One run left out that MLflow knows and this machine does not have.",
     )
+
+
+def test_trainings_of_a_forecast_are_no_candidates_unless_they_are_named(tmp_path: Path) -> None:
+    names = ("whole", "half", "other")
+    whole, half, _ = (finished_run(tmp_path, name, 10) for name in names)
+    assert found(tmp_path) == set(names)
+    (whole.path / DATA_SCALING).write_text(scaling_text({5: half.name}))
+    assert found(tmp_path) == {"whole", "other"}
+    assert found(tmp_path, runs=[str(half.path), str(whole.path)]) == {"whole", "half"}
 
 
 def test_a_filter_goes_alone_or_with_an_experiment(
