@@ -18,7 +18,7 @@ from ...machine.text import counted
 from ...records.pictures import LabelRow, write_labels
 from ...serving.predictor import Labelled
 from ...targets.labels import labels_text
-from .shortlist import Candidate, Shortlist
+from .shortlist import RankedPicture, Shortlist
 
 __all__ = ["LabelNext"]
 
@@ -127,7 +127,7 @@ class LabelNext:
             raise
 
     @contextmanager
-    def _copies(self, chosen: list[Candidate[_Labels]]) -> Iterator[Path]:
+    def _copies(self, chosen: list[RankedPicture[_Labels]]) -> Iterator[Path]:
         """Yield a folder of copies in folders of their labels, by name in the table's order.
 
         It is deleted after the block, unless it was moved.
