@@ -33,7 +33,7 @@ from .config.command_line import errors_explained, from_environment, progress_sh
 from .config.compose import compose_settings, data_overrides
 from .config.finished import CompareSettings, ScalingSettings, SelectSettings
 from .config.other_names import known_as
-from .config.overrides import override_of
+from .config.overrides import by_key, override_of
 from .config.plugins import plugin_overrides, take_plugins
 from .config.sweep import SweepSettings, read_sweep_settings
 from .data.sources.listing import check_root
@@ -191,9 +191,9 @@ def compare(
     """Compare finished runs by their stored predictions.
 
     Args:
-        overrides: runs that `fit` returned, and of the settings all but subgroup, as `compare`
-            takes them: "runs=[A,B]".
-        output_dir: of the runs, where none is given as an object.
+        overrides: runs that `fit` returned, or settings as the command `compare` takes them, all
+            but subgroup: "runs=[A,B]".
+        output_dir: where runs are looked for that are not given as objects.
         settings: none: a setting is an override.
 
     Raises:
@@ -202,8 +202,11 @@ def compare(
     _refuse_no_name(output_dir=output_dir)
     runs = [str(one.folder) for one in overrides if isinstance(one, Run)]
     texts = [one for one in overrides if not isinstance(one, Run)]
-    texts += [override_of("runs", runs)] if runs else []
     all_overrides = [*_given(texts, settings, "output_dir"), f"output_dir={output_dir}"]
+    if runs:
+        if "runs" in by_key(all_overrides):
+            raise ConfigError("runs=[...] beside runs as objects: name all of them in one way.")
+        all_overrides.append(override_of("runs", runs))
     read = partial(compose_settings, CompareSettings, config_name="compare")
     asked = read(
         [*all_overrides, *from_environment(_FROM_MLFLOW[:1], read(all_overrides), all_overrides)]
@@ -547,15 +550,8 @@ class Model:
             shares = [class_shares(mask, len(self.class_names)) for mask in masks]
             columns = np.array(shares).reshape(-1, len(self.class_names)).T
             return self._table({"picture": pictures_named, "mask": masks}, columns)
-        probs, verdicts = self._predictor.judge_all(
-            with_progress(listed, len(listed), _DONE), trust
-        )
-        judged: dict[str, Any] = {
-            name: [getattr(one, name) for one in verdicts]
-            for name in (trust.columns if trust else ())
-        }
-        if "label_set" in judged:
-            judged["label_set"] = [list(one) for one in judged["label_set"]]
+        probs, answers = self._predictor.judge_all(with_progress(listed, len(listed), _DONE), trust)
+        judged = {} if trust is None else trust.table(answers)
         uncertainty = self._predictor.kind.uncertainties(probs).astype(float)
         if self._predictor.kind.sets:
             sets = self._predictor.label_sets(probs)

@@ -42,7 +42,7 @@ def evaluate(settings: EvaluateSettings, overrides: Sequence[str]) -> None:
     prefix = f"{settings.split}/"
     ends = {f"{key}{end}" for key in metrics for end in ("_low", "_high")}
     for key in metrics:
-        if key not in ends:  # which stand beside what they are the ends of
+        if key not in ends:  # of an interval, which is printed beside its figure
             print(f"{key.removeprefix(prefix):<24} {figure_text(metrics, key)}")
     if measurements is not None:
         print(f"the test part has been measured {times_measured(measurements)}", flush=True)

@@ -17,8 +17,8 @@ if not __package__:  # it was given as a file, in which no import finds the othe
 from .config.command_line import run_entry
 from .config.compose import compose_settings
 from .config.finished import ScalingSettings
+from .config.overrides import key_of_override
 from .machine.ending import leave
-from .machine.package import command
 from .machine.status import doing
 
 
@@ -32,19 +32,17 @@ def scaling(settings: ScalingSettings, overrides: Sequence[str]) -> None:
     # torch and the rest are paid for only once it is known what to do with them.
     with doing("loading PyTorch and Lightning"):
         from .reporting.data_scaling_report import format_scaling
+        from .runs.folder import predict_command
         from .selection.data_scaling import measure_scaling
-        from .targets import kind_of
 
     record, drawing = measure_scaling(plan, settings)
     width, wrapped = shutil.get_terminal_size().columns, sys.stdout.isatty()
     print(format_scaling(record, width, wrapped=wrapped))
     print(f"figure: {drawing}", flush=True)
-    pixels = kind_of(plan.chosen.settings.data.target).pixels
-    kept = ("run=", "output_dir=", "plugins=")
-    given = [one for one in overrides if one.startswith(kept)]
-    out = "out=MASKS" if pixels else "out=labels.csv"
-    named = [*given, "images=FOLDER", out, "label_next=100"]
-    print(f"which pictures to label first: {command('predict', *named)}", flush=True)
+    kept = [one for one in overrides if key_of_override(one) in ("output_dir", "plugins")]
+    target = plan.chosen.settings.data.target
+    label = predict_command(settings.run, target, "label_next=100", *kept)
+    print(f"which pictures to label first: {label}", flush=True)
 
 
 def main() -> int:

@@ -56,14 +56,13 @@ def train(settings: RunSettings, overrides: Sequence[str]) -> None:
 
 def _next_step(settings: RunSettings, summary: RunSummary) -> str:
     """Return the command that uses the model; of a cross-validation the one that makes one."""
-    folder = Path(summary.run_dir)
-    output_dir, run = folder.parents[1], f"run={folder.name}"
-    where = [] if output_dir == Path("outputs").absolute() else [f"output_dir={output_dir}"]
-    further = [*plugin_overrides(), *where]
+    from .runs.folder import RunFolder, predict_command
+
+    folder = RunFolder.open(Path(summary.run_dir))
+    place = folder.place_overrides()
     if settings.cv.is_whole:
-        return command("select", run, "refit=true", *further)
-    out = "out=MASKS" if settings.data.target == "dense" else "out=labels.csv"
-    return command("predict", run, "images=FOLDER", out, *further)
+        return command("select", f"run={folder.name}", "refit=true", *place)
+    return predict_command(folder.name, settings.data.target, *place)
 
 
 def main() -> int:

@@ -234,6 +234,8 @@ def test_a_verdict_on_two_runs(run: api.Run, outputs: Path) -> None:
     verdict = api.compare(output_dir=outputs)
     named = api.compare(other, "gap=0.02", run)
     assert str(named.leaderboard()) == str(verdict.leaderboard()) and "of 2.0 points" in str(named)
+    with pytest.raises(ConfigError, match="name all of them in one way"):
+        api.compare(run, f"runs=[{other.folder.name}]", output_dir=outputs)
     board = verdict.leaderboard()
     assert isinstance(board, pd.DataFrame) and len(board) == 2
     assert board["figure"].is_monotonic_decreasing and set(board["measure"]) == {"accuracy"}

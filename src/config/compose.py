@@ -427,10 +427,10 @@ def _explained(
             return _no_key(key, [*known, *options])
     if group := re.match(r"Could not override '([^']+)'\. No match", str(error)):
         return ConfigError(_no_group(group[1], config_name, folders, cls))
-    said = str(error).strip().splitlines()[0]
+    reason = str(error).strip().splitlines()[0]
     if composed := [repr(one) for one in overrides if "$" in one or "{" in one]:
-        return ConfigError(f"{', '.join(composed)} cannot be read: {said}.")
-    return ConfigError(said)
+        return ConfigError(f"{', '.join(composed)} cannot be read: {reason}.")
+    return ConfigError(reason)
 
 
 def _no_group(group: str, config_name: str, folders: tuple[Path, ...], cls: type) -> str:

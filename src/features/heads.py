@@ -188,32 +188,32 @@ def choose_head(
             is tried in any case.
         groups: of heads to try, in this order; see `head_groups`.
     """
-    race, budget = _Race(list(groups)), _Budget(seconds, time.perf_counter())
+    search, budget = _HeadSearch(list(groups)), _Budget(seconds, time.perf_counter())
     _, labels = np.unique(examples.targets, return_inverse=True)
     held_out: list[Int64Array] = []
     for train, held in folds_of(labels, examples.contents, folds, seed):
-        share = 1.0 if race.folds else _FIRST_SHARE
-        if race.folds and budget.is_spent(share):
-            race.complete = False
+        share = 1.0 if search.folds else _FIRST_SHARE
+        if search.folds and budget.is_spent(share):
+            search.complete = False
             break
-        seen, every = race.seen + len(held), held
+        seen, every = search.seen + len(held), held
         held = held[:: max(1, len(held) * (int(labels.max()) + 1) // _MOST_SCORES)]
         fold = _Fold(examples, labels, train, held, seed)
         found: dict[Head, Float32Array] = {}
-        for group in race.groups:
+        for group in search.groups:
             if found and budget.is_spent(share):
                 break
             budget.counted += fold.seconds(group)
             found.update(zip(group.heads, _group_scores(group, fold)))
-        complete = len(found) == sum(len(group.heads) for group in race.groups)
-        race.complete = race.complete and complete
-        if race.folds and not complete:
+        complete = len(found) == sum(len(group.heads) for group in search.groups)
+        search.complete = search.complete and complete
+        if search.folds and not complete:
             break  # heads are compared on the same folds
-        race.add(found, labels[held], seen)
+        search.add(found, labels[held], seen)
         held_out.append(labels[every])
         if is_enough(held_out, len(np.unique(labels))):
             break
-    return race.result(budget)
+    return search.result(budget)
 
 
 @dataclass
@@ -236,7 +236,7 @@ class _Budget:
 
 
 @dataclass(frozen=True, eq=False)
-class _Judged:
+class _ScoredHead:
     """A head's scores of the held-out pictures, calibrated: accuracy, and the loss of each."""
 
     calibration: Calibration
@@ -253,12 +253,12 @@ class _Judged:
 
 
 @dataclass(eq=False)
-class _Race:
+class _HeadSearch:
     """The heads that are left, with their scores of the folds so far."""
 
     groups: list[Group]
     scores: dict[Head, list[Float32Array]] = field(default_factory=dict)
-    judged: dict[Head, _Judged] = field(default_factory=dict)
+    judged: dict[Head, _ScoredHead] = field(default_factory=dict)
     targets: list[Int64Array] = field(default_factory=list)
     tried: int = 0
     seen: int = 0
@@ -278,7 +278,7 @@ class _Race:
         parts = {head: [*self.scores.get(head, []), one] for head, one in found.items()}
         joined = {head: np.concatenate(some) for head, some in parts.items()}
         wrong = {head: 1.0 * (one.argmax(axis=1) != known) for head, one in joined.items()}
-        judged = {head: _Judged.of(joined[head], known) for head in _not_clearly_worse(wrong)}
+        judged = {head: _ScoredHead.of(joined[head], known) for head in _not_clearly_worse(wrong)}
         left = _not_clearly_worse({head: one.losses for head, one in judged.items()})
         self.judged = {head: judged[head] for head in left}
         self.scores = {head: parts[head] for head in left}

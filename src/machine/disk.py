@@ -117,7 +117,9 @@ def refusal_of_folder(folder: Path) -> str | None:
         return f"{visible(str(folder))}: {fault}"
     there = _existing(folder)
     for place in (folder, *folder.parents):
-        if place != there and os.path.lexists(place) and place.is_relative_to(there):
+        if place == there:
+            break
+        if os.path.lexists(place):  # a file, or a link to nowhere
             return refusal(OSError(errno.ENOTDIR, "", str(place)))
     if not os.path.isdir(there) or os.access(there, os.W_OK | os.X_OK):
         return None

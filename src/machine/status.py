@@ -16,6 +16,8 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import TypeVar
 
+from rich.cells import cell_len, set_cell_size
+
 from .text import duration
 
 __all__ = ["clear_status", "doing", "with_progress"]
@@ -78,7 +80,7 @@ def with_progress(
 def clear_status() -> None:
     """Take the line off the terminal; what prints calls it first."""
     if _shown:
-        _write(f"\r{' ' * len(_shown.pop())}\r")
+        _write(f"\r{' ' * cell_len(_shown.pop())}\r")
 
 
 def _show(text: str) -> threading.Timer | None:
@@ -87,7 +89,7 @@ def _show(text: str) -> threading.Timer | None:
     with suppress(ValueError):  # a stream that is closed
         if sys.stderr.isatty() and os.environ.get("TERM") not in _NO_CURSOR:
             # What goes on in a second line of the terminal could not be taken off it.
-            line = text[: _columns() - 1]
+            line = set_cell_size(text, min(cell_len(text), _columns() - 1))
             _write(line)
             _shown.append(line)
             return None

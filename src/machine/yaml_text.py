@@ -27,10 +27,10 @@ def read_yaml(text: str) -> Any:
                 raise
             return yaml.load(text, yaml.SafeLoader)  # libyaml refuses the escapes of `yaml_text`
     except yaml.YAMLError as error:
-        said = " ".join(str(error).split())
+        reason = " ".join(str(error).split())
         if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
-            said = f"line {error.problem_mark.line + 1}: {error.problem}"
-        raise yaml.YAMLError(said) from error
+            reason = f"line {error.problem_mark.line + 1}: {error.problem}"
+        raise yaml.YAMLError(reason) from error
 
 
 def yaml_text(plain: Any) -> str:

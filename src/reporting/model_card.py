@@ -143,15 +143,15 @@ def _metrics(facts: CardFacts) -> str:
     if _of_pixels(facts):
         kind = "score intervals with standard errors from influence functions, over pictures"
     elif any(one.groups is not None for one in facts.predictions.values()):
-        kind = "intervals over pictures, of which those that go together count as one group,"
+        kind = "intervals over groups of pictures (those that go together count as one group)"
     text = (
         f"{_described_accuracy(facts)} Intervals are 95 % {kind} of the same origin; they do not "
         "include the variation between trainings."
     )
     if any(key.endswith("_sd") for key in facts.validation):
         text += (
-            " The one of the validation is from the accuracies of the folds of a cross-validation "
-            "(corrected resampled t), which also vary with the training pictures."
+            " The interval of the validation is over the folds of a cross-validation (corrected "
+            "resampled t), and includes the variation with the training pictures."
         )
     if _of_pixels(facts):  # no probabilities of pixels are kept
         return text

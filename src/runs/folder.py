@@ -29,6 +29,7 @@ from ..records.trials import candidate_name
 from ..storage.digests import DamagedLine, line_content
 from ..storage.files import write_atomically
 from ..storage.locks import if_free
+from ..targets import kind_of
 from ..tracking.spool import is_being_written
 from .seal import amending, changed_since
 
@@ -41,6 +42,7 @@ __all__ = [
     "drop_checkpoints",
     "finished_summary",
     "open_folder",
+    "predict_command",
     "read_json",
     "refuse_unfinished",
     "sweep_file",
@@ -104,6 +106,11 @@ class RunFolder:
     @property
     def output_dir(self) -> Path:
         return self.path.parent.parent
+
+    def place_overrides(self) -> list[str]:
+        """Return the overrides with which a later command finds the run's code and folder."""
+        is_default = self.output_dir == Path("outputs").absolute()
+        return [*plugin_overrides(), *([] if is_default else [f"output_dir={self.output_dir}"])]
 
     def plain_settings(self) -> Any:
         """Return the settings as they are written, nested and not checked.
@@ -342,6 +349,18 @@ def drop_checkpoints(run_dir: Path) -> None:
     """
     with amending(run_dir, "checkpoints/*"):
         shutil.rmtree(run_dir / "checkpoints", ignore_errors=True)
+
+
+def predict_command(run: str, target: str, *overrides: str) -> str:
+    """Return a command that predicts pictures, in which a person replaces the words in capitals.
+
+    Args:
+        run: as `predict` takes it.
+        target: of the run, `data.target`.
+        overrides: of the command, beside.
+    """
+    out = "out=MASKS" if kind_of(target).pixels else "out=labels.csv"
+    return command("predict", f"run={run}", "images=FOLDER", out, *overrides)
 
 
 def sweep_file(output_dir: Path, study: str) -> Path:

@@ -91,7 +91,7 @@ class Note:
 
 @dataclass(frozen=True)
 class Report:
-    """Metrics after an epoch or a fold, counted from 1; the worker waits for an `Reply`."""
+    """Metrics after an epoch or a fold, counted from 1; the worker waits for a `Reply`."""
 
     step: int
     metrics: Mapping[str, float]

@@ -29,7 +29,7 @@ from ..reporting.model_card import CardFacts, model_card
 from ..runs.candidates.candidate import cost_scores
 from ..runs.candidates.choose import load_trained
 from ..runs.finished.evaluate import Revisited, measure, reopen, revisit
-from ..runs.folder import RunFolder, read_json
+from ..runs.folder import RunFolder, predict_command, read_json
 from ..runs.seal import amending
 from ..serving.bundle_files import CERTAINTY, DIGEST, MEMBERS, check_digest
 from ..serving.bundle_writing import add_certainty
@@ -119,13 +119,10 @@ def make_champion(model: Chosen, chosen: Chosen, place: TrackingSwitch) -> Champ
                 f"warning: in MLflow, {ALIAS} is still {before.run}: repeat the command with "
                 "tracking to change that"
             )
-    elsewhere = folder.output_dir != Path("outputs").absolute()
-    where = [f"output_dir={folder.output_dir}"] if elsewhere else []
-    out = "out=MASKS" if kind_of(model.settings.data.target).pixels else "out=labels.csv"
-    overrides = [f"run=champion:{champion.data}", "images=FOLDER", out, *plugin_overrides(), *where]
-    more = command("scaling", f"run=champion:{champion.data}", *plugin_overrides(), *where)
-    print(f"would more pictures help: {more}")
-    print(f"next: {command('predict', *overrides)}", flush=True)
+    name, place_overrides = f"champion:{champion.data}", folder.place_overrides()
+    print(f"would more pictures help: {command('scaling', f'run={name}', *place_overrides)}")
+    label = predict_command(name, model.settings.data.target, *place_overrides)
+    print(f"next: {label}", flush=True)
     return champion
 
 
@@ -275,8 +272,7 @@ def card_facts(
     parts = {} if predictions is None else {"test": predictions}
     if predictions is None and (own := folder.predictions / "val.parquet").is_file():
         parts = {"val": Predictions.read(own)}
-    overrides = [*plugin_overrides(), f"run={folder.path}"]
-    out = "out=MASKS" if kind_of(data.target).pixels else "out=FILE.csv"
+    label = predict_command(str(folder.path), data.target, *plugin_overrides())
     return CardFacts(
         summary=model.summary,
         chosen=None if chosen.folder == folder else chosen.summary,
@@ -295,7 +291,7 @@ def card_facts(
         commands={
             "train it again": model.summary.command,
             "choose and register it again": command_line(),
-            "label pictures with it": command("predict", *overrides, "images=FOLDER", out),
+            "label pictures with it": label,
         },
     )
 

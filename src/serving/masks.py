@@ -37,11 +37,11 @@ _AT_ONCE = 8
 _STRIP_PIXELS = 1_000_000
 
 Mask = UInt8Array
-Answer = tuple[Mask, float]
+MaskAndUncertainty = tuple[Mask, float]
 
 
 class PredictedMask(NamedTuple):
-    """A picture file and what a model says of its pixels.
+    """A picture file and the prediction of a model for its pixels.
 
     Attributes:
         path: of the file.
@@ -88,7 +88,9 @@ def masks_of(predictor: Predictor, rows: Iterable[object]) -> Iterator[Mask]:
         yield found[0]
 
 
-def _masks(predictor: Predictor, values: Iterable[object]) -> Iterator[Answer | PictureError]:
+def _masks(
+    predictor: Predictor, values: Iterable[object]
+) -> Iterator[MaskAndUncertainty | PictureError]:
     """Yield the mask of each picture and its uncertainty, or why it has none."""
     waiting = iter(values)
     if predictor.values:
@@ -100,7 +102,9 @@ def _masks(predictor: Predictor, values: Iterable[object]) -> Iterator[Answer | 
         yield from _answers(predictor, some)
 
 
-def _answers(predictor: Predictor, values: Sequence[object]) -> Iterator[Answer | PictureError]:
+def _answers(
+    predictor: Predictor, values: Sequence[object]
+) -> Iterator[MaskAndUncertainty | PictureError]:
     """Yield what `_masks` does of pictures that are answered at once."""
     decoded: list[Decoded | PictureError] = []
     with predictor.decoding(values) as waiting:
@@ -120,9 +124,9 @@ def _answers(predictor: Predictor, values: Sequence[object]) -> Iterator[Answer 
             own = found.picture
             size = shown_size(*own[:2] if isinstance(own, Page) else (own,))
             form = predictor.formats[0]
-            answer: Float32Array = next(probs)
-            seen = _seen(answer, size, form)[0]
-            yield restored(answer, size, form), mask_uncertainty(predictor.kind, seen)
+            of_one: Float32Array = next(probs)
+            seen, _ = _without_added(of_one, size, form)
+            yield restored(of_one, size, form), mask_uncertainty(predictor.kind, seen)
 
 
 def restored(probs: Float32Array, size: tuple[int, int], form: PictureFormat) -> Mask:
@@ -137,7 +141,7 @@ def restored(probs: Float32Array, size: tuple[int, int], form: PictureFormat) ->
         form: that the model takes it in: what `pad` and `windows` added is cut away, and what
             `crop` cut off has the class 255.
     """
-    probs, (top, left, inner_height, inner_width) = _seen(probs, size, form)
+    probs, (top, left, inner_height, inner_width) = _without_added(probs, size, form)
     mask = np.full(size, LEFT_OUT, np.uint8)
     inner = mask[top : top + inner_height, left : left + inner_width]
     lines = max(1, _STRIP_PIXELS // inner_width)
@@ -162,12 +166,12 @@ def mask_uncertainty(kind: TargetKind, probs: Float32Array) -> float:
     return sum(float(kind.uncertainties(one)[0]) * one.shape[2] for one in strips) / height
 
 
-def _seen(
+def _without_added(
     probs: Float32Array, size: tuple[int, int], form: PictureFormat
 ) -> tuple[Float32Array, tuple[int, int, int, int]]:
-    """Return the probabilities without what was added to the picture, and what they are of.
+    """Return the probabilities without those of what was added, and the part that they are of.
 
-    That is top, left, height and width in the picture's own pixels. Arguments as of `restored`.
+    The part is top, left, height and width in the picture's own pixels. Arguments as of `restored`.
     """
     height, width = size
     across, down = form.image_size[1] / width, form.image_size[0] / height

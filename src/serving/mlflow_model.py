@@ -110,14 +110,8 @@ class PictureClassifier(PythonModel):
         columns = self._labels(probs)
         if top_k is not None:
             columns["most_probable"] = self._predictor.most_probable(probs, top_k)
-        if trust is not None and trust.promise.coverage is not None:
-            columns["label_set"] = [list(answer.label_set or ()) for answer in judged]
-        if trust is not None and trust.promise.max_error is not None:
-            columns["answered"] = [answer.answered for answer in judged]
-        if any(answer.novelty is not None for answer in judged):
-            columns["novelty"] = [answer.novelty for answer in judged]
-        if any(answer.unlike is not None for answer in judged):
-            columns["unlike"] = [answer.unlike for answer in judged]
+        if trust is not None:
+            columns |= trust.table(judged)
         return pd.DataFrame(columns)
 
     def _masks(self, rows: Sequence[object]) -> dict[str, list[Any]]:

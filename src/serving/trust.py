@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import repeat
+from typing import Any
 
 import numpy as np
 
@@ -149,6 +150,13 @@ class Trust:
             "unlike": self.false_alarms is not None,
         }
         return [name for name in filled if filled[name]]
+
+    def table(self, answers: Sequence[JudgedAnswer]) -> dict[str, list[Any]]:
+        """Return the values of N judged answers for each of `columns`; label sets are lists."""
+        table = {name: [getattr(one, name) for one in answers] for name in self.columns}
+        if "label_set" in table:
+            table["label_set"] = [list(names) for names in table["label_set"]]
+        return table
 
     def _set_thresholds(self) -> Float64Array | None:
         known, promise = self.certainty, self.promise

@@ -30,10 +30,8 @@ def doubtful_labels(predictions: Mapping[str, Predictions]) -> list[Suspect]:
     """
     suspects = []
     for part, predicted in predictions.items():
-        if predicted.kind in (
-            "multi",
-            "dense",
-        ):  # each label or pixel would be a question of its own
+        # Of several labels or of pixels each one would be a question of its own.
+        if predicted.kind in ("multi", "dense"):
             continue
         names, found = predicted.class_names, label_suspects(predicted.probs, predicted.targets)
         for row, score, suggested in zip(found.indices, found.scores, found.suggested, strict=True):
@@ -60,9 +58,7 @@ def review_labels(
         predictions: as of `doubtful_labels`, N pictures in all, N at least 1.
         suspects: of these, by score.
     """
-    right = [
-        predicted.probs.argmax(axis=1) == predicted.targets for predicted in predictions.values()
-    ]
+    right = [one.probs.argmax(axis=1) == one.targets for one in predictions.values()]
     agreement = float(np.concatenate(right).mean())
     return LabelReview(
         tuple(suspects), sum(map(len, right)), agreement, weak=agreement < _WEAK_BELOW

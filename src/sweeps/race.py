@@ -139,6 +139,7 @@ class _Race:
                 pool.start()
                 trials = self._prepare()
                 why = self._race(trials)
+                keep_without_trial(self._study, why)
                 self._describe_end(why)
                 self._run_minimal_trial()
                 self._clock.ended("measuring families and for trials")
@@ -308,12 +309,8 @@ class _Race:
         return driver.why_over
 
     def _describe_end(self, why: str) -> None:
-        """Show why trials end before the budget does, and what of it is kept for the finals.
-
-        Families that were ready and had no trial are stored with that reason.
-        """
+        """Show why trials end before the budget does, and what of it is kept for the finals."""
         clock = self._clock
-        keep_without_trial(self._study, why)
         if clock.budget is not None and clock.left and self._study.best() is not None:
             kept = f"; {duration(clock.kept)} are kept for the finals" if clock.kept else ""
             spent, budget = duration(clock.spent), duration(clock.budget)

@@ -160,15 +160,15 @@ def _wait_until_ready(server: subprocess.Popen[str], port: int) -> None:
     raise RunFailed(f"the MLflow server did not answer within {_START_SECONDS:.0f} s")
 
 
-def _why_not(said: str) -> str:
+def _why_not(line: str) -> str:
     """Return why the server did not start, by the last line that it wrote."""
     hint = ""
-    if _OF_ANOTHER_VERSION in said:
+    if _OF_ANOTHER_VERSION in line:
         hint = (
             "; the database was made by a later version of MLflow than this one: install that, or "
             "set tracking.uri to another database"
         )
-    return f"the MLflow server did not start: {said}{hint}"
+    return f"the MLflow server did not start: {line}{hint}"
 
 
 def _stop(server: subprocess.Popen[str]) -> None:

@@ -67,6 +67,9 @@ def test_a_line_stays_within_the_terminal_so_that_it_can_be_taken_off(
         with doing("sending 3 of 11 entries to a server (Ctrl-C ends that)"):
             assert seen.read(1000) == b"sending 3 of 11 entries to a "
         assert seen.read(1000) == b"\r" + b" " * 29 + b"\r"
+        with doing("reading " + 20 * "写"):  # each as wide as two letters
+            assert seen.read(1000).decode() == "reading " + 10 * "写" + " "
+        assert seen.read(1000) == b"\r" + b" " * 29 + b"\r"
 
 
 def test_of_two_steps_one_in_the_other_the_inner_one_is_shown(

@@ -87,8 +87,9 @@ _TURNS = {
 ON_THEIR_SIDE = [_TURNS[orientation] for orientation in (5, 6, 7, 8)]
 _PNG = b"\x89PNG\r\n\x1a\n"
 _PNG_TEXTS = (b"tEXt", b"zTXt", b"iTXt", b"iCCP")
-# How Pillow words a decoder's IMAGING_CODEC_MEMORY.
+# How a pointer of Git LFS begins.
 _LFS = b"version https://git-lfs.github.com/"
+# How Pillow words a decoder's IMAGING_CODEC_MEMORY.
 _NO_MEMORY_IN_DECODER = "out of memory when reading image file"
 
 
@@ -206,7 +207,7 @@ class PictureFile:
         tiff_pages: as of `tiff_pages`, once a page was opened.
 
     Raises:
-        PictureError: the file is empty, too large, or only stands for one that Git LFS keeps.
+        PictureError: the file is empty, too large, or a pointer of Git LFS.
     """
 
     def __init__(self, stream: BinaryIO) -> None:

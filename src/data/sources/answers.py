@@ -1,4 +1,4 @@
-"""Files that `predict` wrote, which are no pictures to label or to learn from when met again."""
+"""Files that `predict` writes: their names, and which of those found are left out for being so."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
+from ...machine.text import counted
 from ..decoding.picture_files import PICTURE_ENDINGS
 from .files import Listing
 
@@ -17,13 +18,14 @@ __all__ = [
     "MASKS",
     "OVERLAYS",
     "SHARES",
-    "copies_of",
     "is_table_of_answers",
+    "next_folder",
+    "next_table",
     "table_of_copies",
     "without_answers",
 ]
 
-# Ends of the names of the contact sheet with class maps, and of the folder with copies to label.
+# How names end: of the contact sheet with class maps, and of the folder and the table to label.
 EXPLAINED, _NEXT = "_explained", "_next"
 # Of a model with a class for every pixel: the table, and the folders beside it.
 SHARES, MASKS, OVERLAYS = "shares.csv", "masks", "overlays"
@@ -33,17 +35,24 @@ _ANSWERS = re.compile(f'"?path{_BETWEEN}(labels|label{_BETWEEN}probability)\\b')
 _SHARES = re.compile(f'"?path{_BETWEEN}mask\\b')
 
 
-def copies_of(table: Path) -> Path:
-    """Return the folder of copies of the pictures to label first, for a table of answers."""
-    return table.with_name(f"{table.stem}{_NEXT}")
+def next_folder(answers: Path) -> Path:
+    """Return the folder for copies of the pictures to label first.
+
+    Args:
+        answers: the folder of masks, or the table of labels without its ending.
+    """
+    return answers.with_name(f"{answers.name}{_NEXT}")
+
+
+def next_table(folder: Path) -> Path:
+    """Return the table of the pictures to label first, beside the folder for their copies."""
+    return folder.with_name(f"{folder.name}.csv")
 
 
 def table_of_copies(folder: Path) -> Path | None:
     """Return the table beside a folder of copies; None for a folder of anything else."""
-    if not folder.name.endswith(_NEXT):
-        return None
-    table = folder.with_name(f"{folder.name}.csv")
-    return table if table.is_file() else None
+    table = next_table(folder)
+    return table if folder.name.endswith(_NEXT) and table.is_file() else None
 
 
 def is_table_of_answers(path: Path) -> bool:
@@ -71,17 +80,17 @@ def without_answers(found: Listing, images: str) -> tuple[Listing, str]:
         [one for one in found.left_out if one.path not in written],
         found.hidden,
     )
-    files = "1 file" if len(written) == 1 else f"{len(written):,} files"
-    return left, f"; left out: {files} that predict had written"
+    return left, f"; left out: {counted(len(written), 'file')} that predict had written"
 
 
 def _written(files: Iterable[str], images: str) -> set[str]:
+    """Return those of some files that earlier calls wrote; `images` as of `without_answers`."""
     exact = images if os.path.exists(images) else re.split("[*?[]", images, maxsplit=1)[0]
     named = Path(exact).absolute()
 
     @cache
     def written(folder: Path) -> bool:
-        """Whether all in a folder was."""
+        """Whether `predict` wrote all files of a folder."""
         if named.is_relative_to(folder):
             return False
         masks = folder.name in (MASKS, OVERLAYS) and _begins(folder.with_name(SHARES), _SHARES)
@@ -89,7 +98,7 @@ def _written(files: Iterable[str], images: str) -> set[str]:
 
     @cache
     def others(folder: Path) -> dict[str, list[Path]]:
-        """What may be tables, by what is before the ending of their names."""
+        """The files that may be tables, by their names without the ending."""
         found = defaultdict(list)
         for name in os.listdir(folder):
             stem, ending = os.path.splitext(name)

@@ -24,7 +24,7 @@ from .table_columns import (
 __all__ = ["read_csv_lines"]
 
 _SEPARATORS = (",", ";", "\t", "|")
-# What an empty label may mean.
+# What to do about an empty cell: a split, and a label.
 _NO_PART = ": write train, val or test into every line, or leave the column out"
 _NONE = ": where a picture may have several labels or none, set data.target=multi"
 # As many as an archive may have files; a line takes some 500 bytes of memory.

@@ -37,6 +37,13 @@ _MEANS_VALID = {
     **dict.fromkeys(("false", "0", "0.0", "no"), "train"),
 }
 _WHOLE_NUMBER = re.compile(r"([+-]?[0-9]+)(\.0*)?")
+# Columns of a table of `predict label_next`, whose pictures are harder than others.
+_CHOSEN = ("suggested", "score")
+_HARD_VALIDATION = (
+    f"has the columns {' and '.join(_CHOSEN)}, as tables of predict label_next have, and no line "
+    "of the val part, which is drawn from all training lines: it will be harder than new pictures "
+    "are if chosen ones are among it; write split=val into lines that were not chosen"
+)
 
 
 def list_table(
@@ -105,14 +112,6 @@ def _unquote(table: ParsedTable, column: str) -> None:
     if all(len(one) < len(value.strip()) for one, value in zip(bare, table.values[column])):
         table.values[column] = bare
         table.remarks.append(f"has quotes around each {column}, which were taken away")
-
-
-_CHOSEN = ("suggested", "score")
-_HARD_VALIDATION = (
-    f"has the columns {' and '.join(_CHOSEN)}, as a table of pictures that predict chose, and no "
-    "line of the val part, which is drawn from all training lines: if hard ones are among them, it "
-    "is harder than new pictures are; write split=val into lines that were not chosen"
-)
 
 
 class Rows(NamedTuple):

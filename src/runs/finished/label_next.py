@@ -12,12 +12,13 @@ from typing import NamedTuple
 
 from ...config.checks import ConfigError
 from ...config.console import written_to
-from ...data.sources.answers import copies_of
+from ...data.sources.answers import next_folder, next_table
 from ...machine.arrays import UInt8Array
+from ...machine.text import counted
 from ...records.pictures import LabelRow, write_labels
 from ...serving.predictor import Labelled
 from ...targets.labels import labels_text
-from .shortlist import Candidate, Shortlist
+from .shortlist import RankedPicture, Shortlist
 
 __all__ = ["LabelNext"]
 
@@ -55,8 +56,8 @@ class LabelNext:
     """
 
     def __init__(self, out: Path, count: int) -> None:
-        self.folder = copies_of(out)
-        self.table = self.folder.with_name(f"{self.folder.name}.csv")
+        self.folder = next_folder(out.with_suffix(""))
+        self.table = next_table(self.folder)
         for place in (self.table, self.folder):
             if os.path.lexists(place):
                 raise ConfigError(
@@ -103,11 +104,10 @@ class LabelNext:
             self._copies(chosen) if copied else nullcontext() as copies,
         ):
             self._write(rows, copies)
-        pictures = "picture" if len(chosen) == 1 else "pictures"
         where = f", and in copies in {self.folder}" if copied else ""
         lines = [
-            f"to label next: {len(chosen):,} {pictures}, in {self.table}{where}. Correct the "
-            "labels, which are the model's, and add the pictures to the training part alone."
+            f"to label next: {counted(len(chosen), 'picture')}, in {self.table}{where}. Correct "
+            "the labels, which are the model's, and add the pictures to the training part alone."
         ]
         if unfit is not None:
             lines.append(f"  There are no copies, for {unfit}.")
@@ -127,7 +127,7 @@ class LabelNext:
             raise
 
     @contextmanager
-    def _copies(self, chosen: list[Candidate[_Labels]]) -> Iterator[Path]:
+    def _copies(self, chosen: list[RankedPicture[_Labels]]) -> Iterator[Path]:
         """Yield a folder of copies in folders of their labels, by name in the table's order.
 
         It is deleted after the block, unless it was moved.

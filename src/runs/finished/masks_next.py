@@ -8,8 +8,9 @@ from pathlib import Path
 
 from ...config.checks import ConfigError
 from ...config.console import written_to
+from ...data.sources.answers import next_folder, next_table
 from ...machine.arrays import UInt8Array
-from ...machine.text import csv_text
+from ...machine.text import counted, csv_text
 from ...storage.files import write_atomically
 from .shortlist import Shortlist
 
@@ -34,7 +35,7 @@ class MasksNext:
     """
 
     def __init__(self, out: Path, count: int) -> None:
-        self.table = out.with_name(f"{out.name}_next.csv")
+        self.table = next_table(next_folder(out))
         if os.path.lexists(self.table):
             raise ConfigError(
                 f"label_next: {self.table} is there already: move it away, or name another folder "
@@ -61,19 +62,14 @@ class MasksNext:
         if not chosen:
             return "\n".join(["to label next: no picture.", *remarks])
         rows = [
-            (
-                os.path.abspath(one.file),
-                str(self._out / one.answer),
-                f"{one.uncertainty:.4f}",
-            )
+            (os.path.abspath(one.file), str(self._out / one.answer), f"{one.uncertainty:.4f}")
             for one in chosen
         ]
         with written_to("label_next", self.table):
             write_atomically(self.table, csv_text(("path", "mask", "score"), rows))
-        pictures = "picture" if len(chosen) == 1 else "pictures"
         done = (
-            f"to label next: {len(chosen):,} {pictures}, in {self.table}. Draw their masks, or "
-            "correct copies of the model's, in the values that your other masks have, and add them "
-            "to the training part alone."
+            f"to label next: {counted(len(chosen), 'picture')}, in {self.table}. Draw their masks, "
+            "or correct copies of the model's, in the values that your other masks have, and add "
+            "them to the training part alone."
         )
         return "\n".join([done, *remarks])

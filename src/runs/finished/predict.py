@@ -25,7 +25,7 @@ from ...machine.arrays import UInt8Array
 from ...machine.disk import named_file, refusal
 from ...machine.memory import memory_kept
 from ...machine.status import doing, with_progress
-from ...machine.text import csv_cell
+from ...machine.text import counted, csv_cell
 from ...records.pictures import ClassMaps, Guess, GuessSample
 from ...serving.bundle_files import DIGEST
 from ...serving.file_pages import Page, page_of
@@ -100,11 +100,10 @@ def label_pictures(model: Path, found: Listing, settings: PredictSettings) -> st
             _draw(sample, sheets, predictor, maps)
         if sheets.explained is not None:
             where += f", what the network looked at in {sheets.explained.name}"
-    pictures = "picture" if sample.count == 1 else "pictures"
     skipped = len(pages) - sample.count + len(found.left_out)
     hidden = f"; {found.hidden:,} hidden ones were not looked at" if found.hidden else ""
-    done = f"{sample.count:,} {pictures} labelled{where}, {skipped:,} skipped{hidden}{left_out}"
-    lines = [done, *tally.sentences()]
+    labelled = f"{counted(sample.count, 'picture')} labelled{where}"
+    lines = [f"{labelled}, {skipped:,} skipped{hidden}{left_out}", *tally.sentences()]
     if to_label is not None:
         lines.append(to_label.write(picture_shown, sets=predictor.kind.sets))
     return "\n".join(lines)

@@ -29,7 +29,7 @@ from ...data.sources.source import Problem
 from ...machine.arrays import UInt8Array
 from ...machine.memory import memory_kept
 from ...machine.status import doing, with_progress
-from ...machine.text import csv_cell, from_csv_cell
+from ...machine.text import counted, csv_cell, from_csv_cell
 from ...records.pixels import colours
 from ...storage.files import replacing
 from ...targets.labels import class_columns
@@ -118,8 +118,7 @@ def write_masks(model: Path, found: Listing, settings: PredictSettings) -> str:
     count = len(written)
     skipped = len(pictures) - count + len(found.left_out)
     where = "" if place is None else f", written to {place} ({MASKS}, {OVERLAYS}, {SHARES})"
-    masked = "1 mask" if count == 1 else f"{count:,} masks"
-    done = f"{masked}{where}, {skipped:,} skipped{left_out}"
+    done = f"{counted(count, 'mask')}{where}, {skipped:,} skipped{left_out}"
     return done if to_label is None else f"{done}\n{to_label.write(picture_shown)}"
 
 

@@ -9,13 +9,11 @@ import yaml
 
 from ...config.checks import ConfigError
 from ...config.finished import ExportSettings
-from ...config.plugins import plugin_overrides
 from ...config.schema import RunSettings, stored_settings
 from ...data.splitting.splits import Split
 from ...data.splitting.test_usage import refuse_uncountable
 from ...machine.package import command
-from ...targets import kind_of
-from ..folder import RunFolder
+from ..folder import RunFolder, predict_command
 from ..settings import refuse_lost_pictures, seen_from_here
 
 __all__ = ["refuse_explaining", "refuse_export", "refuse_measuring", "refuse_part"]
@@ -113,10 +111,8 @@ def refuse_export(folder: RunFolder, checkpoint: Path, settings: ExportSettings)
 
 def _not_exportable(folder: RunFolder, settings: RunSettings) -> str:
     """Return why a run that is no network is not exported, and what serves it instead."""
-    where = [] if folder.output_dir == Path("outputs").absolute() else [str(folder.output_dir)]
-    place = [*plugin_overrides(), *(f"output_dir={one}" for one in where)]
-    out = "out=MASKS" if kind_of(settings.data.target).pixels else "out=labels.csv"
-    label = command("predict", f"run={folder.name}", "images=FOLDER", out, *place)
+    place = folder.place_overrides()
+    label = predict_command(folder.name, settings.data.target, *place)
     best = command("compare", *place)
     return (
         f"run: {folder.name} ({settings.model.name}) is no single network, and only networks "

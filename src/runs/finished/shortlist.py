@@ -16,9 +16,9 @@ from ...machine.status import with_progress
 from ...machine.text import text_fault
 from ...serving.file_pages import Page, page_of
 
-__all__ = ["Candidate", "Shortlist"]
+__all__ = ["RankedPicture", "Shortlist"]
 
-# Candidates that are kept: so many for each picture that is wanted, and so many at least. Whole
+# RankedPictures that are kept: so many for each picture that is wanted, and so many at least. Whole
 # bursts of near-duplicates are among them, of each of which one is taken.
 _FOR_EACH, _AT_LEAST = 4, 20_000
 _COMPARED_SIDE = 32
@@ -28,7 +28,7 @@ _GOLDEN, _RANGE = 2_654_435_769, 2**32
 T = TypeVar("T")
 
 
-class Candidate(NamedTuple, Generic[T]):
+class RankedPicture(NamedTuple, Generic[T]):
     """A picture, ordered by how much its label would teach.
 
     Attributes:
@@ -66,8 +66,8 @@ class Shortlist(Generic[T]):
         self._count = count
         self._room = max(_FOR_EACH * count, _AT_LEAST)
         self._added = self._unnamed = 0
-        self._last: Candidate[T] | None = None  # of its file, whose further pages may follow
-        self._heap: list[Candidate[T]] = []
+        self._last: RankedPicture[T] | None = None  # of its file, whose further pages may follow
+        self._heap: list[RankedPicture[T]] = []
 
     def add(self, path: str, uncertainty: float, answer: T) -> None:
         """Add a picture; the pages of a file follow one another.
@@ -78,7 +78,7 @@ class Shortlist(Generic[T]):
             self._unnamed += 1
             return
         turn = self._added * _GOLDEN % _RANGE
-        one = Candidate(uncertainty, -turn, self._added, path, answer)
+        one = RankedPicture(uncertainty, -turn, self._added, path, answer)
         self._added += 1
         if self._last is not None and self._last.file == one.file:
             self._last = max(self._last, one)
@@ -86,7 +86,7 @@ class Shortlist(Generic[T]):
             self._keep()
             self._last = one
 
-    def chosen(self, shown: Callable[[str], UInt8Array]) -> list[Candidate[T]]:
+    def chosen(self, shown: Callable[[str], UInt8Array]) -> list[RankedPicture[T]]:
         """Return those wanted, the least certain first, and of near-duplicates the first.
 
         Args:
@@ -97,7 +97,7 @@ class Shortlist(Generic[T]):
         self._keep()
         ranked = sorted(self._heap, reverse=True)
         grey: list[UInt8Array] = []
-        chosen: list[Candidate[T]] = []
+        chosen: list[RankedPicture[T]] = []
         size = 0
         while len(chosen) < self._count and size < len(ranked):
             size = min(max(2 * size, self._count), len(ranked))
