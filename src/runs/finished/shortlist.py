@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Generic, NamedTuple, TypeVar
 
@@ -32,6 +32,7 @@ class Candidate(NamedTuple, Generic[T]):
     """A picture, ordered by how much its label would teach.
 
     Attributes:
+        familiar: whether it is not flagged as unlike the training pictures.
         uncertainty: in [0, 1], see `TargetKind.uncertainties`.
         turn: orders equals.
         place: how many were added before it.
@@ -39,6 +40,7 @@ class Candidate(NamedTuple, Generic[T]):
         answer: of the model.
     """
 
+    familiar: bool
     uncertainty: float
     turn: int
     place: int
@@ -58,6 +60,9 @@ class Shortlist(Generic[T]):
     Of equally uncertain ones, such as those of which a model is wholly certain or whose neighbours
     vote alike, those that are taken are spread over all: in a folder neighbours are often alike.
 
+    Pictures unlike the training pictures, such as noise, come after all others: a model is
+    uncertain of them whatever it has learnt of its classes.
+
     Args:
         count: pictures wanted.
     """
@@ -65,11 +70,11 @@ class Shortlist(Generic[T]):
     def __init__(self, count: int) -> None:
         self._count = count
         self._room = max(_FOR_EACH * count, _AT_LEAST)
-        self._added = self._unnamed = 0
+        self._added = self._unnamed = self._unlike = 0
         self._last: Candidate[T] | None = None  # of its file, whose further pages may follow
         self._heap: list[Candidate[T]] = []
 
-    def add(self, path: str, uncertainty: float, answer: T) -> None:
+    def add(self, path: str, uncertainty: float, answer: T, *, unlike: bool = False) -> None:
         """Add a picture; the pages of a file follow one another.
 
         One whose path is no valid UTF-8 is counted alone: no table can name it.
@@ -78,8 +83,9 @@ class Shortlist(Generic[T]):
             self._unnamed += 1
             return
         turn = self._added * _GOLDEN % _RANGE
-        one = Candidate(uncertainty, -turn, self._added, path, answer)
+        one = Candidate(not unlike, uncertainty, -turn, self._added, path, answer)
         self._added += 1
+        self._unlike += unlike
         if self._last is not None and self._last.file == one.file:
             self._last = max(self._last, one)
         else:
@@ -87,7 +93,7 @@ class Shortlist(Generic[T]):
             self._last = one
 
     def chosen(self, shown: Callable[[str], UInt8Array]) -> list[Candidate[T]]:
-        """Return those wanted, the least certain first, and of near-duplicates the first.
+        """Return those wanted in order, and of near-duplicates the first.
 
         Args:
             shown: returns a thumbnail (3, H, W) uint8 of a path.
@@ -109,10 +115,17 @@ class Shortlist(Generic[T]):
             chosen = different[: self._count]
         return chosen
 
-    def remarks(self, chosen: int) -> list[str]:
+    def remarks(self, taken: Sequence[Candidate[T]]) -> list[str]:
         """Return a line on each reason why so many were chosen, or why some were not."""
         lines = []
-        if 0 < chosen < self._count:
+        if self._unlike:
+            among = sum(not one.familiar for one in taken)
+            lines.append(
+                f"  Unlike the training pictures, and so after all others: {self._unlike:,} of "
+                f"{self._added:,}, {among:,} of which are among those to label. Where they do show "
+                "the classes, label some of them too (column unlike of the table of all labels)."
+            )
+        if 0 < len(taken) < self._count:
             alike = "of near-duplicates, and of the pages of a file, one is taken"
             short = f"label_next={self._count} is more than there are"
             if len(self._heap) == self._room:

@@ -54,10 +54,26 @@ def test_where_even_the_kept_ones_are_alike_it_does_not_say_that_there_are_no_mo
     for shot in range(20):
         for one in (few, many)[shot >= 4 :]:
             one.add(f"0_{shot}.png", 0.9, None)
-    assert len(few.chosen(shown)) == len(many.chosen(shown)) == 1
-    assert "label_next=3 is more than there are" in few.remarks(1)[0]
-    assert "The 12 least certain ones" in many.remarks(1)[0]
-    assert not many.remarks(3)
+    one_of_few, one_of_many = few.chosen(shown), many.chosen(shown)
+    assert len(one_of_few) == len(one_of_many) == 1
+    assert "label_next=3 is more than there are" in few.remarks(one_of_few)[0]
+    assert "The 12 least certain ones" in many.remarks(one_of_many)[0]
+    assert not many.remarks(one_of_many * 3)
+
+
+def test_pictures_unlike_the_training_pictures_come_after_all_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(shortlist, "_AT_LEAST", 8)
+    found: Shortlist[None] = Shortlist(6)
+    for scene in range(SCENES):  # more noise than is kept, and more certain pictures than noise
+        unlike = scene % 6 != 0
+        found.add(f"{scene}.png", 0.9 if unlike else scene / 100, None, unlike=unlike)
+    chosen = found.chosen(shown)
+    assert [one.path for one in chosen[:5]] == [f"{scene}.png" for scene in (24, 18, 12, 6, 0)]
+    assert [one.familiar for one in chosen] == [True] * 5 + [False]
+    (remark,) = found.remarks(chosen)
+    assert "25 of 30, 1 of which" in remark
 
 
 @pytest.mark.parametrize("count", [10, 37])
