@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from ..config.checks import ConfigError, not_written, to_plain
-from ..config.compose import effective_overrides
-from ..config.overrides import by_key, value_of
+from ..config.compose import effective_overrides, leaves
+from ..config.overrides import by_key, override_of, value_of
 from ..config.sweep import SweepSettings, base_overrides, read_sweep_settings
 from ..data.sources.costs import CostTable
 from ..data.splitting.test_usage import refuse_uncountable
@@ -65,6 +65,8 @@ from .tasks import SweepJobs, limit_of
 
 __all__ = ["run_sweep"]
 
+# Key in a study of the settings of the sampler and the pruner of its last start.
+_PROPOSALS = "proposals"
 _RUNNER = f"{PACKAGE}.sweeps.run_job:TrialRunner"
 
 
@@ -108,7 +110,11 @@ class _Race:
     def run(self) -> SweepRecord:
         """Run the sweep from the first trial to the winner; raises as `run_sweep`."""
         settings, study, interruption = self._settings, self._study, self._interruption
-        if study.recall("over") == self._target() and self._parent.is_written:
+        over = study.recall("over")
+        ended = over == self._target() and self._parent.is_written
+        if (remark := self._changed_proposals(ended)) is not None:
+            print(remark, flush=True)
+        if ended:
             return self.record()
         with doing("checking that the pictures are those of the study"):
             check_pictures(settings, study)
@@ -137,10 +143,14 @@ class _Race:
                 interruption.defer(True)
                 self._display.doing(f"starting {counted(pool.size, 'worker')}")
                 pool.start()
+                begun = len(study.trials())
                 trials = self._prepare()
                 why = self._race(trials)
                 keep_without_trial(self._study, why)
-                self._describe_end(why)
+                if over is not None and len(study.trials()) == begun:
+                    self._display.show(f"no further trial, {begun:,} so far: {why}")
+                else:
+                    self._describe_end(why)
                 self._run_minimal_trial()
                 self._clock.ended("measuring families and for trials")
                 self._finals()
@@ -307,6 +317,33 @@ class _Race:
         driver.race()
         self._interruption.check()
         return driver.why_over
+
+    def _changed_proposals(self, ended: bool) -> str | None:
+        """Return a sentence on settings of sampler and pruner that the last start had not; or None.
+
+        They may differ from start to start: each concerns the trials that are yet to come. An
+        `ended` study has none, and keeps those that it had.
+        """
+        settings, study = self._settings, self._study
+        kinds = {"sampler": settings.sampler, "pruner": settings.pruner}
+        now = leaves({kind: to_plain(one) for kind, one in kinds.items()})
+        known = study.recall(_PROPOSALS)
+        changed = [
+            f"{override_of(key, now[key])} (so far {known[key]})"
+            for key in now.keys() & (known or {}).keys()
+            if now[key] != known[key]
+        ]
+        if not ended and known != now:
+            study.remember(_PROPOSALS, now)
+        if not changed or not study.trials():
+            return None
+        shown = ", ".join(sorted(changed))
+        if ended:
+            return (
+                f"the study {settings.study} has ended, so this has no effect: {shown}. Set a "
+                "larger budget for further trials, or begin a new study with study=NAME"
+            )
+        return f"for trials from now on alone: {shown}; study=NAME begins a new study with it"
 
     def _describe_end(self, why: str) -> None:
         """Show why trials end before the budget does, and what of it is kept for the finals."""

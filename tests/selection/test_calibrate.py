@@ -154,6 +154,28 @@ def test_predictions_are_judged(champion: RunFolder, tmp_path: Path) -> None:
         label_pictures(tmp_path / "checkpoints" / "last.ckpt", Listing(files), settings)
 
 
+def test_what_is_unlike_the_training_pictures_is_not_labelled_before_them(
+    champion: RunFolder, tmp_path: Path
+) -> None:
+    arrays = load(None, tmp_path, False).arrays
+    assert arrays is not None
+    noise = np.random.default_rng(0).integers(0, 256, (20, 8, 8), dtype=np.uint8)
+    files = []
+    for number, pixels in enumerate([*arrays[:40, 0], *noise]):
+        files.append(str(tmp_path / f"{number:02}.png"))
+        Image.fromarray(pixels).save(files[-1])
+    overrides = ["run=x", "images=x", f"out={tmp_path / 'labels.csv'}", "label_next=20"]
+    settings = compose_settings(PredictSettings, overrides, config_name="predict")
+    said = label_pictures(champion.chosen_checkpoint(), Listing(files), settings)
+    with (tmp_path / "labels.csv").open(newline="") as file:
+        unlike = {row["path"] for row in csv.DictReader(file) if row["unlike"] == "yes"}
+    with (tmp_path / "labels_next.csv").open(newline="") as file:
+        named = {row["path"] for row in csv.DictReader(file)}
+    assert len(unlike & {*files[40:]}) >= 15
+    assert len(named) == 20 and not named & unlike
+    assert f"{len(unlike)} of 60, 0 of which" in said
+
+
 def chosen(folder: RunFolder, *overrides: str) -> Chosen:
     summary = RunSummary(
         run_id="0" * 32,

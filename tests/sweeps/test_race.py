@@ -427,6 +427,27 @@ def test_a_study_goes_on_by_its_name_alone(tmp_path: Path) -> None:
     assert completed_command(named, None, "default") == (named, "default"), "it is damaged"
 
 
+def test_another_sampler_or_a_smaller_budget_of_an_ended_study_is_not_taken_in_silence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    few = ("finalists=0", "evaluate_test=false")
+    first = sweep(tmp_path, "budget.trials=2", *few)
+    capsys.readouterr()
+    sweep(tmp_path, "budget.trials=2", *few)
+    assert "no effect" not in capsys.readouterr().out
+    for _ in range(2):  # what had no effect is not what the study had
+        again = sweep(tmp_path, "budget.trials=2", "sampler=random", "pruner.min_epochs=5", *few)
+        assert len(again.trials) == len(first.trials)
+        said = capsys.readouterr().out
+        assert "no effect: pruner.min_epochs=5 (so far 2), sampler.name=random (so far tpe)" in said
+    sweep(tmp_path, "budget.trials=1", *few)
+    assert "no further trial, 2 so far: all trials that budget.trials" in capsys.readouterr().err
+    assert len(sweep(tmp_path, "budget.trials=3", "sampler=random", *few).trials) == 3
+    assert "from now on alone: sampler.name=random (so far tpe)" in capsys.readouterr().out
+    sweep(tmp_path, "budget.trials=4", "sampler=random", *few)
+    assert "so far" not in capsys.readouterr().out
+
+
 def test_what_a_later_start_makes_idle_is_left_out_of_the_command(tmp_path: Path) -> None:
     folder = tmp_path / "sweeps" / "s"
     folder.mkdir(parents=True)

@@ -22,13 +22,13 @@ from ..decoding.depth import chosen_range
 from ..decoding.opening import open_pictures
 from ..decoding.picture_format import PictureFormat
 from ..decoding.picture_store import PictureStore
-from ..quality.data_summary import remarks_on, summary_lines
+from ..quality.data_summary import rare_labels, remarks_on, summary_lines
 from ..quality.picture_statistics import channel_statistics
 from ..quality.suspects import Examination, examine, list_suspects
 from ..sources.source import Source
 from ..splitting.folds import assign_folds, hold_out
 from ..splitting.groups import group_pictures
-from ..splitting.splits import Split, make_split
+from ..splitting.splits import EmptyPart, Split, make_split
 from .loaders import Batch, BatchLoader, BatchOrder, StreamLoader
 from .pieces import Pieces
 
@@ -365,22 +365,27 @@ def _split_of(pictures: PictureStore, settings: DataSettings, near: Int64Array |
     """Return the split that settings state; `near` and errors as of `make_split`.
 
     Raises:
-        ConfigError: a single picture would train.
+        ConfigError: a single picture would train, or most labels have hardly a picture.
     """
     masks = None if pictures.source is None else pictures.source.masks
-    split = make_split(
-        pictures.targets,
-        pictures.content_hashes,
-        seed=settings.split_seed,
-        val_fraction=settings.val_fraction,
-        test_fraction=settings.test_fraction,
-        given_parts=None if pictures.given_parts is None else pictures.given_parts.tolist(),
-        groups=pictures.groups,
-        on_duplicates=settings.on_duplicates,
-        names=pictures.sample_paths,
-        near=near,
-        mask_hashes=None if masks is None else masks.digests,
-    )
+    try:
+        split = make_split(
+            pictures.targets,
+            pictures.content_hashes,
+            seed=settings.split_seed,
+            val_fraction=settings.val_fraction,
+            test_fraction=settings.test_fraction,
+            given_parts=None if pictures.given_parts is None else pictures.given_parts.tolist(),
+            groups=pictures.groups,
+            on_duplicates=settings.on_duplicates,
+            names=pictures.sample_paths,
+            near=near,
+            mask_hashes=None if masks is None else masks.digests,
+        )
+    except EmptyPart as error:
+        if (rare := rare_labels(pictures)) is None:
+            raise
+        raise ConfigError(f"data: the {error.part} part would be empty, for {rare}.") from error
     if settings.limit is not None:
         split = split.limited(settings.limit)
     if settings.train_limit is not None:

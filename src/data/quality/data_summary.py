@@ -18,7 +18,7 @@ from ..sources.source import Problem
 from ..splitting.splits import PARTS, Split
 from .suspects import Examination
 
-__all__ = ["remarks_on", "summary_lines"]
+__all__ = ["rare_labels", "remarks_on", "summary_lines"]
 
 # Classes that are named; of more, the largest and the smallest ones are.
 _NAMED = 10
@@ -26,6 +26,8 @@ _NAMED = 10
 _ALIKE = 3
 # Classes that are named of those that a part lacks.
 _LACKING = 5
+# Pictures of a class with which it can be in every part, and classes that make a set of labels odd.
+_EVERY_PART, _ODD = 3, 10
 _FITS = {
     "squeeze": "squeezed",
     "crop": "cropped to its proportions",
@@ -43,6 +45,8 @@ def remarks_on(
 ) -> tuple[str, ...]:
     """Return what the user should know about a data set, a sentence each; often nothing."""
     remarks = list(_counted(pictures.problems))
+    if (rare := rare_labels(pictures)) is not None:
+        remarks.append(rare)
     remarks += _missing_classes(pictures, split)
     if pictures.pixel_bounds is not None and pictures.format.value_range is not None:
         training = pictures.pixel_bounds[split.train]
@@ -70,6 +74,36 @@ def _counted(problems: Sequence[Problem]) -> Iterator[str]:
         elif problem.kind not in shown:
             shown.add(problem.kind)
             yield f"{counts[problem.kind]:,} {problem.kind}; the first of them, {problem}"
+
+
+def rare_labels(pictures: PictureStore) -> str | None:
+    """Return what to do where most labels have too few pictures to be classes; None elsewhere.
+
+    Such are measurements, which a regression would predict, and names or numbers of the pictures.
+    """
+    if pictures.targets.ndim != 1:  # a set of labels needs no class of its own
+        return None
+    names = pictures.class_names
+    counts = label_counts(pictures.targets, len(names))
+    few = int((counts < _EVERY_PART).sum())
+    if len(names) < _ODD or 2 * few <= len(names):
+        return None
+    advice = "A label is a class, which many pictures have: add pictures, or join labels"
+    if all(_is_number(name) for name in names):
+        advice = (
+            "Classes are predicted, and no numbers: put measurements into a few ranges, such as "
+            "low, medium and high (data.target=ordinal data.order=[low,medium,high])"
+        )
+    advice += "; data.columns says which column of a table holds the label"
+    return f"{few:,} of {len(names):,} labels have fewer than {_EVERY_PART} pictures. {advice}"
+
+
+def _is_number(name: str) -> bool:
+    try:
+        float(name)
+    except ValueError:
+        return False
+    return True
 
 
 def _missing_classes(pictures: PictureStore, split: Split) -> Iterator[str]:

@@ -26,7 +26,7 @@ from ...targets.labels import label_codes
 from .groups import Groups, group_pictures
 from .stratify import deal_iteratively
 
-__all__ = ["PARTS", "Split", "make_split"]
+__all__ = ["PARTS", "EmptyPart", "Split", "make_split"]
 
 # The codes of `Split.parts`. A picture that is on both sides of given parts stays in the part
 # with the higher code: the test part is never thinned for the sake of the training part.
@@ -37,6 +37,18 @@ _COLUMNS = ("part", "target", "content_hash", "path")
 _COLUMNS_OF_SETS = ("part", "labels", "content_hash", "path")
 _COLUMNS_WITH_MASKS = (*_COLUMNS_OF_SETS, "mask_hash")
 _NAMED_AT_MOST = 10
+
+
+class EmptyPart(ValueError):
+    """No picture would be left for a part.
+
+    Attributes:
+        part: "training" or "validation".
+    """
+
+    def __init__(self, part: str, message: str) -> None:
+        super().__init__(message)
+        self.part = part
 
 
 @dataclass(frozen=True, eq=False)
@@ -257,8 +269,8 @@ def make_split(
         mask_hashes: as of `Split`; they divide nothing.
 
     Raises:
-        ValueError: a part would be empty (test may be), the given parts share pictures, or an
-            argument is out of range.
+        EmptyPart: a part would be empty (test may be).
+        ValueError: the given parts share pictures, or an argument is out of range.
     """
     if on_duplicates not in ("error", "drop"):
         raise ValueError(f"on_duplicates is {on_duplicates!r}: it must be error or drop.")
@@ -299,11 +311,12 @@ def make_split(
                     f"all {len(targets)} pictures are given as {named}, and none as train: those "
                     "to learn from have to be of the part train."
                 )
-            raise ValueError(
+            raise EmptyPart(
+                part,
                 f"the {part} part would be empty ({len(targets)} pictures, val_fraction "
                 f"{val_fraction:g}, test_fraction {test_fraction:g}): add pictures or change the "
                 "fractions. A class needs three pictures to be in every part, and copies, groups "
-                "and shots of one subject count as one."
+                "and shots of one subject count as one.",
             )
     return split
 

@@ -72,7 +72,8 @@ class LabelNext:
             label, suggested = labels_text(item.labels), ""
         else:
             label, suggested = item.labels[0], (*item.labels, "")[1]
-        self._shortlist.add(item.path, item.uncertainty, _Labels(label, suggested))
+        unlike = item.judged is not None and bool(item.judged.unlike)
+        self._shortlist.add(item.path, item.uncertainty, _Labels(label, suggested), unlike=unlike)
 
     def write(self, shown: Callable[[str], UInt8Array], *, sets: bool) -> str:
         """Write the table and the copies, both or none; return lines on them.
@@ -86,7 +87,7 @@ class LabelNext:
         """
         chosen = self._shortlist.chosen(shown)
         if not chosen:
-            return "\n".join(["to label next: no picture.", *self._shortlist.remarks(0)])
+            return "\n".join(["to label next: no picture.", *self._shortlist.remarks(chosen)])
         rows = [
             LabelRow(
                 path=os.path.abspath(one.file),
@@ -111,7 +112,7 @@ class LabelNext:
         ]
         if unfit is not None:
             lines.append(f"  There are no copies, for {unfit}.")
-        return "\n".join([*lines, *self._shortlist.remarks(len(chosen))])
+        return "\n".join([*lines, *self._shortlist.remarks(chosen)])
 
     def _write(self, rows: list[LabelRow], copies: Path | None) -> None:
         """Write the table, and put finished copies in their place: both, or none of them.

@@ -58,7 +58,7 @@ class MasksNext:
             ConfigError: it cannot be written.
         """
         chosen = self._shortlist.chosen(shown)
-        remarks = self._shortlist.remarks(len(chosen))
+        remarks = self._shortlist.remarks(chosen)
         if not chosen:
             return "\n".join(["to label next: no picture.", *remarks])
         rows = [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Generic, NamedTuple, TypeVar
 
@@ -18,7 +18,7 @@ from ...serving.file_pages import Page, page_of
 
 __all__ = ["RankedPicture", "Shortlist"]
 
-# RankedPictures that are kept: so many for each picture that is wanted, and so many at least. Whole
+# Pictures that are kept: so many for each picture that is wanted, and so many at least. Whole
 # bursts of near-duplicates are among them, of each of which one is taken.
 _FOR_EACH, _AT_LEAST = 4, 20_000
 _COMPARED_SIDE = 32
@@ -32,6 +32,7 @@ class RankedPicture(NamedTuple, Generic[T]):
     """A picture, ordered by how much its label would teach.
 
     Attributes:
+        familiar: whether it is not flagged as unlike the training pictures.
         uncertainty: in [0, 1], see `TargetKind.uncertainties`.
         turn: orders equals.
         place: how many were added before it.
@@ -39,6 +40,7 @@ class RankedPicture(NamedTuple, Generic[T]):
         answer: of the model.
     """
 
+    familiar: bool
     uncertainty: float
     turn: int
     place: int
@@ -58,6 +60,10 @@ class Shortlist(Generic[T]):
     Of equally uncertain ones, such as those of which a model is wholly certain or whose neighbours
     vote alike, those that are taken are spread over all: in a folder neighbours are often alike.
 
+    Pictures unlike the training pictures, such as noise, come after all others: a model is
+    uncertain of them whatever it has learnt of its classes. Where most are unlike, as those of
+    another camera, they are what the model has to learn, and count as the others do.
+
     Args:
         count: pictures wanted.
     """
@@ -65,11 +71,12 @@ class Shortlist(Generic[T]):
     def __init__(self, count: int) -> None:
         self._count = count
         self._room = max(_FOR_EACH * count, _AT_LEAST)
-        self._added = self._unnamed = 0
+        self._added = self._unnamed = self._unlike = 0
         self._last: RankedPicture[T] | None = None  # of its file, whose further pages may follow
-        self._heap: list[RankedPicture[T]] = []
+        # Those that are familiar, and those that are not.
+        self._heaps: dict[bool, list[RankedPicture[T]]] = {True: [], False: []}
 
-    def add(self, path: str, uncertainty: float, answer: T) -> None:
+    def add(self, path: str, uncertainty: float, answer: T, *, unlike: bool = False) -> None:
         """Add a picture; the pages of a file follow one another.
 
         One whose path is no valid UTF-8 is counted alone: no table can name it.
@@ -78,8 +85,9 @@ class Shortlist(Generic[T]):
             self._unnamed += 1
             return
         turn = self._added * _GOLDEN % _RANGE
-        one = RankedPicture(uncertainty, -turn, self._added, path, answer)
+        one = RankedPicture(not unlike, uncertainty, -turn, self._added, path, answer)
         self._added += 1
+        self._unlike += unlike
         if self._last is not None and self._last.file == one.file:
             self._last = max(self._last, one)
         else:
@@ -87,7 +95,7 @@ class Shortlist(Generic[T]):
             self._last = one
 
     def chosen(self, shown: Callable[[str], UInt8Array]) -> list[RankedPicture[T]]:
-        """Return those wanted, the least certain first, and of near-duplicates the first.
+        """Return those wanted in order, and of near-duplicates the first.
 
         Args:
             shown: returns a thumbnail (3, H, W) uint8 of a path.
@@ -95,7 +103,8 @@ class Shortlist(Generic[T]):
         from ...data.quality.near_duplicates import near_pairs  # torch, which takes seconds
 
         self._keep()
-        ranked = sorted(self._heap, reverse=True)
+        kept = [*self._heaps[True], *self._heaps[False]]
+        ranked = sorted(kept, key=lambda one: one[not self._unlike_last :], reverse=True)
         grey: list[UInt8Array] = []
         chosen: list[RankedPicture[T]] = []
         size = 0
@@ -109,13 +118,28 @@ class Shortlist(Generic[T]):
             chosen = different[: self._count]
         return chosen
 
-    def remarks(self, chosen: int) -> list[str]:
+    @property
+    def _unlike_last(self) -> bool:
+        return 2 * self._unlike <= self._added
+
+    def remarks(self, taken: Sequence[RankedPicture[T]]) -> list[str]:
         """Return a line on each reason why so many were chosen, or why some were not."""
         lines = []
-        if 0 < chosen < self._count:
+        if self._unlike:
+            among = sum(not one.familiar for one in taken)
+            which = (
+                f"{self._unlike:,} of {self._added:,}, {among:,} of which are among those to label"
+            )
+            lines.append(
+                f"  Unlike the training pictures, and so after all others: {which}. Where they do "
+                "show the classes, label some of them too (column unlike of the table of all labels)."
+                if self._unlike_last
+                else f"  Unlike the training pictures: {which}, for most are."
+            )
+        if 0 < len(taken) < self._count:
             alike = "of near-duplicates, and of the pages of a file, one is taken"
             short = f"label_next={self._count} is more than there are"
-            if len(self._heap) == self._room:
+            if any(len(heap) == self._room for heap in self._heaps.values()):
                 short = f"The {self._room:,} least certain ones show no more than these"
             lines.append(f"  {short}: {alike}.")
         if self._unnamed:
@@ -130,7 +154,8 @@ class Shortlist(Generic[T]):
         last, self._last = self._last, None
         if last is None:
             return
-        if len(self._heap) < self._room:
-            heapq.heappush(self._heap, last)
+        heap = self._heaps[last.familiar]
+        if len(heap) < self._room:
+            heapq.heappush(heap, last)
         else:
-            heapq.heappushpop(self._heap, last)
+            heapq.heappushpop(heap, last)

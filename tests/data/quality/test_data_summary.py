@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from src.config.checks import ConfigError
 from tests.data.pictures import data_of, encoded, tree, write
 
 
@@ -54,6 +55,22 @@ def test_a_size_that_is_not_the_pictures_own_is_said(
         write(tmp_path / "root" / "ab"[number % 2] / f"{number}.png", _png(noise))
     form = summary(tmp_path / "root", *words)[2]
     assert form.startswith(f"all {size[0]}x{size[1]} pixels") and expected in form
+
+
+@pytest.mark.parametrize("measured", [True, False])
+def test_labels_with_hardly_a_picture_are_said_to_be_no_classes(
+    measured: bool, tmp_path: Path
+) -> None:
+    labels = [f"{n / 8}" if measured else f"shirt {'ab'[n // 6]}{n}" for n in range(12)]
+    advice = "put measurements into a few ranges" if measured else "or join labels"
+    root = tree(tmp_path / "one", dict.fromkeys(labels, 1))
+    with pytest.raises(ConfigError, match=f"would be empty, for 12 of 12 labels .* {advice}"):
+        data_of(root)
+    twice = tree(tmp_path / "some", dict.fromkeys(labels, 1) | {"1000": 9})
+    (remark, *_) = data_of(twice).remarks
+    assert remark.startswith("12 of 13 labels have fewer than 3 pictures.") and advice in remark
+    enough = tree(tmp_path / "enough", dict.fromkeys(labels, 3))
+    assert not any("fewer than 3" in one for one in data_of(enough).remarks)
 
 
 def test_many_faults_of_a_kind_are_counted(tmp_path: Path) -> None:

@@ -54,10 +54,36 @@ def test_where_even_the_kept_ones_are_alike_it_does_not_say_that_there_are_no_mo
     for shot in range(20):
         for one in (few, many)[shot >= 4 :]:
             one.add(f"0_{shot}.png", 0.9, None)
-    assert len(few.chosen(shown)) == len(many.chosen(shown)) == 1
-    assert "label_next=3 is more than there are" in few.remarks(1)[0]
-    assert "The 12 least certain ones" in many.remarks(1)[0]
-    assert not many.remarks(3)
+    one_of_few, one_of_many = few.chosen(shown), many.chosen(shown)
+    assert len(one_of_few) == len(one_of_many) == 1
+    assert "label_next=3 is more than there are" in few.remarks(one_of_few)[0]
+    assert "The 12 least certain ones" in many.remarks(one_of_many)[0]
+    assert not many.remarks(one_of_many * 3)
+
+
+def test_pictures_unlike_the_training_pictures_come_after_all_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(shortlist, "_AT_LEAST", 8)
+    found: Shortlist[None] = Shortlist(17)
+    for scene in range(SCENES):  # the less certain half
+        unlike = scene % 2 == 0
+        found.add(f"{scene}.png", 0.9 if unlike else scene / 100, None, unlike=unlike)
+    chosen = found.chosen(shown)
+    assert [one.path for one in chosen[:15]] == [f"{scene}.png" for scene in range(29, 0, -2)]
+    assert [one.familiar for one in chosen] == [True] * 15 + [False] * 2
+    (remark,) = found.remarks(chosen)
+    assert "after all others: 15 of 30, 2 of which" in remark
+
+
+def test_where_most_are_unlike_the_training_pictures_they_count_as_all_others() -> None:
+    found: Shortlist[None] = Shortlist(SCENES)
+    for scene in range(SCENES):
+        found.add(f"{scene}.png", scene / 100, None, unlike=scene % 3 != 0)
+    chosen = found.chosen(shown)
+    assert [one.path for one in chosen] == [f"{scene}.png" for scene in reversed(range(SCENES))]
+    (remark,) = found.remarks(chosen)
+    assert "20 of 30, 20 of which" in remark and "after" not in remark
 
 
 @pytest.mark.parametrize("count", [10, 37])
