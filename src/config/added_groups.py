@@ -7,7 +7,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import TypeVar
 
-from .checks import ADDED, ConfigError, default_of, extended
+from .checks import ADDED, ConfigError, Settings, default_of, extended
 
 __all__ = ["group_of"]
 
@@ -24,13 +24,19 @@ def group_of(
     gets `target`, the import path of what the group's settings make, by the name.
 
     Raises:
-        ConfigError: the base has such a field, or one of the group's has no default.
+        ConfigError: the base has such a field, one of the group's has no default, or what is
+            decorated is no settings class, whose values would not be checked.
     """
 
     def register(cls: type[T]) -> type[T]:
         if name in {field.name for field in dataclasses.fields(base)}:
             raise ConfigError(f"{cls.__name__}: {base.__name__} has a field {name} of its own.")
-        for field in dataclasses.fields(cls):  # type: ignore[arg-type]
+        if not (issubclass(cls, Settings) and dataclasses.is_dataclass(cls)):
+            raise ConfigError(
+                f"{cls.__name__}: derive it from Settings, and decorate it with "
+                f"@dataclass(frozen=True) below what registers {name}."
+            )
+        for field in dataclasses.fields(cls):
             if default_of(field) is dataclasses.MISSING:
                 raise ConfigError(
                     f"{cls.__name__}.{field.name}: give it a default, setting(default=...)."

@@ -99,8 +99,12 @@ def card_lines(found: CardCertainty) -> list[str]:
 
 
 def judgement_lines(found: Judgement) -> list[str]:
-    """Return a line on each thing that was judged."""
+    """Return a line on each thing that was judged.
+
+    A single picture has no distribution, and nothing is said of it that its row says.
+    """
     lines = []
+    alone = found.pictures == 1
     promised = found.coverage is not None or found.max_error is not None
     if found.coverage is not None:
         line = f"label_set: {_held(found)}; {found.labels / found.pictures:.2f} labels on average"
@@ -119,15 +123,18 @@ def judgement_lines(found: Judgement) -> list[str]:
             f"{100 * found.max_error:g} % of the answers wrong (95 % confidence); {left:,} "
             f"({percent(left / found.pictures)}) are left to a person"
         )
-    if found.false_alarms is not None:
+    if found.false_alarms is not None and (found.unlike or not alone):
+        flagged = f"{found.unlike:,} of {found.pictures:,} pictures are"
         lines.append(
-            f"unlike: {found.unlike:,} of {found.pictures:,} pictures are out of distribution "
+            f"unlike: {'the picture is' if alone else flagged} out of distribution "
             f"(false-alarm rate {percent(found.false_alarms)})"
         )
-    elif found.certainty.sample is not None:
+    elif found.false_alarms is None and found.certainty.sample is not None:
         lines.append(f"unlike: {_unflagged(found.certainty)}")
     if promised:
         lines.append(_source(found.certainty))
+    if alone:
+        return lines
     if found.shift_p_value < _CLEAR:
         broken = (
             "the guarantees above do not hold"

@@ -90,6 +90,7 @@ def comparison_page(report: ReportData, next_step: str | None = None) -> str:
         "leaders": report.leaders,
         "has_reliability": len(report.leaders[0].confidence) > 0,
         "curve": "mean IoU" if report.curve == "miou" else accuracy_name(comparison.verdict.sets),
+        "of_classes": "IoU" if report.of_classes == "iou" else report.of_classes,
         "counted": "pixels" if report.of_classes == "iou" else "pictures",
         "has_matrices": 0 < len(report.leaders[0].matrix) <= _MOST_CLASSES_DRAWN,
         "agreement": report.agreement,
@@ -141,7 +142,7 @@ def _facts(comparison: Comparison, next_step: str | None) -> list[tuple[str, str
     """Return (term, text, kind) of what follows the headline."""
     verdict = comparison.verdict
     rows = [
-        ("What it is", _kind(comparison.choice), "whole"),
+        ("What it is", _kind(comparison.choice, pixels=comparison.pixels), "whole"),
         ("Why", _reason(verdict), ""),
     ]
     if len(verdict.standings) > 1:
@@ -153,7 +154,7 @@ def _facts(comparison: Comparison, next_step: str | None) -> list[tuple[str, str
     return [row for row in rows if row[1]]
 
 
-def _kind(one: Entrant) -> str:
+def _kind(one: Entrant, *, pixels: bool) -> str:
     """Return what a candidate is, for who does not know its family; "" where that is not known."""
     # Without where they are from and their licence, which the table has.
     weights = "" if one.weights is None else re.sub(r" \([^()]*, [^()]*\)", "", one.weights)
@@ -161,7 +162,7 @@ def _kind(one: Entrant) -> str:
         "frozen": f"A classifier on frozen features: {weights}.",
         "fine-tuned": f"{weights}, fine-tuned: a published network trained further.",
         "from scratch": f"A network of the family {one.family}, trained from scratch.",
-        "hand-crafted": "A classifier on hand-crafted features.",
+        "hand-crafted": f"A classifier{' of single pixels' * pixels} on hand-crafted features.",
         "ensemble": "Several trained models together.",
     }.get(one.start or "", "")
 

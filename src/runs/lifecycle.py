@@ -37,7 +37,9 @@ from ..reporting.run_note import run_note
 from ..reporting.terminal import format_summary
 from ..statistics.label_errors import review_labels
 from ..storage.files import write_atomically
+from ..targets import kind_of
 from ..tracking.addresses import without_password
+from ..tracking.mlflow_pages import METRIC_TAG
 from ..tracking.provenance import Provenance
 from ..tracking.tracker import NOTE, Tracker
 from .folder import RunFolder
@@ -254,6 +256,7 @@ class ActiveRun(ABC):
                 **provenance.tags(),
                 "bakeoff.family": settings.model.name,
                 "bakeoff.data": settings.data.name,
+                METRIC_TAG: kind_of(settings.data.target).primary,
                 NOTE: run_note(self._about, without_password(self.command)),
                 **({} if parent is None else parent.tags),
             },

@@ -8,7 +8,7 @@ from typing import Any
 from ..config.checks import ConfigError, to_plain
 from ..config.command_line import ChildEnded
 from ..config.compose import compose_settings, leaves
-from ..config.overrides import by_key, override_of, without_keys
+from ..config.overrides import by_key, changed, override_of, without_keys
 from ..config.plugins import plugin_overrides
 from ..config.schema import RunSettings
 from ..data.loading.datamodule import PictureData
@@ -68,7 +68,8 @@ def repeating_command(before: RunSummary, settings: RunSettings, otherwise: str)
             typed = {}
         if typed.keys() == (wanted := _effective(settings)).keys():
             further = [override_of(key, v) for key, v in wanted.items() if typed[key] != v]
-            return without_password(command("train", *plugin_overrides(), *overrides, *further))
+            whole = changed(overrides, further)
+            return without_password(command("train", *plugin_overrides(), *whole))
     return otherwise
 
 

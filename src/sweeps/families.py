@@ -25,7 +25,7 @@ from ..config.compose import (
     read_run_settings,
 )
 from ..config.other_names import library_of, nearest_network
-from ..config.overrides import by_key, override_of, without_keys
+from ..config.overrides import by_key, changed, override_of, without_keys
 from ..config.plugins import plugin_folders
 from ..machine.imports import is_foreign
 from ..machine.text import nearest
@@ -110,7 +110,7 @@ def trial_overrides(family: Family, base: Sequence[str], values: Mapping[str, Va
     """Return the overrides of a trial: the family's, those of the base that it uses, its values."""
     shared = _shared(family.overrides, tuple(base))
     # The override of a key that is searched is only that of the default configuration.
-    kept = without_keys([*family.overrides, *shared], values)
+    kept = without_keys(changed(family.overrides, shared), values)
     return [*kept, *(override_of(key, value) for key, value in values.items())]
 
 

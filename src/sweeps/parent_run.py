@@ -26,7 +26,9 @@ from ..search.loop import OVER, Observer
 from ..search.study import SweepStudy
 from ..storage.digests import DamagedLine, checked_json, line_content
 from ..storage.files import write_atomically
+from ..targets import kind_of
 from ..tracking.addresses import without_password
+from ..tracking.mlflow_pages import METRIC_TAG
 from ..tracking.spool import Spool
 from ..tracking.tracker import NOTE, Tracker
 from .tasks import run_with_folds
@@ -97,6 +99,7 @@ class ParentRun(Observer):
             tags={
                 "bakeoff.sweep": settings.study,
                 "bakeoff.data": settings.data.name,
+                METRIC_TAG: kind_of(settings.data.target).primary,
                 "bakeoff.command": self._command,
                 NOTE: note(f"Sweep {settings.study} on {settings.data.name}", self._command, {}),
             },

@@ -23,6 +23,7 @@ __all__ = [
     "APP_NAME",
     "CURVES",
     "HOSTS",
+    "METRIC_TAG",
     "WHOLE_RUNS",
     "OwnPages",
     "app",
@@ -36,6 +37,9 @@ APP_NAME = "bakeoff"
 # The environment variable with the host names of the pages, separated by commas.
 HOSTS = "BAKEOFF_UI_HOSTS"
 
+# The tag of a run with the plain name of the metric that it is judged by, the higher the better.
+METRIC_TAG = "bakeoff.metric"
+
 _VIEW = "bakeoff"
 # MLflow draws charts in sections by what is before the last "/", in the order of the alphabet: this
 # one comes before "cost" and "test", whose metrics have one value.
@@ -44,28 +48,6 @@ _SECTION = "by epoch"
 WHOLE_RUNS = "tags.`bakeoff.fold` IS NULL"
 # A filter over the charts.
 CURVES = f"^{_SECTION}/"
-_WIDTHS = {
-    "attributes.`Run Name`": 270,
-    "metrics.`val/accuracy`": 120,
-    "metrics.`test/accuracy`": 120,
-    "params.`model.name`": 110,
-    "tags.`bakeoff.data`": 110,
-    "metrics.`cost/latency_ms`": 120,
-    "metrics.`val/loss`": 120,
-    "params.`seed`": 70,
-    "tags.`bakeoff.state`": 90,
-    "duration": 90,
-}
-_STATE = {
-    "selectedColumns": [
-        column for column in _WIDTHS if column.startswith(("params", "metrics", "tags"))
-    ],
-    "columnOrder": list(_WIDTHS),
-    "columnWidths": _WIDTHS,
-    "orderByKey": "metrics.`val/accuracy`",
-    "orderByAsc": False,
-    "chartsSearchFilter": CURVES,
-}
 
 Message = MutableMapping[str, Any]
 Application = Callable[
@@ -74,16 +56,39 @@ Application = Callable[
 ]
 
 
-def view_tags(*, filtered: bool) -> dict[str, str]:
+def view_tags(metric: str, *, filtered: bool) -> dict[str, str]:
     """Return the tags of an experiment whose "Views" have this view, best run first.
 
     They are those of MLflow's "Save as new view"; without one MLflow lists names and dates only.
 
     Args:
+        metric: plain name of the metric that ranks the runs, the higher the better.
         filtered: whether folds are left out, which earlier servers cannot do. A fold is judged on
             few pictures, so that the luckiest of them would come before all whole runs.
     """
-    state = _STATE | {"searchFilter": WHOLE_RUNS} if filtered else _STATE
+    widths = {
+        "attributes.`Run Name`": 270,
+        f"metrics.`val/{metric}`": 120,
+        f"metrics.`test/{metric}`": 120,
+        "params.`model.name`": 110,
+        "tags.`bakeoff.data`": 110,
+        "metrics.`cost/latency_ms`": 120,
+        "metrics.`val/loss`": 120,
+        "params.`seed`": 70,
+        "tags.`bakeoff.state`": 90,
+        "duration": 90,
+    }
+    shown = ("params", "metrics", "tags")
+    state = {
+        "selectedColumns": [column for column in widths if column.startswith(shown)],
+        "columnOrder": list(widths),
+        "columnWidths": widths,
+        "orderByKey": f"metrics.`val/{metric}`",
+        "orderByAsc": False,
+        "chartsSearchFilter": CURVES,
+    }
+    if filtered:
+        state["searchFilter"] = WHOLE_RUNS
     view = {"name": "Bakeoff", "createdAt": 0, "state": json.dumps(state)}
     return {f"mlflow.sharedViewState.{_VIEW}": json.dumps(view)}
 

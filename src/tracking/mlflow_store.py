@@ -19,7 +19,7 @@ from ..machine.text import encodable
 from .addresses import sqlite_path, without_password
 from .database import artifacts_of, limit_retries, make_database, remove_decoy
 from .logged_models import pack, register_version
-from .mlflow_pages import view_tags
+from .mlflow_pages import METRIC_TAG, view_tags
 
 if TYPE_CHECKING:
     from mlflow.entities import LoggedModel, Metric, Param, Run, RunTag
@@ -168,13 +168,15 @@ class Store:
     ) -> str:
         """Create a run, and its experiment where that is missing; return the run's MLflow id.
 
+        A new experiment lists its runs by the metric that this run's tags name.
+
         Raises:
             Rejected: the experiment was deleted in MLflow.
             ServerAway: not now.
         """
         with self._translated():
             run = self._client.create_run(
-                self._experiment_id(experiment),
+                self._experiment_id(experiment, tags.get(METRIC_TAG, "accuracy")),
                 start_time=start_time_ms,
                 tags=dict(tags),
                 run_name=name[:250],  # the width of the column in databases that check it
@@ -314,7 +316,7 @@ class Store:
         )
         return found[0] if found else None
 
-    def _experiment_id(self, name: str) -> str:
+    def _experiment_id(self, name: str, metric: str) -> str:
         if name in self._experiments:
             return self._experiments[name]
         from mlflow.exceptions import MlflowException
@@ -325,7 +327,7 @@ class Store:
             try:
                 # A server has a place of its own for artifacts.
                 place = None if self._database is None else artifacts_of(self._database)
-                tags = view_tags(filtered=place is not None)
+                tags = view_tags(metric, filtered=place is not None)
                 self._client.create_experiment(name, artifact_location=place, tags=tags)
             except MlflowException as error:
                 if error.error_code != "RESOURCE_ALREADY_EXISTS":

@@ -58,7 +58,7 @@ def test_mlflow_has_the_comparison_beside_the_runs(said: str, runs: Path) -> Non
     (line,) = (line for line in said.splitlines() if line.startswith(beginning))
     run_id = line.removeprefix(beginning)
     found = mlflow_runs(runs)[run_id]
-    assert (found["name"], found["status"]) == ("compare-experiment-bakeoff", "FINISHED")
+    assert (found["name"], found["status"]) == ("compare experiment-bakeoff", "FINISHED")
     assert found["bakeoff.kind"] == "compare"
     assert "comes first of 2 candidates" in found["mlflow.note.content"]
     assert len(rows(runs, "select distinct experiment_id from runs")) == 1

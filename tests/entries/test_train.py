@@ -87,7 +87,7 @@ def test_mlflow_mirrors_a_classifier_beside_the_networks(fitted: Path) -> None:
     final, params, tags = mirrored(output_dir)
     assert final["test/accuracy"] == pytest.approx(summary["metrics"]["test/accuracy"])
     assert params["model.classifier"] == "rbf_svm" and "optimizer.lr" not in params
-    assert tags["bakeoff.family"] == "handcrafted"
+    assert (tags["bakeoff.family"], tags["bakeoff.metric"]) == ("handcrafted", "accuracy")
     assert "bakeoff" in rows(output_dir, "select name from experiments")
 
 

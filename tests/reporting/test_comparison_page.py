@@ -519,6 +519,25 @@ def test_a_page_of_class_maps_counts_pixels_and_has_no_calibration() -> None:
     compared = dataclasses.replace(shown.comparison, entrants=tuple(unknown))
     page = comparison_page(dataclasses.replace(shown, comparison=compared, of_classes="iou"))
     assert "Counts are of pixels, in all trainings of a candidate together." in page
+    assert "IoU and confusion" in page
     assert ">none</td>" not in page
     page = comparison_page(shown)
     assert "Counts are of pictures, in all trainings of a candidate together." in page
+    assert "recall and confusion" in page
+
+
+def test_a_page_says_what_a_hand_crafted_candidate_is_and_which_figures_classes_have() -> None:
+    shown = report_data(2)
+    entrants = tuple(
+        dataclasses.replace(one, start="hand-crafted") for one in shown.comparison.entrants
+    )
+    counts = tuple(sum(row) for row in shown.leaders[0].matrix)
+    leaders = tuple(
+        dataclasses.replace(one, matrix=np.empty((0, 0), np.int64), pictures=counts)
+        for one in shown.leaders
+    )
+    for pixels, text in ((False, "A classifier on"), (True, "A classifier of single pixels on")):
+        compared = dataclasses.replace(shown.comparison, entrants=entrants, pixels=pixels)
+        page = comparison_page(dataclasses.replace(shown, comparison=compared, leaders=leaders))
+        assert f"{text} hand-crafted features." in page
+        assert ">recall<" in page and "recall and confusion" not in page

@@ -14,6 +14,7 @@ import yaml
 
 from src.config.checks import ConfigError, to_plain
 from src.config.compose import compose_settings, read_run_settings
+from src.config.overrides import by_key
 from src.config.schema import RunSettings, stored_settings
 from src.data.splitting.splits import Split
 from src.machine.interruption import Stopped
@@ -74,6 +75,7 @@ def test_it_learns_from_both_parts_as_long_as_the_chosen_one(tmp_path: Path) -> 
     # The same command, typed, is the same training.
     overrides = shlex.split(summary.command)
     assert overrides[:3] == ["python", "-m", "src.train"]
+    assert len(by_key(overrides[3:])) == len(overrides[3:]), "each setting is there once"
     typed = to_plain(compose_settings(RunSettings, overrides[3:]))
     stored = to_plain(settings_of(folder))
     assert typed == stored | {"resume": None}

@@ -129,6 +129,16 @@ def test_lines_say_what_is_left_to_a_person_and_what_a_shift_does_to_the_promise
     assert shift.endswith("so the measured figures do not hold for them")
 
 
+@pytest.mark.parametrize("p_value", [0.5, 1e-4])
+def test_a_single_picture_has_no_shift_and_is_mentioned_where_it_is_unlike(p_value: float) -> None:
+    known = certainty()
+    judged = {"pictures": 1, "coverage": None, "classwise": False, "labels": 0, "empty": 0}
+    judged |= {"max_error": None, "answered": 1, "false_alarms": 0.01, "shift_p_value": p_value}
+    assert not judgement_lines(Judgement(certainty=known, **judged, unlike=0))  # type: ignore[arg-type]
+    (line,) = judgement_lines(Judgement(certainty=known, **judged, unlike=1))  # type: ignore[arg-type]
+    assert line == "unlike: the picture is out of distribution (false-alarm rate 1.0 %)"
+
+
 def test_with_fewer_than_19_calibration_pictures_nothing_is_flagged_and_all_is_answered() -> None:
     probs, _, features = answers(300, 2)
     known = certainty(18)

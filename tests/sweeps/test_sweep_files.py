@@ -263,6 +263,16 @@ def test_what_is_about_networks_is_not_said_to_others(name: str) -> None:
     assert overrides[1] == ["model=mlp", *BASE]
 
 
+@pytest.mark.parametrize("name", ["pixels", "unet", "fcn"])
+def test_what_the_family_and_the_sweep_both_state_is_there_once(name: str) -> None:
+    base = [*BASE, "data.target=dense", "loss=dice"]
+    (family,) = load_families([name], base)
+    overrides = trial_overrides(family, base, {})
+    keys = [override.partition("=")[0] for override in overrides]
+    assert len(set(keys)) == len(keys) and "data.target=dense" in overrides
+    assert ("loss=dice" in overrides) == (name != "pixels")
+
+
 @pytest.mark.parametrize("name", ["handcrafted", "embedding"])
 def test_the_default_lies_within_the_space(name: str) -> None:
     (family,) = load_families([name], BASE)

@@ -23,6 +23,7 @@ from src.tracking.addresses import default_uri, sqlite_uri
 from src.tracking.database import make_database, run_folders
 from src.tracking.logged_models import LONGEST_DESCRIPTION
 from src.tracking.mirror_state import MirrorState, is_mirrored
+from src.tracking.mlflow_pages import METRIC_TAG
 from src.tracking.mlflow_store import MLFLOW_PARENT_TAG, PARENT_TAG, ServerAway, Store
 from tests.serving.bundles import bundle
 from tests.tracking.diary import Diary, client, run_of
@@ -60,6 +61,22 @@ def test_a_locked_database_is_away_and_not_broken(
         store.create_run(experiment="e", name="n", start_time_ms=1, tags={})
     writer.execute("rollback")
     assert store.create_run(experiment="e", name="n", start_time_ms=1, tags={})
+
+
+@pytest.mark.parametrize(("tags", "metric"), [({}, "accuracy"), ({METRIC_TAG: "kappa"}, "kappa")])
+def test_an_experiment_lists_its_runs_by_the_metric_of_the_first(
+    store: Store, tags: dict[str, str], metric: str
+) -> None:
+    store.create_run(experiment="e", name="first", start_time_ms=1, tags=tags)
+    store.create_run(experiment="e", name="second", start_time_ms=2, tags={METRIC_TAG: "map"})
+    (view,) = (
+        json.loads(json.loads(text)["state"])
+        for key, text in client(store).get_experiment_by_name("e").tags.items()
+        if key.startswith("mlflow.sharedViewState.")
+    )
+    assert view["orderByKey"] == f"metrics.`val/{metric}`" and not view["orderByAsc"]
+    columns = view["selectedColumns"]
+    assert columns[:2] == [f"metrics.`val/{metric}`", f"metrics.`test/{metric}`"]
 
 
 def test_a_database_on_a_full_disk_is_said_to_need_room(store: Store) -> None:

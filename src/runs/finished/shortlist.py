@@ -127,15 +127,16 @@ class Shortlist(Generic[T]):
         lines = []
         if self._unlike:
             among = sum(not one.familiar for one in taken)
-            which = (
-                f"{self._unlike:,} of {self._added:,}, {among:,} of which are among those to label"
+            line = (
+                f"  Unlike the training pictures: {self._unlike:,} of {self._added:,}, {among:,} of "
+                "them named."
             )
-            lines.append(
-                f"  Unlike the training pictures, and so after all others: {which}. Where they do "
-                "show the classes, label some of them too (column unlike of the table of all labels)."
-                if self._unlike_last
-                else f"  Unlike the training pictures: {which}, for most are."
-            )
+            if self._unlike_last:
+                line += (
+                    " They come after all others: where they show the classes, label some of them "
+                    "too (column unlike of the table of all labels)."
+                )
+            lines.append(line)
         if 0 < len(taken) < self._count:
             alike = "of near-duplicates, and of the pages of a file, one is taken"
             short = f"label_next={self._count} is more than there are"

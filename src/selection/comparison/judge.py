@@ -301,7 +301,9 @@ def _missing(key: str, settings: Sequence[Mapping[str, Any]]) -> bool:
 
 
 def pair_of(runs: Sequence[FinishedRun], names: Sequence[str]) -> Pair | None:
-    """Return on which pictures two trained networks differ; None unless there are exactly two.
+    """Return on which pictures two trained networks differ.
+
+    None unless there are exactly two, and where the answers are masks.
 
     Args:
         runs: measured on the same pictures, in the order of their candidates' ranks, since
@@ -310,13 +312,13 @@ def pair_of(runs: Sequence[FinishedRun], names: Sequence[str]) -> Pair | None:
     """
     if len(runs) != 2 or any(run.folds is not None for run in runs):
         return None
+    if runs[0].target == "dense":  # hardly ever are all pixels of a picture right
+        return None
     first, second = runs
     if names[0] == names[1]:
         ends = [f"seed {run.summary.seed}, {run.folder.run_id[:6]}" for run in runs]
         names = [f"{name} ({end})" for name, end in zip(names, ends)]
     ours, theirs = first.measured.right, second.measured.right
-    if not (ours | theirs).any():  # as of pixels, of which hardly ever all are right
-        return None
     return Pair(
         names[0],
         names[1],

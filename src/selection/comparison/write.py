@@ -157,7 +157,7 @@ def tracked(
         ),
         output_dir=Path(settings.output_dir),
         run_id=str(last_start(folder).get("run_id") or uuid.uuid4().hex),
-        run_name=f"compare-{folder.name}",
+        run_name=f"compare {folder.name}",
         params={k: v for k, v in plain.items() if k not in _NOT_PARAMS},
         tags=provenance.tags()
         | {

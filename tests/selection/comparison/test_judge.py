@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +19,7 @@ from src.reporting.comparison_report import format_comparison
 from src.reporting.comparison_verdict import verdict_sentences
 from src.runs.folder import RunFolder
 from src.selection.comparison import compared
-from src.selection.comparison.judge import differing_settings
+from src.selection.comparison.judge import differing_settings, pair_of
 from tests.selection.comparison import runs
 from tests.selection.comparison.runs import TARGETS, compare_settings, finished_run
 
@@ -199,6 +201,14 @@ def test_two_runs_have_a_difference_and_the_pictures_behind_it(tmp_path: Path) -
     assert "20 are right only with" in format_comparison(found)
     finished_run(tmp_path, "vit", 5)
     assert compared(compare_settings(tmp_path)).pair is None
+
+
+@pytest.mark.parametrize("target", ["single", "dense"])
+def test_masks_are_no_pictures_that_are_right_or_wrong(target: str) -> None:
+    measured = SimpleNamespace(right=np.array([True, False]), configuration="one")
+    one: Any = SimpleNamespace(folds=None, target=target, measured=measured)
+    one.summary = SimpleNamespace(seed=0)
+    assert (pair_of([one, one], ["cnn-0", "mlp-0"]) is None) == (target == "dense")
 
 
 def test_the_power_is_at_the_gap_that_matters_to_the_user(tmp_path: Path) -> None:
