@@ -129,7 +129,7 @@ class WorkersSettings(Settings):
         "CPU threads of a trial; null for an equal share of the cores", None
     )
     address: str | None = setting(
-        "of the Ray cluster; null for the one that Ray finds, or starts", None
+        "of the Ray cluster; local for a new one, null for the one that Ray finds, or starts", None
     )
 
 

@@ -233,7 +233,7 @@ def test_from_a_race_over_them_to_a_champion(
     engine, on_ray = ["workers=local", "workers.count=1"], "Ray" in request.node.callspec.id
     if on_ray:
         ray_or_skip()
-        engine = ["workers=ray"]
+        engine = ["workers=ray", "workers.address=local"]
 
     def typed(entry: str, *overrides: str) -> subprocess.CompletedProcess[str]:
         path = os.pathsep.join([str(ROOT), str(tmp_path / "installed")])

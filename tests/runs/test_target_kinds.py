@@ -309,8 +309,8 @@ def test_label_sets_from_a_table_to_labels_of_new_pictures(tmp_path: Path) -> No
     trust = Trust(predictor.certainty, Promise(coverage=0.5))
     assert trust.certainty.of_sets and trust.certainty.source == "test"
     for row, item in zip(found, predictor.label(list(map(Path, asked[1].pictures)), trust=trust)):
-        assert isinstance(item, Labelled) and item.verdict is not None
-        assert row["label_set"] == ";".join(item.verdict.label_set or ())
+        assert isinstance(item, Labelled) and item.judged is not None
+        assert row["label_set"] == ";".join(item.judged.label_set or ())
     # One threshold for all labels of all pictures, as six decimals show.
     inside = [float(row[one]) for row in found for one in filter(None, row["label_set"].split(";"))]
     outside = [float(row[k]) for row in found for k in "abc" if k not in row["label_set"]]

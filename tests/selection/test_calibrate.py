@@ -173,7 +173,7 @@ def test_what_is_unlike_the_training_pictures_is_not_labelled_before_them(
         named = {row["path"] for row in csv.DictReader(file)}
     assert len(unlike & {*files[40:]}) >= 15
     assert len(named) == 20 and not named & unlike
-    assert f"{len(unlike)} of 60, 0 of which" in said
+    assert f"{len(unlike)} of 60, 0 of them named" in said
 
 
 def chosen(folder: RunFolder, *overrides: str) -> Chosen:

@@ -127,10 +127,8 @@ class Shortlist(Generic[T]):
         lines = []
         if self._unlike:
             among = sum(not one.familiar for one in taken)
-            line = (
-                f"  Unlike the training pictures: {self._unlike:,} of {self._added:,}, {among:,} of "
-                "them named."
-            )
+            counts = f"{self._unlike:,} of {self._added:,}, {among:,} of them named"
+            line = f"  Unlike the training pictures: {counts}."
             if self._unlike_last:
                 line += (
                     " They come after all others: where they show the classes, label some of them "

@@ -20,6 +20,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import gettempdir
 from typing import Any
 
 from ...config.sweep import WorkersSettings
@@ -299,6 +300,7 @@ def _connect(address: str | None) -> Any:
         )
     address = address or os.environ.get("RAY_ADDRESS")
     _require_reachable(address)
+    _require_noted(address)
     terminate = signal.getsignal(signal.SIGTERM)  # which Ray replaces
     try:
         ray.init(
@@ -335,6 +337,25 @@ def _require_reachable(address: str | None) -> None:
     except OSError as error:
         reason = error.strerror or str(error)
         raise ValueError(f"the Ray cluster {address} does not answer: {reason}") from error
+
+
+def _require_noted(address: str | None) -> None:
+    """Check the cluster that Ray would join by itself, for which it would wait for a quarter hour.
+
+    Ray notes the address of the one it last started on this machine, and keeps that of a dead one.
+    """
+    note = Path(os.environ.get("RAY_TMPDIR") or gettempdir(), "ray", "ray_current_cluster")
+    if address not in (None, "auto") or not note.is_file():
+        return
+    noted = note.read_text(encoding="utf-8").strip()
+    try:
+        _try_connection(noted)
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"the Ray cluster {noted}, the last one of this machine, does not answer: "
+            f"{getattr(error, 'strerror', None) or error}. Type ray stop to forget it, or set "
+            "workers.address=local to start one for this sweep"
+        ) from error
 
 
 def _try_connection(address: str) -> None:

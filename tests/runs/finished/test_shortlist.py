@@ -73,7 +73,7 @@ def test_pictures_unlike_the_training_pictures_come_after_all_others(
     assert [one.path for one in chosen[:15]] == [f"{scene}.png" for scene in range(29, 0, -2)]
     assert [one.familiar for one in chosen] == [True] * 15 + [False] * 2
     (remark,) = found.remarks(chosen)
-    assert "after all others: 15 of 30, 2 of which" in remark
+    assert "15 of 30, 2 of them named. They come after" in remark
 
 
 def test_where_most_are_unlike_the_training_pictures_they_count_as_all_others() -> None:
@@ -83,7 +83,7 @@ def test_where_most_are_unlike_the_training_pictures_they_count_as_all_others() 
     chosen = found.chosen(shown)
     assert [one.path for one in chosen] == [f"{scene}.png" for scene in reversed(range(SCENES))]
     (remark,) = found.remarks(chosen)
-    assert "20 of 30, 20 of which" in remark and "after" not in remark
+    assert "20 of 30, 20 of them named" in remark and "after" not in remark
 
 
 @pytest.mark.parametrize("count", [10, 37])

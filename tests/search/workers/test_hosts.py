@@ -178,7 +178,7 @@ def test_nothing_that_has_ended_is_lost_whatever_fails(
     server = tmp_path / "server"
     tracked = [run for run in mlflow_runs(server).values() if "bakeoff.trial" in run]
     assert Counter(run["bakeoff.trial"] for run in tracked) == {str(n): 1 for n in range(count)}
-    assert {run["status"] for run in tracked} == {"FINISHED"}
+    assert {run["status"] for run in tracked} == {"FINISHED"}, done.stderr
     points = rows(server, "select run_uuid, key, step from metrics where key = 'val/accuracy'")
     assert max(Counter(points).values()) == 1
 

@@ -38,7 +38,7 @@ _ENVIRONMENT = os.environ | {"RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABL
 _AGENTS = ("dashboard-agent-listen", "dashboard-agent-grpc", "runtime-env-agent", "metrics-export")
 
 
-def _engine(address: str, folder: Path, *, use_gpus: bool = True) -> RayEngine:
+def _engine(address: str | None, folder: Path, *, use_gpus: bool = True) -> RayEngine:
     settings = replace(WORKERS, address=address)
     return RayEngine(settings, RUNNER, folder, devices=1, use_gpus=use_gpus)
 
@@ -70,6 +70,19 @@ class TestRefused:
     ) -> None:
         ray_or_skip()
         with pytest.raises(ValueError, match=message):
+            _engine(address, tmp_path)
+
+    @pytest.mark.parametrize("address", ["auto", None])
+    def test_one_that_has_died_is_not_waited_for(
+        self, tmp_path: Path, address: str | None, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        ray_or_skip()
+        monkeypatch.delenv("RAY_ADDRESS", raising=False)
+        monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+        note = tmp_path / "ray" / "ray_current_cluster"
+        note.parent.mkdir()
+        note.write_text("127.0.0.1:1")
+        with pytest.raises(ValueError, match=r"127.0.0.1:1.*does not answer: Connection refused"):
             _engine(address, tmp_path)
 
 
