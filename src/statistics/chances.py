@@ -6,6 +6,7 @@ import math
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..machine.arrays import Float64Array
 from .evidence import Evidence
@@ -30,7 +31,7 @@ class Chances(NamedTuple):
 
 # Copies of one candidate differ by no more, and share the draws in which they come first.
 _LEVEL = 1e-6
-# Degrees of freedom with which a loss still has a mean.
+# Degrees of freedom with which a loss that may be of any size still has a mean.
 _LEAST_FREEDOM = 2.0
 
 
@@ -51,8 +52,21 @@ def chances_of(evidence: Evidence, errors: Errors, band: float, seed: int = 0) -
         band: difference that counts as equal, at least 0.
         seed: of the draws of the variance.
     """
+    freedom = _freedom(evidence)
+    lost = expected = _lost(evidence, errors, freedom, seed)
+    if evidence.lowest is None and freedom < _LEAST_FREEDOM:
+        expected = _lost(evidence, errors, _LEAST_FREEDOM, seed)
+    first = lost <= _LEVEL
+    return Chances(
+        best=(first / first.sum(axis=0)).mean(axis=1),
+        equal=(lost <= band).mean(axis=1),
+        loss=expected.mean(axis=1, dtype=np.float64),
+    )
+
+
+def _lost(evidence: Evidence, errors: Errors, freedom: float, seed: int) -> NDArray[np.float32]:
+    """Return draws (C, draws) of the differences to the best, with so many degrees of freedom."""
     drawn = errors.drawn
-    freedom = max(_LEAST_FREEDOM, _freedom(evidence))
     if math.isfinite(freedom):
         known = np.random.default_rng(seed).chisquare(freedom, drawn.shape[1]) / freedom
         drawn = drawn / np.sqrt(known).astype(np.float32)
@@ -60,12 +74,7 @@ def chances_of(evidence: Evidence, errors: Errors, band: float, seed: int = 0) -
     lost = true.max(axis=0) - true
     if evidence.lowest is not None:
         np.minimum(lost, 1 - evidence.lowest, out=lost)
-    first = lost <= _LEVEL
-    return Chances(
-        best=(first / first.sum(axis=0)).mean(axis=1),
-        equal=(lost <= band).mean(axis=1),
-        loss=lost.mean(axis=1, dtype=np.float64),
-    )
+    return lost
 
 
 def _freedom(evidence: Evidence) -> float:

@@ -35,6 +35,16 @@ def test_of_two_they_are_those_of_the_law_of_their_difference(repeats: int) -> N
         assert found.loss[index] == pytest.approx(lost, abs=0.01 * error)
 
 
+def test_two_groups_give_no_more_certainty_than_the_test_of_their_difference() -> None:
+    field = random_field([0.9, 0.75], [1, 1], 60, seed=0)
+    evidence = Evidence.of(field, np.arange(60) // 30)
+    freedom = evidence.difference_freedom(0, 1)
+    distance = evidence.difference[1, 0] / np.sqrt(evidence.difference_variance[0, 1])
+    assert freedom == 1 and distance > 4
+    found = chances_of(evidence, resample(evidence, 40_000), band=0.01)
+    assert found.best[0] == pytest.approx(t(freedom).cdf(distance), abs=0.01)
+
+
 def test_two_that_few_repeats_cannot_tell_apart_are_not_told_apart_by_a_probability() -> None:
     """A normal law makes it up to 100 % in a sixth of these fields: seeds are known by two only."""
     best = []
