@@ -123,11 +123,12 @@ def metric_axis(metric: str, trials: Sequence[TrialRecord], *, higher_is_better:
         return upwards if higher_is_better else 1 - upwards
 
     best = high if higher_is_better else low
-    rounded = [tick for tick in round_numbers(low, high) if place(tick) <= 1 - _NEAREST_TICKS]
+    near = 1 - _NEAREST_TICKS
+    rounded = [one for one in round_numbers(low, high) if place(one) <= near and one != best]
     # No round number: it is written as everywhere else, unless the others need more digits.
     usual = [metric_text(metric, tick) for tick in (*rounded, best)]
     text = usual[-1] if len({*usual}) == len(usual) else tick_text(metric, best)
-    ticks = sorted((place(tick), tick_text(metric, tick)) for tick in rounded if tick != best)
+    ticks = sorted((place(tick), tick_text(metric, tick)) for tick in rounded)
     ticks.append((place(best), text))
     places = {number: place(value) for number, value in values.items()}
     outside = {n: _UNUSED for n, value in values.items() if not low <= value <= high}
