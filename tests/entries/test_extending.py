@@ -245,10 +245,11 @@ def test_from_a_race_over_them_to_a_champion(
         return done.stdout
 
     def followed(text: str, entry: str, *overrides: str) -> str:
-        """Type the command of this entry that a text shows, with these words for its last ones."""
+        """Type the command of this entry that a text shows, with these values of its settings."""
         (line,) = re.findall(rf"python -m src\.{entry} (.*)", text)
-        given = shlex.split(line)
-        return printed(entry, *given[: len(given) - len(overrides)], *overrides)
+        changed = {override.partition("=")[0] for override in overrides}
+        given = [word for word in shlex.split(line) if word.partition("=")[0] not in changed]
+        return printed(entry, *given, *overrides)
 
     def refused(entry: str, *overrides: str) -> None:
         done = typed(entry, *overrides, out)

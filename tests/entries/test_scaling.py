@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -14,17 +15,20 @@ from tests.entries.conftest import Run
 pytestmark = pytest.mark.slow
 
 
-def test_a_forecast_is_printed_and_kept(fitted: Path, run: Run) -> None:
-    result = run("src.scaling", f"run={fitted}", "fractions=[0.25,0.5]", "goal=0.5")
+def test_a_forecast_is_printed_and_kept(fitted: Path, run: Run, tmp_path: Path) -> None:
+    # Its trainings lie beside the run, where other tests take that for the only one.
+    runs = shutil.copytree(fitted.parents[1], tmp_path / "copy") / "runs"
+    chosen = runs / fitted.name
+    result = run("src.scaling", f"run={chosen}", "fractions=[0.25,0.5]", "goal=0.5")
     assert result.returncode == 0, result.stderr
-    record = json.loads((fitted / "data_scaling.json").read_text())
+    record = json.loads((chosen / "data_scaling.json").read_text())
     now = record["measured"][-1]
-    assert now["run"] == fitted.name and f"{now['pictures']:,}" in result.stdout
+    assert now["run"] == chosen.name and f"{now['pictures']:,}" in result.stdout
     assert "Twice as many training pictures" in result.stdout
     assert f"50.0 % is reached by these {now['pictures']:,}" in result.stdout
-    assert len(list(fitted.parent.glob("*/summary.json"))) >= 3
+    assert len(list(chosen.parent.glob("*/summary.json"))) >= 3
     (further,) = [line for line in result.stdout.splitlines() if "label_next=100" in line]
-    assert further.startswith("which pictures to label first: ") and f"run={fitted}" in further
+    assert further.startswith("which pictures to label first: ") and f"run={chosen}" in further
 
 
 def test_a_second_forecast_of_a_run_is_refused_with_who_makes_the_first(
