@@ -115,14 +115,20 @@ def test_the_card_shows_what_can_be_promised(champion: RunFolder) -> None:
     assert "\n".join(card_lines(shown)) in champion.model_card.read_text()
 
 
-def test_predictions_are_judged(champion: RunFolder, tmp_path: Path) -> None:
-    arrays = load(None, tmp_path, False).arrays
+def digits_and_noise(folder: Path, digits: int, noise: int) -> list[str]:
+    """The paths of pictures of both, written there."""
+    arrays = load(None, folder, False).arrays
     assert arrays is not None
-    noise = np.random.default_rng(0).integers(0, 256, (4, 8, 8), dtype=np.uint8)
+    random = np.random.default_rng(0).integers(0, 256, (noise, 8, 8), dtype=np.uint8)
     files = []
-    for number, pixels in enumerate([*arrays[:20, 0], *noise]):
-        files.append(str(tmp_path / f"{number:02}.png"))
+    for number, pixels in enumerate([*arrays[:digits, 0], *random]):
+        files.append(str(folder / f"{number:02}.png"))
         Image.fromarray(pixels).save(files[-1])
+    return files
+
+
+def test_predictions_are_judged(champion: RunFolder, tmp_path: Path) -> None:
+    files = digits_and_noise(tmp_path, 20, 4)
     overrides = ["run=x", "images=x", "top_k=1", f"out={tmp_path / 'labels.csv'}"]
     settings = compose_settings(PredictSettings, overrides, config_name="predict")
     settings = replace(settings, coverage=0.99, max_error=0.02)
@@ -157,13 +163,7 @@ def test_predictions_are_judged(champion: RunFolder, tmp_path: Path) -> None:
 def test_what_is_unlike_the_training_pictures_is_not_labelled_before_them(
     champion: RunFolder, tmp_path: Path
 ) -> None:
-    arrays = load(None, tmp_path, False).arrays
-    assert arrays is not None
-    noise = np.random.default_rng(0).integers(0, 256, (20, 8, 8), dtype=np.uint8)
-    files = []
-    for number, pixels in enumerate([*arrays[:40, 0], *noise]):
-        files.append(str(tmp_path / f"{number:02}.png"))
-        Image.fromarray(pixels).save(files[-1])
+    files = digits_and_noise(tmp_path, 40, 20)
     overrides = ["run=x", "images=x", f"out={tmp_path / 'labels.csv'}", "label_next=20"]
     settings = compose_settings(PredictSettings, overrides, config_name="predict")
     said = label_pictures(champion.chosen_checkpoint(), Listing(files), settings)
