@@ -101,8 +101,7 @@ def resized_pixels(
         return _resized_in_strips(picture, size, extent)
     if picture.shape[:2] == size:
         return picture
-    # Without vector instructions torch takes a picture of one column for one whose channels come
-    # first.
+    # Where torch has no vector instructions, it makes all rows of a single column alike (as of 2.15).
     if "torch" in sys.modules and size[1] > 1:
         return _resized_by_torch(picture, size, extent)
     return resized_by_numpy(picture, size, extent)

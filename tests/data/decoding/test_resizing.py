@@ -96,9 +96,10 @@ def test_floats_and_pillow_make_nearly_the_same(old: tuple[int, int], new: tuple
     # Away from black and white: what overshoots is cut off after each of the two passes.
     picture = noise(*old) // 2 + 64
     made = resized_pixels(picture, new).astype(int)
-    planes = torch.from_numpy(np.ascontiguousarray(picture.transpose(2, 0, 1)))[None].double()
-    exact = torch.nn.functional.interpolate(planes, new, mode="bicubic", antialias=True)
-    assert np.abs(made - exact[0].permute(1, 2, 0).numpy()).max() <= 1.6
+    if new[1] > 1:  # of a single column torch makes all rows alike
+        planes = torch.from_numpy(picture).permute(2, 0, 1)[None].double()
+        exact = torch.nn.functional.interpolate(planes, new, mode="bicubic", antialias=True)
+        assert np.abs(made - exact[0].permute(1, 2, 0).numpy()).max() <= 1.6
     theirs = np.asarray(Image.fromarray(picture).resize(new[::-1], Image.Resampling.BICUBIC))
     assert np.abs(made - theirs).max() <= 2
 
