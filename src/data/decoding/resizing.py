@@ -101,7 +101,7 @@ def resized_pixels(
         return _resized_in_strips(picture, size, extent)
     if picture.shape[:2] == size:
         return picture
-    # Where torch has no vector instructions, it makes all rows of a single column alike (as of 2.15).
+    # Without vector instructions torch (2.15) makes all rows of a single column alike.
     if "torch" in sys.modules and size[1] > 1:
         return _resized_by_torch(picture, size, extent)
     return resized_by_numpy(picture, size, extent)
