@@ -195,3 +195,26 @@ def test_only_the_families_that_race_are_forecast() -> None:
     prepared = {"cnn": Prepared([], 1, 1.0), "embedding": Prepared([], 1, 1.0)}
     raced: dict[str, Family] = {"cnn": FAMILIES["cnn"]}
     assert TimeForecast(raced, prepared).affordable(None, []) == [Kind("cnn")]
+
+
+@pytest.mark.parametrize("direction", ["maximize", "minimize"])
+def test_features_that_24_further_trials_made_nothing_better_of_are_saturated(
+    direction: str,
+) -> None:
+    sign = 1 if direction == "maximize" else -1
+    known = forecast(embedding=Prepared(CUT, 1, 0.0, True), cnn=Prepared([], 3, 1.0))
+
+    def trials(*values: float, family: str = "embedding", cut: Any = CUT) -> list[TrialRecord]:
+        ended = [trial(AUTO, 5.0, family, overrides=cut) for _ in values]
+        return [replace(t, objectives=(sign * v,)) for t, v in zip(ended, values, strict=True)]
+
+    first = trials(0.8, 0.9)
+    assert known.saturated([*first, *trials(*[0.9] * 24)], direction) == ["embedding"]
+    assert not known.saturated([*first, *trials(*[0.9] * 23)], direction)
+    assert not known.saturated([*first, *trials(*[0.8] * 23, 0.91)], direction)
+    assert not known.saturated(trials(*[0.9] * 24), direction)
+    assert not known.saturated([*first, *trials(*[0.9] * 24, family="cnn")], direction)
+    other = ("model.networks=[b]",)
+    assert not known.saturated(trials(*[0.9] * 30, cut=other), direction), "on other features"
+    pruned = [replace(one, state=PRUNED, objectives=None) for one in trials(*[0.9] * 9)]
+    assert not known.saturated([*first, *trials(*[0.9] * 20), *pruned], direction)
