@@ -160,6 +160,7 @@ class Driver(JobLoop[int]):
             named = " and ".join(saturated)
             self.why_over = f"the latest trials of {named} were no better than earlier ones"
             return None
+        every = all(Kind(family.name) in kinds for family in self._study.spec.families)
         while kinds := [one for one in kinds if self._repeats[one.family] < _MOST_REPEATS]:
             proposal = self._study.ask(kinds)
             if proposal is None:
@@ -168,7 +169,8 @@ class Driver(JobLoop[int]):
                 self._open += 1
                 return proposal.number
             self._repeats[proposal.family] += 1
-        self.why_over = "there is no further configuration"
+        others = "" if every else " that would end in time"
+        self.why_over = f"there is no further configuration{others}"
         return None
 
     def _kinds(self) -> Sequence[Kind]:

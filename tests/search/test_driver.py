@@ -454,6 +454,23 @@ def test_no_settings_are_run_twice_and_the_race_ends_where_there_are_no_others(
                     assert driver.why_over == "there is no further configuration"
 
 
+def test_where_some_kinds_have_no_time_the_reason_does_not_speak_of_all(
+    pool: Pool, tmp_path: Path
+) -> None:
+    spaces = family({"a": {"low": 1, "high": 2}}), family(NUMBERS, "cnn")
+    with SweepStudy(tmp_path, plan(*spaces)) as study:
+        driver = Driver(
+            study,
+            pool,
+            metrics=("val/accuracy",),
+            job_of=lambda t: Job({"value": 0.5}),
+            affordable=lambda left, took, beside: [Kind("mlp")],
+        )
+        driver.race()
+        assert sorted(trial.values["a"] for trial in study.trials()) == [1, 2]
+        assert driver.why_over == "there is no further configuration that would end in time"
+
+
 def test_a_proposal_that_a_kill_left_before_its_job_was_made_is_no_second_run(
     pool: Pool, tmp_path: Path
 ) -> None:
