@@ -27,7 +27,8 @@ _ACCOUNT_SECONDS = 10.0
 # Numbers of trials that distinguish a faulty sweep from bad luck.
 _ENOUGH_TRIALS = 10
 _ALL_FAILED = 3
-# Proposals of a family that repeat earlier trials, after which it is taken to have no further one.
+# Proposals of a family in a row that repeat earlier trials, after which it is taken to have no
+# further one.
 _MOST_REPEATS = 25
 
 
@@ -107,7 +108,7 @@ class Driver(JobLoop[int]):
         self._left: deque[int] = deque()
         self._open = 0
         # Numbers of the trials that have begun, by family and values; and of each family, how many
-        # proposals repeated one of them.
+        # proposals in a row repeated one of them.
         self._alike: defaultdict[str, list[int]] = defaultdict(list)
         self._repeats: Counter[str] = Counter()
         self._noted_at = time.monotonic()
@@ -154,19 +155,20 @@ class Driver(JobLoop[int]):
         if not kinds:
             self.why_over = "no further trial would end in time"
             return None
+        every = all(Kind(family.name) in kinds for family in self._study.spec.families)
         saturated = self._saturated([*self._took.values()])
         kinds = [one for one in kinds if one.family not in saturated]
         if not kinds:
             named = " and ".join(saturated)
             self.why_over = f"the latest trials of {named} were no better than earlier ones"
             return None
-        every = all(Kind(family.name) in kinds for family in self._study.spec.families)
         while kinds := [one for one in kinds if self._repeats[one.family] < _MOST_REPEATS]:
             proposal = self._study.ask(kinds)
             if proposal is None:
                 break
             if self._is_new(proposal):
                 self._open += 1
+                self._repeats[proposal.family] = 0
                 return proposal.number
             self._repeats[proposal.family] += 1
         others = "" if every else " that would end in time"

@@ -454,6 +454,23 @@ def test_no_settings_are_run_twice_and_the_race_ends_where_there_are_no_others(
                     assert driver.why_over == "there is no further configuration"
 
 
+def test_single_repeats_are_no_sign_of_a_family_that_has_no_further_configuration(
+    pool: Pool, tmp_path: Path
+) -> None:
+    """Every second proposal is the same, and there are more such proposals than end a family."""
+    space = {
+        "kind": {"choices": ["auto", "x"]},
+        "strength": {"when": {"kind": "x"}, "low": 0.0, "high": 1.0},
+    }
+    with SweepStudy(tmp_path, plan(family(space))) as study:
+        driver = Driver(
+            study, pool, metrics=("val/accuracy",), job_of=lambda t: Job({"value": 0.5}), trials=60
+        )
+        driver.race()
+        found = [trial.values["kind"] for trial in study.trials()]
+        assert len(found) == 60 and found.count("auto") == 1
+
+
 def test_where_some_kinds_have_no_time_the_reason_does_not_speak_of_all(
     pool: Pool, tmp_path: Path
 ) -> None:
