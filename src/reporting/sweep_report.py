@@ -6,6 +6,7 @@ from collections import Counter
 from typing import Any
 
 from ..machine.text import counted, csv_text
+from ..metrics.summary import metric_name
 from ..records.standings import best_of_families, leaderboard, values_of
 from ..records.trials import COMPLETE, FAILED, PRUNED, RUNNING, SweepRecord, TrialRecord
 from .formatting import (
@@ -19,7 +20,13 @@ from .formatting import (
     value_text,
 )
 from .scales import family_colors, metric_axis, value_axes
-from .sweep_tables import families_table, finalists_table, leaderboard_table, networks_table
+from .sweep_tables import (
+    families_table,
+    finalists_table,
+    leaderboard_table,
+    networks_table,
+    ranked_by,
+)
 
 __all__ = [
     "COMMAND",
@@ -147,7 +154,7 @@ def sweep_page(record: SweepRecord) -> str:
         "headline": _page_headline(record),
         "lead": _page_lead(record),
         "facts_shown": _page_facts(record),
-        "metric": record.metrics[0],
+        "metric": ranked_by(record),
         "higher": record.higher_is_better,
         "families": families_table(record),
         "left_out": _reasons(record),
@@ -184,6 +191,8 @@ def _page_headline(record: SweepRecord) -> str:
 def _page_lead(record: SweepRecord) -> str:
     """Return the figure of the winner, or of the best so far, and of which trainings it is."""
     metric, winner = record.metrics[0], _winner(record)
+    name = ranked_by(record)
+    title = name[0].upper() + name[1:]
     for one in record.finalists:
         if winner is None or one.trial != winner.number or one.mean is None:
             continue
@@ -191,11 +200,11 @@ def _page_lead(record: SweepRecord) -> str:
             many = len(one.values) > 1
             trained = f"mean of {len(one.values)} seeds" if many else "trained again once"
             return (
-                f"{metric} {mean_text(metric, one.mean, one.spread)}, {trained}; "
+                f"{title} {mean_text(metric, one.mean, one.spread)}, {trained}; "
                 f"{metric_text(metric, winner.value)} in its trial"
             )
     ranked = record.ranked()
-    return f"{metric} {metric_text(metric, ranked[0].value)}, in its trial" if ranked else ""
+    return f"{title} {metric_text(metric, ranked[0].value)}, in its trial" if ranked else ""
 
 
 def _page_facts(record: SweepRecord) -> list[tuple[str, str, str]]:
@@ -260,8 +269,11 @@ def _data(record: SweepRecord) -> dict[str, Any]:
         if len(axes) > 1:
             # The result comes first, where no screen is too small for it.
             plain = [
-                {"label": a.label, "ticks": a.ticks, "places": a.places}
-                for a in (axes[-1], *axes[:-1])
+                {"label": label, "ticks": one.ticks, "places": one.places}
+                for label, one in [
+                    (ranked_by(record), axes[-1]),
+                    *((a.label, a) for a in axes[:-1]),
+                ]
             ]
             spaces.append({"family": family, "axes": plain, "trials": [t.number for t in own]})
     return {
@@ -297,7 +309,10 @@ def _about(record: SweepRecord, trial: TrialRecord) -> list[tuple[str, str]]:
         record.steps: str(trial.epochs),
         "time of the whole trial": None if trial.seconds is None else duration(trial.seconds),
         "settings": settings_text(trial.values),
-        **{key: metric_text(key, value) for key, value in sorted(trial.figures.items())},
+        **{
+            metric_name(key, sets=record.sets): metric_text(key, value)
+            for key, value in sorted(trial.figures.items())
+        },
         COMMAND: record.commands.get(trial.number),
     }
     return [(name, text) for name, text in rows.items() if text]

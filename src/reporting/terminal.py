@@ -9,11 +9,19 @@ import numpy as np
 
 from ..machine.package import typed
 from ..machine.text import percent, visible
-from ..metrics.summary import metric_key
+from ..metrics.summary import metric_key, metric_name
 from ..records.combination import Combination
 from ..records.run import RunSummary
-from .comparison_verdict import MEASURE_NAMES
-from .formatting import Table, count, duration, is_percent, metric_text, part_texts, times_measured
+from .formatting import (
+    Table,
+    change_text,
+    count,
+    duration,
+    is_percent,
+    metric_text,
+    part_texts,
+    times_measured,
+)
 
 __all__ = ["format_combination", "format_summary", "format_weights"]
 
@@ -93,11 +101,11 @@ def format_combination(
         )
         for i in used
     )
-    headers = ("weight", MEASURE_NAMES[measure], "ms", "run")
+    headers = ("weight", metric_name(measure), "ms", "run")
     table = Table(f"Members, by {found.way}", headers, rows, frozenset({0, 1, 2}))
     gain = found.figure - found.best_figure
     mixture = "mean of the weights" if found.way == "soup" else "combination"
-    points = f"{100 * gain:+.1f} points" if is_percent(measure) else f"{gain:+.3g}"
+    points = f"{change_text(measure, gain)}{' points' * is_percent(measure)}"
     test = "McNemar's exact test" if measure == "accuracy" else "Student's test"
     alone = milliseconds[found.members.index(found.best)]
     together = sum(milliseconds[i] for i in used)
@@ -111,7 +119,7 @@ def format_combination(
         [
             table.text(100),
             f"The {mixture} of {len(used)} of {len(found.members)} trained models has "
-            f"{MEASURE_NAMES[measure]} {metric_text(measure, found.figure)} on held-out pictures, "
+            f"{metric_name(measure)} {metric_text(measure, found.figure)} on held-out pictures, "
             "and the best single model "
             f"{metric_text(measure, found.best_figure)} ({points}; {test} of these two alone on "
             f"the same pictures: p = {found.p_value:.2g}).",

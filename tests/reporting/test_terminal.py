@@ -151,4 +151,4 @@ def test_a_combination_with_its_gain_and_its_latency(
     kappas = dataclasses.replace(found, measure="kappa")
     text = format_combination(kappas, [0.8, 0.7, 0.9], [1.0, 2.0, 3.0])
     assert f"has quadratic kappa {0.9 + gain:.3f} " in text
-    assert f"({found.figure - 0.9:+.3g}; Student's test" in text
+    assert f"({gain:+.3f}; Student's test" in text
