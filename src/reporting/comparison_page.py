@@ -208,7 +208,8 @@ def _price(one: Entrant) -> str:
         "" if one.parameters is None else f"{count(one.parameters)} parameters",
         "" if seconds is None else f"trained in {duration(seconds)}",
     ]
-    return ", ".join(filter(None, parts))
+    text, runs = ", ".join(filter(None, parts)), len(one.standing.run_ids)
+    return f"{text} (means of {runs} runs)" if text and runs > 1 else text
 
 
 def _latency(one: Entrant) -> str:

@@ -33,6 +33,12 @@ def scaling_sentences(record: DataScalingRecord) -> list[str]:
     """Return what more training pictures would bring, in sentences."""
     now = record.measured[-1]
     sentences = [_gain_sentence(record, one) for one in record.forecasts]
+    # Else the forecasts of the table would seem to contradict the gains.
+    if record.forecasts and _text(record, record.fitted) != _text(record, now.figure):
+        sentences.append(
+            f"Gains count from the fitted curve, which has {_text(record, record.fitted)} at "
+            f"{now.pictures:,} pictures; measured are {_text(record, now.figure)}."
+        )
     if record.goal is not None:
         sentences.append(_goal_sentence(record))
     return [

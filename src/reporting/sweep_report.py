@@ -23,6 +23,7 @@ from .scales import family_colors, metric_axis, value_axes
 from .sweep_tables import (
     families_table,
     finalists_table,
+    is_trial_itself,
     leaderboard_table,
     networks_table,
     ranked_by,
@@ -196,7 +197,7 @@ def _page_lead(record: SweepRecord) -> str:
     for one in record.finalists:
         if winner is None or one.trial != winner.number or one.mean is None:
             continue
-        if winner.run_dir is None or winner.run_dir not in one.run_dirs.values():
+        if not is_trial_itself(record, one):
             many = len(one.values) > 1
             trained = f"mean of {len(one.values)} seeds" if many else "trained again once"
             return (
@@ -210,18 +211,6 @@ def _page_lead(record: SweepRecord) -> str:
 def _page_facts(record: SweepRecord) -> list[tuple[str, str, str]]:
     """Return (term, text, kind) of what follows the headline."""
     found = verdict(record)
-    winner = _winner(record)
-    figures = {} if winner is None else winner.figures
-    costs = {"cost/latency_ms": "a picture", "cost/parameters": "parameters"}
-    price = [
-        f"{metric_text(key, figures[key])} {of}" for key, of in costs.items() if key in figures
-    ]
-    # As a comparison calls it: without what the whole trial took, measuring included.
-    trained = figures.get("cost/training_seconds")
-    if trained is not None:
-        price.append(f"trained in {duration(trained)}")
-    if winner is not None and winner.seconds is not None:
-        price.append(f"the whole trial took {duration(winner.seconds)}")
     finalists = len(record.finalists)
     reason = "" if not finalists else f"The best mean of {counted(finalists, 'finalist')}."
     if finalists == 1:
@@ -239,13 +228,29 @@ def _page_facts(record: SweepRecord) -> list[tuple[str, str, str]]:
         ("Caution", record.caution, ""),
         ("Why", reason, ""),
         *tested,
-        ("What it costs", ", ".join(price), ""),
+        ("What it costs", _price(_winner(record)), ""),
         ("Only one family", record.only[0], ""),
         ("Next step", record.next_step, "command"),
         ("For a second family", record.only[1], "command"),
         (COMMAND.capitalize(), found.get(COMMAND, ""), "command"),
     ]
     return [row for row in rows if row[1]]
+
+
+def _price(winner: TrialRecord | None) -> str:
+    """Return what the trial of the winner cost, where a comparison has means over its runs."""
+    if winner is None:
+        return ""
+    figures = winner.figures
+    costs = {"cost/latency_ms": "a picture", "cost/parameters": "parameters"}
+    price = [
+        f"{metric_text(key, figures[key])} {of}" for key, of in costs.items() if key in figures
+    ]
+    # As a comparison calls it: without what the whole trial took, measuring included.
+    if "cost/training_seconds" in figures:
+        price.append(f"trained in {duration(figures['cost/training_seconds'])}")
+    whole = "" if winner.seconds is None else f"the whole trial took {duration(winner.seconds)}"
+    return "; ".join(filter(None, (f"in its trial {', '.join(price)}" if price else "", whole)))
 
 
 def _reasons(record: SweepRecord) -> list[tuple[str, str]]:

@@ -13,12 +13,13 @@ from ..records.standings import (
     leaderboard,
     values_of,
 )
-from ..records.trials import FAILED, PRUNED, RUNNING, SweepRecord
+from ..records.trials import FAILED, PRUNED, RUNNING, Finalist, SweepRecord
 from .formatting import Table, duration, mean_text, metric_text, settings_text
 
 __all__ = [
     "families_table",
     "finalists_table",
+    "is_trial_itself",
     "leaderboard_table",
     "networks_table",
     "ranked_by",
@@ -106,7 +107,10 @@ def families_table(record: SweepRecord) -> Table:
 
 
 def finalists_table(record: SweepRecord) -> Table:
-    """Return the configurations that were trained again, with mean and spread over seeds."""
+    """Return the configurations that were trained again, with mean and spread over seeds.
+
+    Without time for that the finalist is a trial itself, which has no row.
+    """
     metric = record.metrics[0]
     trials = {trial.number: trial for trial in record.trials}
     rows = tuple(
@@ -121,9 +125,16 @@ def finalists_table(record: SweepRecord) -> Table:
             ),
         )
         for finalist in record.finalists
+        if not is_trial_itself(record, finalist)
     )
     title = f"Finalists by {ranked_by(record)}, trained again over seeds: mean ± standard deviation"
     return Table(title, ("candidate", "trial", "mean", "by seed"), rows)
+
+
+def is_trial_itself(record: SweepRecord, finalist: Finalist) -> bool:
+    """Return whether the run of its trial stands for a finalist, which was not trained again."""
+    run_dir = next(one.run_dir for one in record.trials if one.number == finalist.trial)
+    return run_dir is not None and run_dir in finalist.run_dirs.values()
 
 
 def networks_table(record: SweepRecord) -> Table:

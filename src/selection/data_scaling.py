@@ -214,6 +214,7 @@ def _record(
             _forecast(law, one, plan.pictures, best, sign) for one in sorted(settings.factors)
         ),
         **_needed(law, settings.goal, plan.pictures, best, sign),
+        fitted=sign * (best - law.loss(1)[0]),
     )
 
 

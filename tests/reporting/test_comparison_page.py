@@ -154,6 +154,21 @@ def test_the_headline_is_the_choice_with_its_figure_price_and_next_step() -> Non
     )
 
 
+@pytest.mark.parametrize("runs", [1, 3])
+def test_costs_are_named_as_means_over_the_runs(runs: int) -> None:
+    """A sweep shows those of the trial."""
+    shown = report_data(4)
+    ids = tuple(map(str, range(runs)))
+    entrants = tuple(
+        dataclasses.replace(one, standing=dataclasses.replace(one.standing, run_ids=ids))
+        for one in shown.comparison.entrants
+    )
+    comparison = dataclasses.replace(shown.comparison, entrants=entrants)
+    head = comparison_page(dataclasses.replace(shown, comparison=comparison)).partition("</header>")
+    assert "trained in" in head[0] and ("(means of 3 runs)" in head[0]) == (runs > 1)
+    assert "(means of 1" not in head[0]
+
+
 @pytest.mark.parametrize(
     ("start", "weights", "text"),
     [

@@ -29,7 +29,12 @@ from src.reporting.sweep_report import (
     sweep_page,
     verdict,
 )
-from src.reporting.sweep_tables import families_table, leaderboard_table, networks_table
+from src.reporting.sweep_tables import (
+    families_table,
+    finalists_table,
+    leaderboard_table,
+    networks_table,
+)
 from tests.reporting.pages import (
     EVIL,
     WIDTHS,
@@ -389,12 +394,23 @@ def test_the_headline_says_which_trainings_its_figure_is_of() -> None:
     assert (
         "Validation accuracy 98.0 %, in its trial<" in sweep_page(itself).partition("</header>")[0]
     )
+    assert not finalists_table(itself).rows and "Finalists" not in format_result(itself)
+
+
+def test_costs_are_named_as_those_of_the_trial() -> None:
+    """A comparison has means over the trainings of the finalist."""
+    costs = {"cost/latency_ms": 0.66, "cost/parameters": 1200.0}
+    known = dataclasses.replace(RECORD.trials[3], figures=costs, seconds=None)
+    record = dataclasses.replace(RECORD, trials=(*RECORD.trials[:3], known))
+    assert "<dd>in its trial 0.66 ms a picture, 1.2 K parameters</dd>" in sweep_page(record)
 
 
 def test_training_time_is_not_that_of_the_whole_trial() -> None:
     known = dataclasses.replace(RECORD.trials[3], figures={"cost/training_seconds": 2.3})
     record = dataclasses.replace(RECORD, trials=(*RECORD.trials[:3], known))
-    assert "trained in 2.3 s, the whole trial took 4.0 s" in sweep_page(record)
+    assert "<dd>in its trial trained in 2.3 s; the whole trial took 4.0 s</dd>" in sweep_page(
+        record
+    )
     assert "trained in" not in sweep_page(RECORD)
 
 
