@@ -18,6 +18,7 @@ from ..machine.text import duration, percent
 from ..metrics.summary import accuracy_name
 
 __all__ = [
+    "JUDGED_BY",
     "Table",
     "below_each_other",
     "chance_text",
@@ -42,6 +43,8 @@ __all__ = [
     "value_text",
 ]
 
+# What runs are judged by, as plain names: each by the first of them that it measured.
+JUDGED_BY = ("miou", "map", "kappa", "accuracy")
 # By the last part of their key: metrics in [0, 1] that read best as a percentage.
 _SHARES = (
     *("accuracy", "balanced_accuracy", "calibration_error", "macro_f1", "top5_accuracy"),

@@ -28,7 +28,7 @@ from .contact_sheets import (
     mistakes_sheet,
     right_and_wrong,
 )
-from .formatting import is_percent, metric_text
+from .formatting import JUDGED_BY, is_percent, metric_text
 from .label_set_figures import draw_label_sets
 from .pixel_figures import draw_pixels
 from .style import (
@@ -46,8 +46,6 @@ __all__ = ["draw_run_figures", "learning_curves", "range_figure"]
 
 # (epoch, value) pairs in order, by metric key.
 History = Mapping[str, Sequence[Sequence[float]]]
-# What a run may be judged by: the first one that it measured after each epoch has a curve.
-_JUDGED_BY = ("miou", "map", "kappa", "accuracy")
 
 
 def draw_run_figures(
@@ -151,7 +149,7 @@ def learning_curves(history: History) -> Figure:
     def known(name: str) -> bool:
         return any(history.get(metric_key(split, name)) for split in ("train", "val"))
 
-    panels = [name for name in ("loss", next(filter(known, _JUDGED_BY), "")) if known(name)]
+    panels = [name for name in ("loss", next(filter(known, JUDGED_BY), "")) if known(name)]
     if not panels:
         raise ValueError("The history holds neither a loss nor an accuracy.")
     figure = new_figure(5.2 * len(panels), 3.8)

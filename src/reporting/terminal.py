@@ -8,15 +8,17 @@ from typing import Any
 import numpy as np
 
 from ..machine.package import typed
-from ..machine.text import percent, visible
+from ..machine.text import visible
 from ..metrics.summary import metric_key, metric_name
 from ..records.combination import Combination
 from ..records.run import RunSummary
 from .formatting import (
+    JUDGED_BY,
     Table,
     change_text,
     count,
     duration,
+    gap_text,
     is_percent,
     metric_text,
     part_texts,
@@ -70,15 +72,21 @@ def format_summary(summary: RunSummary, ui_command: str, measured_with: str | No
 
 
 def _over_folds(summary: RunSummary) -> str | None:
-    """Return, as in "5 folds, 97.1 to 98.9 %, standard deviation 0.8 points", where there are."""
+    """Return, as in "5 folds, 97.1 to 98.9 %, standard deviation 0.8 points", where there are.
+
+    It is about what the run is judged by, which is named unless it is the accuracy.
+    """
     folds = summary.folds or {}
-    key = metric_key("val", "miou" if metric_key("val", "miou") in folds else "accuracy")
+    judged_by = next((one for one in JUDGED_BY if metric_key("val", one) in folds), "accuracy")
+    key = metric_key("val", judged_by)
     values, deviation = folds.get(key), summary.metrics.get(f"{key}_sd")
     if not values or deviation is None:
         return None
+    low, high = (metric_text(key, end) for end in (min(values), max(values)))
+    name = "" if judged_by == "accuracy" else f"{metric_name(judged_by)} "
     return (
-        f"{len(values)} folds, {100 * min(values):.1f} to {percent(max(values))}, "
-        f"standard deviation {100 * deviation:.1f} points"
+        f"{len(values)} folds, {name}{low.removesuffix(' %')} to {high}, "
+        f"standard deviation {gap_text(key, deviation)}"
     )
 
 
