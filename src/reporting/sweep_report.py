@@ -250,7 +250,7 @@ def _price(winner: TrialRecord | None) -> str:
     if "cost/training_seconds" in figures:
         price.append(f"trained in {duration(figures['cost/training_seconds'])}")
     whole = "" if winner.seconds is None else f"the whole trial took {duration(winner.seconds)}"
-    return "; ".join(filter(None, (f"in its trial {', '.join(price)}" if price else "", whole)))
+    return "; ".join(filter(None, (f"In its trial {', '.join(price)}" if price else "", whole)))
 
 
 def _reasons(record: SweepRecord) -> list[tuple[str, str]]:

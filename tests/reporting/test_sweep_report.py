@@ -402,13 +402,13 @@ def test_costs_are_named_as_those_of_the_trial() -> None:
     costs = {"cost/latency_ms": 0.66, "cost/parameters": 1200.0}
     known = dataclasses.replace(RECORD.trials[3], figures=costs, seconds=None)
     record = dataclasses.replace(RECORD, trials=(*RECORD.trials[:3], known))
-    assert "<dd>in its trial 0.66 ms a picture, 1.2 K parameters</dd>" in sweep_page(record)
+    assert "<dd>In its trial 0.66 ms a picture, 1.2 K parameters</dd>" in sweep_page(record)
 
 
 def test_training_time_is_not_that_of_the_whole_trial() -> None:
     known = dataclasses.replace(RECORD.trials[3], figures={"cost/training_seconds": 2.3})
     record = dataclasses.replace(RECORD, trials=(*RECORD.trials[:3], known))
-    assert "<dd>in its trial trained in 2.3 s; the whole trial took 4.0 s</dd>" in sweep_page(
+    assert "<dd>In its trial trained in 2.3 s; the whole trial took 4.0 s</dd>" in sweep_page(
         record
     )
     assert "trained in" not in sweep_page(RECORD)
