@@ -95,11 +95,12 @@ def label_pictures(model: Path, found: Listing, settings: PredictSettings) -> st
             raise ConfigError(f"images: of {settings.images} nothing can be read.")
     where = ""
     if sheets.labels is not None:
-        where = f", written to {settings.out} and shown in {sheets.labels.name}"
+        beside = Path(settings.out or "").with_name
+        where = f", written to {settings.out} and shown in {beside(sheets.labels.name)}"
         with written_to("out", sheets.labels):
             _draw(sample, sheets, predictor, maps)
         if sheets.explained is not None:
-            where += f", what the network looked at in {sheets.explained.name}"
+            where += f", what the network looked at in {beside(sheets.explained.name)}"
     skipped = len(pages) - sample.count + len(found.left_out)
     hidden = f"; {found.hidden:,} hidden ones were not looked at" if found.hidden else ""
     labelled = f"{counted(sample.count, 'picture')} labelled{where}"
