@@ -263,6 +263,21 @@ def test_a_trial_without_epochs_is_a_run_like_any_other(
     assert (Path(run_dir) / "predictions" / "val.parquet").is_file()
 
 
+def test_a_training_after_cross_validation_keeps_to_its_limit_of_pictures(tmp_path: Path) -> None:
+    runner, channel = TrialRunner(), Mock()
+    channel.report.return_value = None
+    own = ["model=mlp", "data=digits", "data.train_limit=300", "trainer.max_epochs=1"]
+    trained = []
+    for overrides in ([*own, "cv.folds=3"], own):
+        ending = runner(job(tmp_path, overrides), channel)
+        assert ending.state == "complete", ending.reason
+        summary = RunSummary.read(Path(ending.result["run_dir"]) / "summary.json")
+        trained.append(summary.split_fingerprint)
+    alone = TrialRunner()(job(tmp_path / "alone", own), channel)
+    fresh = RunSummary.read(Path(alone.result["run_dir"]) / "summary.json")
+    assert fresh.split_fingerprint == trained[1] != trained[0]
+
+
 @pytest.mark.parametrize(("share", "kept"), [("0.25", [(0.25, 0), (0.25, 1)]), ("1.0", [])])
 def test_a_worker_keeps_to_its_share_of_each_gpu(
     monkeypatch: pytest.MonkeyPatch, share: str, kept: list[tuple[float, int]]
