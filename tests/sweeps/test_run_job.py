@@ -22,6 +22,7 @@ from src.config.overrides import changed
 from src.config.schema import RunSettings
 from src.data.decoding.picture_store import PictureLost
 from src.data.loading.loaders import Batch
+from src.data.splitting.splits import Split
 from src.machine.failures import OutOfMemory
 from src.records.run import Predictions, RunSummary
 from src.runs.candidates.classical import ClassicalCandidate
@@ -267,15 +268,13 @@ def test_a_training_after_cross_validation_keeps_to_its_limit_of_pictures(tmp_pa
     runner, channel = TrialRunner(), Mock()
     channel.report.return_value = None
     own = ["model=mlp", "data=digits", "data.train_limit=300", "trainer.max_epochs=1"]
-    trained = []
+    found = {}
     for overrides in ([*own, "cv.folds=3"], own):
         ending = runner(job(tmp_path, overrides), channel)
         assert ending.state == "complete", ending.reason
-        summary = RunSummary.read(Path(ending.result["run_dir"]) / "summary.json")
-        trained.append(summary.split_fingerprint)
-    alone = TrialRunner()(job(tmp_path / "alone", own), channel)
-    fresh = RunSummary.read(Path(alone.result["run_dir"]) / "summary.json")
-    assert fresh.split_fingerprint == trained[1] != trained[0]
+        split = Split.read(Path(ending.result["run_dir"]) / "split.csv")
+        found[len(overrides)] = len(split.train)
+    assert found == {5: 1169, 4: 300}
 
 
 @pytest.mark.parametrize(("share", "kept"), [("0.25", [(0.25, 0), (0.25, 1)]), ("1.0", [])])
