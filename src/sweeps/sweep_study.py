@@ -170,7 +170,7 @@ def record_of(
         looks=max(1, len(looks)),
         extra_trainings=extra_trainings(looks),
         data=settings.data.name,
-        parts=next((one.parts for one in prepared.values()), {}),
+        parts=next((one.parts for one in prepared.values() if one.parts), {}),
         costs=None if costs is None else costs.plain(),
         next_step=command("compare", *plugin_overrides(), f"sweep={settings.study}", *place),
         only=report_single_family(trials, families, study.recall(SECOND), again),
