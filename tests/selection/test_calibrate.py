@@ -15,7 +15,7 @@ from src.config.compose import compose_settings, read_run_settings
 from src.config.finished import PredictSettings, SelectSettings
 from src.config.schema import RunSettings
 from src.data.sources.digits import load
-from src.data.sources.files import Listing
+from src.data.sources.files import FoundPictures
 from src.machine.text import percent
 from src.records.certainty import Certainty
 from src.records.run import Predictions, RunSummary
@@ -132,7 +132,7 @@ def test_predictions_are_judged(champion: RunFolder, tmp_path: Path) -> None:
     overrides = ["run=x", "images=x", "top_k=1", f"out={tmp_path / 'labels.csv'}"]
     settings = compose_settings(PredictSettings, overrides, config_name="predict")
     settings = replace(settings, coverage=0.99, max_error=0.02)
-    said = label_pictures(champion.chosen_checkpoint(), Listing(files), settings)
+    said = label_pictures(champion.chosen_checkpoint(), FoundPictures(files), settings)
     with (tmp_path / "labels.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [*rows[0]] == [
@@ -151,13 +151,13 @@ def test_predictions_are_judged(champion: RunFolder, tmp_path: Path) -> None:
     ):
         with pytest.raises(ConfigError, match=reason):
             label_pictures(
-                champion.chosen_checkpoint(), Listing(files), replace(settings, **change)
+                champion.chosen_checkpoint(), FoundPictures(files), replace(settings, **change)
             )
     with pytest.raises(ConfigError, match="leave variant out"):
-        label_pictures(champion.path, Listing(files), settings)
+        label_pictures(champion.path, FoundPictures(files), settings)
     (tmp_path / "checkpoints").mkdir()
     with pytest.raises(ConfigError, match="carries no calibration"):
-        label_pictures(tmp_path / "checkpoints" / "last.ckpt", Listing(files), settings)
+        label_pictures(tmp_path / "checkpoints" / "last.ckpt", FoundPictures(files), settings)
 
 
 def test_what_is_unlike_the_training_pictures_is_not_labelled_before_them(
@@ -166,7 +166,7 @@ def test_what_is_unlike_the_training_pictures_is_not_labelled_before_them(
     files = digits_and_noise(tmp_path, 40, 20)
     overrides = ["run=x", "images=x", f"out={tmp_path / 'labels.csv'}", "label_next=20"]
     settings = compose_settings(PredictSettings, overrides, config_name="predict")
-    said = label_pictures(champion.chosen_checkpoint(), Listing(files), settings)
+    said = label_pictures(champion.chosen_checkpoint(), FoundPictures(files), settings)
     with (tmp_path / "labels.csv").open(newline="") as file:
         unlike = {row["path"] for row in csv.DictReader(file) if row["unlike"] == "yes"}
     with (tmp_path / "labels_next.csv").open(newline="") as file:

@@ -16,7 +16,7 @@ from .class_folders import FolderTree, is_held_out, part_named
 from .csv_lines import read_csv_lines
 from .source import PARTS, Problem
 from .table import listed_rows
-from .table_columns import Wanted
+from .table_columns import TableSchema
 from .table_paths import found_files
 
 __all__ = ["NAMED", "Pairs", "are_pairs", "pairs_in_folders", "pairs_in_table"]
@@ -89,7 +89,7 @@ def pairs_in_folders(root: Path, shown: str) -> Pairs:
 
 def pairs_in_table(file: Path, columns: Sequence[str | None] | None) -> Pairs:
     """Return the pairs in a CSV file; columns and errors as of `list_masks`."""
-    table = read_csv_lines(file, Wanted(columns, masks=True))
+    table = read_csv_lines(file, TableSchema(columns, masks=True))
     masks, gone, found = found_files(file, table.values["label"], table.lines, "masks")
     if gone:
         named = "; ".join(f"line {table.lines[row]}: {masks[row]}" for row in sorted(gone)[:NAMED])

@@ -21,16 +21,16 @@ from ...machine.text import duration
 from ...models.weights import PACKAGED, loadable
 from ...records.ties import Place, place
 from ...records.trials import NetworkRecord
-from ...storage.cache import Record, load_record, store_record
+from ...storage.cache import CachedMeasurement, load_measurement, store_measurement
 from ..build import native_side
-from .affordable import SURE, Bought, Offer, Option, best_buy, counts_by_share
+from .affordable import SURE, BestOption, NetworkEstimate, Option, best_option, counts_by_share
 from .sample import RankedNetwork, Sample, embedding_settings
 
 __all__ = ["NetworkChoice", "choose_networks", "described_by", "keep_described"]
 
 _log = logging.getLogger(__name__)
 
-# To be raised when a record would hold other values.
+# To be raised when a measurement would hold other values.
 _VERSION = 2
 _SAMPLE = 500
 # Number of ranked networks, which takes seconds each; the best by published accuracy.
@@ -103,7 +103,7 @@ def choose_networks(
     fast head is cross-validated on them, and on the joined features of the best networks. The
     choice is the largest group that describes all pictures in time and is not worse than the best
     by more than a standard error. Where fewer than two networks are fast enough at their own size,
-    it is what `best_buy` returns, maybe for a share of the training pictures. Networks whose
+    it is what `best_option` returns, maybe for a share of the training pictures. Networks whose
     features are stored take no time.
 
     Args:
@@ -136,7 +136,7 @@ def choose_networks(
     fitting = [one for one in ranking.networks if left is None or cost(one) <= left]
     if not fitting:
         assert deadline is not None
-        return _bought(
+        return _best_affordable(
             settings,
             sample,
             ranking,
@@ -216,12 +216,12 @@ def keep_described(settings: RunSettings, data: PictureData, choice: NetworkChoi
     known = _identity(settings, data)
     options = sorted(choice.options | described_by(settings, data), key=str)
     found = {"options": [asdict(one) for one in options]}
-    store_record("described", known, Record(found, False), settings.data.cache_dir)
+    store_measurement("described", known, CachedMeasurement(found, False), settings.data.cache_dir)
 
 
 def described_by(settings: RunSettings, data: PictureData) -> frozenset[Option]:
     """Return what `keep_described` has kept of these pictures."""
-    kept = load_record("described", _identity(settings, data), settings.data.cache_dir)
+    kept = load_measurement("described", _identity(settings, data), settings.data.cache_dir)
     return (
         frozenset() if kept is None else frozenset(Option(**one) for one in kept.found["options"])
     )
@@ -313,7 +313,7 @@ def _ranking(
     """
     seconds = None if deadline is None else deadline - time.perf_counter()
     networks, known = _networks_of(settings), _identity(settings, data)
-    kept = None if anew else load_record("networks", known, settings.data.cache_dir)
+    kept = None if anew else load_measurement("networks", known, settings.data.cache_dir)
     if kept is not None and kept.is_enough_for(seconds):
         earlier = tuple(RankedNetwork(**plain) for plain in kept.found["networks"])
         return _Ranking(earlier, kept.found["together"], kept.found["slow"])
@@ -335,8 +335,8 @@ def _ranking(
     groups = [ranked[:size] for size in range(2, min(_MOST_TOGETHER, len(ranked)) + 1)]
     together = {_joined(group): sample.accuracy([one.name for one in group]) for group in groups}
     found = {"networks": [asdict(one) for one in ranked], "together": together, "slow": slow}
-    record = Record(found, False, None if len(ranked) == len(networks) else seconds)
-    store_record("networks", known, record, settings.data.cache_dir)
+    measurement = CachedMeasurement(found, False, None if len(ranked) == len(networks) else seconds)
+    store_measurement("networks", known, measurement, settings.data.cache_dir)
     return _Ranking(tuple(ranked), together, slow)
 
 
@@ -377,7 +377,7 @@ def _within(
     return fitting, {name: speeds[name] for name in networks if name not in fitting}
 
 
-def _bought(
+def _best_affordable(
     settings: RunSettings,
     sample: Sample,
     ranking: _Ranking,
@@ -387,19 +387,19 @@ def _bought(
     described: Collection[Option],
     at_once: bool,
 ) -> NetworkChoice:
-    """Return the network, size and share of the pictures that `best_buy` chooses."""
+    """Return the network, size and share of the pictures that `best_option` chooses."""
     model, networks = embedding_settings(settings), _networks_of(settings)
     given = model.input_size is not None or settings.data.image_size is not None
     speeds = {one.name: one.images_per_second for one in ranking.networks} | ranking.slow
     sides = {name: native_side(replace(model, networks=[name])) for name in speeds}
-    offers = {
-        name: Offer(networks[name].accuracy, None if given else sides[name], speed)
+    estimates = {
+        name: NetworkEstimate(networks[name].accuracy, None if given else sides[name], speed)
         for name, speed in speeds.items()
     }
     _log.info("timing pretrained networks on smaller or fewer pictures, to fit the budget")
     left = deadline - time.perf_counter()
-    found = best_buy(
-        offers,
+    found = best_option(
+        estimates,
         counts,
         left,
         lambda one: sample.speed(one.name, one.size),
@@ -422,7 +422,9 @@ def _bought(
     )
 
 
-def _measured_records(found: Bought, sides: Mapping[str, int | None]) -> tuple[NetworkRecord, ...]:
+def _measured_records(
+    found: BestOption, sides: Mapping[str, int | None]
+) -> tuple[NetworkRecord, ...]:
     """Return records of the measured options, the chosen one first, then by name and size."""
     speeds = {found.option.whole: found.speed, **found.measured}
     return tuple(

@@ -20,7 +20,7 @@ from ...config.finished import PredictSettings
 from ...data.decoding.decode import thumbnail
 from ...data.decoding.picture_files import PICTURE_ENDINGS, PictureError
 from ...data.sources.answers import EXPLAINED, is_table_of_answers, without_answers
-from ...data.sources.files import Listing
+from ...data.sources.files import FoundPictures
 from ...machine.arrays import UInt8Array
 from ...machine.disk import named_file, refusal
 from ...machine.memory import memory_kept
@@ -43,7 +43,7 @@ _NAMED = 5
 
 
 @memory_kept()
-def label_pictures(model: Path, found: Listing, settings: PredictSettings) -> str:
+def label_pictures(model: Path, found: FoundPictures, settings: PredictSettings) -> str:
     """Write a CSV row for every readable picture, in order, and contact sheets of some.
 
     Files without a row are named on standard error. Memory does not grow with the number of
@@ -137,7 +137,7 @@ class _Sheets:
         return sheets
 
 
-def _keep_pictures(out: str | None, found: Listing) -> None:
+def _keep_pictures(out: str | None, found: FoundPictures) -> None:
     """Refuse to write the table over a picture."""
     place = os.path.realpath(out or "")
     taken = os.path.splitext(place)[1].lower() in PICTURE_ENDINGS

@@ -160,7 +160,7 @@ class _ModelKeys(NamedTuple):
     idle: dict[str, bool]
 
 
-class _Group(NamedTuple):
+class _SettingsGroup(NamedTuple):
     """A settings group: nested, the candidate's keys in it, and which model it describes."""
 
     plain: dict[str, Any]
@@ -168,7 +168,7 @@ class _Group(NamedTuple):
     model: _ModelKeys | None
 
 
-def _groups(text: str) -> list[_Group]:
+def _groups(text: str) -> list[_SettingsGroup]:
     """Read a config.yaml group by group, and a group that another run has as well only once.
 
     Read whole, each takes libyaml 1.8 ms: 1,000 runs would take 5.9 s instead of 4.7 to the last
@@ -184,12 +184,12 @@ def _groups(text: str) -> list[_Group]:
 
 
 @lru_cache(maxsize=1 << 14)
-def _group(text: str) -> _Group:
+def _group(text: str) -> _SettingsGroup:
     plain = read_yaml(text)
     if not isinstance(plain, dict):
         raise ValueError(_NO_SETTINGS)
     known = {k: v for k, v in leaves(plain).items() if not k.startswith(_NOT_THE_CANDIDATE)}
-    return _Group(plain, known, _model(plain.get("model")))
+    return _SettingsGroup(plain, known, _model(plain.get("model")))
 
 
 def _model(model: object) -> _ModelKeys | None:
@@ -210,7 +210,7 @@ def _model(model: object) -> _ModelKeys | None:
     return _MODELS[kind]
 
 
-def _candidate_settings(groups: Sequence[_Group]) -> dict[str, Any]:
+def _candidate_settings(groups: Sequence[_SettingsGroup]) -> dict[str, Any]:
     """Return the settings by dotted key that repeats share and that have an effect."""
     model = next((group.model for group in groups if group.model is not None), None)
     known = {key: value for group in groups for key, value in group.known.items()}
@@ -233,7 +233,7 @@ def _read(
 
     A `ConfigError` for one that cannot be judged by the measure, or by the costs.
     """
-    record = _Record(folder, settings.changed)
+    record = _SealedFiles(folder, settings.changed)
     try:
         summary = RunSummary.parse(record.read(folder.summary), folder.summary)
         if summary.status != "FINISHED" or settings.data not in (None, summary.data):
@@ -281,7 +281,7 @@ def _read(
     return FinishedRun(folder, summary, plain, known, repeats, tuple(record.changes))
 
 
-class _Record:
+class _SealedFiles:
     """The files of a run's folder, each checked against the folder's seal when it is read.
 
     Args:

@@ -106,7 +106,7 @@ def test_a_difference_that_may_be_chance_changes_nothing(
     def gains(*gains: tuple[float, float]) -> FitChoice:
         each = iter(gains)
         monkeypatch.setattr(picture_fit, "gain", lambda *_: next(each))
-        monkeypatch.setattr(picture_fit, "load_record", lambda *_: None)
+        monkeypatch.setattr(picture_fit, "load_measurement", lambda *_: None)
         return choose_fit(settings, pictures, SPEEDS, seconds=None, open_pictures=build_data)
 
     monkeypatch.setattr(picture_fit, "_features", lambda *_: np.eye(len(pictures.split.train)))
