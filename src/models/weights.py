@@ -21,7 +21,7 @@ from .pretrained import read_weights, tensor_shapes
 __all__ = [
     "PACKAGED",
     "PUBLISHED",
-    "Published",
+    "PublishedWeights",
     "WeightsFile",
     "fetch",
     "find_weights",
@@ -60,7 +60,7 @@ _BUFFERS = ("running_mean", "running_var", "num_batches_tracked")
 
 
 @dataclass(frozen=True)
-class Published:
+class PublishedWeights:
     """Published weights that this machine can load without a connection.
 
     Attributes:
@@ -127,7 +127,7 @@ def native_size(library: str, name: str) -> int | None:
     return None if entry is None else entry.input_size
 
 
-def loadable(architectures: Collection[str] | None = None) -> list[Published]:
+def loadable(architectures: Collection[str] | None = None) -> list[PublishedWeights]:
     """Return what this machine can load now without a connection, by library and name.
 
     No network is built. Files that are visibly damaged are left out. `architectures` are names,
@@ -151,7 +151,7 @@ def loadable(architectures: Collection[str] | None = None) -> list[Published]:
             continue
         packaged = weights.source == _PACKAGE
         found.append(
-            Published(
+            PublishedWeights(
                 library=entry.library,
                 name=str(entry.package) if packaged else entry.name,
                 source=weights.source,

@@ -31,11 +31,11 @@ from .comparison import compared
 from .comparison.judge import wanted_measure
 from .turns import in_turns
 
-__all__ = ["Chosen", "choice_command", "choose", "read_chosen"]
+__all__ = ["ChosenRun", "choice_command", "choose", "read_chosen"]
 
 
 @dataclass(frozen=True)
-class Chosen:
+class ChosenRun:
     """A chosen run with the reasons.
 
     Attributes:
@@ -53,7 +53,7 @@ class Chosen:
     costs: CostTable | None = None
 
 
-def choose(settings: SelectSettings) -> Chosen:
+def choose(settings: SelectSettings) -> ChosenRun:
     """Return the run that the settings name, or that the comparison recommends.
 
     Of the repeats of a configuration the one with the lowest seed is taken, which is unbiased.
@@ -121,7 +121,7 @@ def choice_command(
     return command("select", *plugin_overrides(), *given, *["refit=true"] * folded)
 
 
-def _with_a_model(chosen: Chosen, settings: SelectSettings) -> Chosen:
+def _with_a_model(chosen: ChosenRun, settings: SelectSettings) -> ChosenRun:
     if chosen.settings.cv.is_whole and not settings.refit:
         raise ConfigError(
             f"run: {chosen.folder.name} is a cross-validation with a model for each fold: set "
@@ -144,7 +144,7 @@ def _found(run: str, output_dir: Path) -> list[RunFolder]:
 
 def read_chosen(
     folder: RunFolder, reasons: tuple[str, ...] = (), *, changed: str = "refuse"
-) -> Chosen:
+) -> ChosenRun:
     """Read what is needed of a run that becomes the champion.
 
     Args:
@@ -172,4 +172,4 @@ def read_chosen(
             f"run: {folder.name} is a fold of a cross-validation: name the whole "
             "cross-validation, with refit=true."
         )
-    return Chosen(folder, settings, summary, reasons)
+    return ChosenRun(folder, settings, summary, reasons)

@@ -25,7 +25,7 @@ from ..serving.hub_folder import BUNDLE, write_hub_folder
 from ..storage.files import write_atomically
 from ..targets import kind_of
 from .calibrate import card_certainty
-from .choice import Chosen, read_chosen
+from .choice import ChosenRun, read_chosen
 from .select import card_facts
 
 __all__ = ["publish"]
@@ -67,7 +67,7 @@ def publish(folder: RunFolder, settings: PushSettings) -> None:
         print(f"load it: with the code in its folder {BUNDLE}, as {_CARD} shows")
 
 
-def _write(chosen: Chosen, target: Path, settings: PushSettings, address: str) -> str:
+def _write(chosen: ChosenRun, target: Path, settings: PushSettings, address: str) -> str:
     """Write all files; return the library that loads the model."""
     folder = chosen.folder
     with tempfile.TemporaryDirectory() as place:

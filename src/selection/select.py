@@ -38,14 +38,14 @@ from ..storage.locks import alone
 from ..targets import kind_of
 from ..tracking.addresses import serve_command
 from ..tracking.provenance import command_line
-from .calibrate import Basis, calibrate, calibration_basis, card_certainty
-from .choice import Chosen, read_chosen
+from .calibrate import CalibrationBasis, calibrate, calibration_basis, card_certainty
+from .choice import ChosenRun, read_chosen
 from .refit import refit
 
 __all__ = ["card_facts", "make_champion", "select"]
 
 
-def select(chosen: Chosen, settings: SelectSettings) -> Champion:
+def select(chosen: ChosenRun, settings: SelectSettings) -> Champion:
     """Make the chosen run the champion, and print each step.
 
     Raises:
@@ -62,7 +62,7 @@ def select(chosen: Chosen, settings: SelectSettings) -> Champion:
         return make_champion(model, chosen, settings.tracking)
 
 
-def make_champion(model: Chosen, chosen: Chosen, place: TrackingSwitch) -> Champion:
+def make_champion(model: ChosenRun, chosen: ChosenRun, place: TrackingSwitch) -> Champion:
     """Measure the test part unless that was done, describe the model, and make it the champion.
 
     Args:
@@ -127,8 +127,8 @@ def make_champion(model: Chosen, chosen: Chosen, place: TrackingSwitch) -> Champ
 
 
 def _register(
-    model: Chosen,
-    chosen: Chosen,
+    model: ChosenRun,
+    chosen: ChosenRun,
     champion: Champion,
     *,
     card: Path,
@@ -156,7 +156,7 @@ def _register(
     return tracker.version(champion.registered_model)
 
 
-def _tested(model: Chosen, costs: CostTable | None) -> tuple[Predictions | None, Chosen]:
+def _tested(model: ChosenRun, costs: CostTable | None) -> tuple[Predictions | None, ChosenRun]:
     """Return its predictions of the test part, measured unless that was done before.
 
     Its figures have the mean cost of these predictions, where there are costs.
@@ -180,7 +180,7 @@ def _tested(model: Chosen, costs: CostTable | None) -> tuple[Predictions | None,
     return measured.predictions, _by_costs(model, measured.predictions, costs)
 
 
-def _by_costs(model: Chosen, tested: Predictions, costs: CostTable | None) -> Chosen:
+def _by_costs(model: ChosenRun, tested: Predictions, costs: CostTable | None) -> ChosenRun:
     """Return it with the mean cost of its predictions of the test part among its figures."""
     if costs is None:
         return model
@@ -216,7 +216,7 @@ def _write_summary(folder: RunFolder, summary: RunSummary) -> None:
         summary.write(folder.summary)
 
 
-def _bundled(folder: RunFolder, basis: Basis | None) -> tuple[str, Certainty | None]:
+def _bundled(folder: RunFolder, basis: CalibrationBasis | None) -> tuple[str, Certainty | None]:
     """Return the digest of the run's bundle and its calibration.
 
     They are written where they are missing or damaged.
@@ -255,7 +255,7 @@ def _bundled(folder: RunFolder, basis: Basis | None) -> tuple[str, Certainty | N
 
 
 def card_facts(
-    model: Chosen, chosen: Chosen, predictions: Predictions | None, split: Split, count: int
+    model: ChosenRun, chosen: ChosenRun, predictions: Predictions | None, split: Split, count: int
 ) -> CardFacts:
     """Return the content of a model card.
 
@@ -296,7 +296,7 @@ def card_facts(
     )
 
 
-def _serving(champion: Champion, model: Chosen, uri: str | None) -> str:
+def _serving(champion: Champion, model: ChosenRun, uri: str | None) -> str:
     place = uri or model.settings.tracking.uri
     address = f"models:/{champion.registered_model}@{ALIAS}"
     return serve_command(address, place, model.folder.output_dir)

@@ -27,13 +27,13 @@ from src.runs.folder import RunFolder
 from src.runs.folds import mean_of
 from src.runs.seal import changed_since
 from src.selection.calibrate import (
-    Basis,
+    CalibrationBasis,
     calibrate,
     calibration_basis,
     card_certainty,
     features_of,
 )
-from src.selection.choice import Chosen, choose
+from src.selection.choice import ChosenRun, choose
 from src.selection.select import select
 from src.serving.bundle import open_predictor
 from src.serving.bundle_files import CERTAINTY
@@ -104,7 +104,7 @@ def test_of_pictures_that_belong_together_one_calibrates(
     again = revisit(champion, champion.chosen_checkpoint())
     tested = Predictions.read(champion.predictions / "test.parquet")
     again.data.groups = np.arange(len(again.data.pictures.targets)) // 5
-    found = calibrate(again, Basis("test", tested, refitted=False, candidates=1))
+    found = calibrate(again, CalibrationBasis("test", tested, refitted=False, candidates=1))
     assert len(found.targets) == len(np.unique(tested.sample_ids // 5)) < found.pictures
 
 
@@ -176,7 +176,7 @@ def test_what_is_unlike_the_training_pictures_is_not_labelled_before_them(
     assert f"{len(unlike)} of 60, 0 of them named" in said
 
 
-def chosen(folder: RunFolder, *overrides: str) -> Chosen:
+def chosen(folder: RunFolder, *overrides: str) -> ChosenRun:
     summary = RunSummary(
         run_id="0" * 32,
         status="FINISHED",
@@ -192,7 +192,7 @@ def chosen(folder: RunFolder, *overrides: str) -> Chosen:
         command="",
     )
     summary.write(folder.summary)
-    return Chosen(folder, compose_settings(RunSettings, [*overrides]), summary)
+    return ChosenRun(folder, compose_settings(RunSettings, [*overrides]), summary)
 
 
 def predictions(count: int) -> Predictions:
@@ -210,7 +210,9 @@ def test_which_pictures_calibrate(tmp_path: Path) -> None:
     for one in (single, folded):
         predictions(50).write(one.folder.predictions / "val.parquet")
 
-    def basis(model: Chosen, origin: Chosen, tested: int | None, looks: int) -> tuple[object, ...]:
+    def basis(
+        model: ChosenRun, origin: ChosenRun, tested: int | None, looks: int
+    ) -> tuple[object, ...]:
         found = calibration_basis(
             model, origin, None if tested is None else predictions(tested), looks
         )
