@@ -9,7 +9,7 @@ from functools import partial
 import numpy as np
 
 from ..machine.arrays import BoolArray, Float32Array, Int64Array
-from ..records.comparison import Collapses, FoldTest, Interval, Standing, Verdict
+from ..records.comparison import Collapses, FoldTest, Interval, Power, Standing, Verdict
 from ..records.ties import MEAN_DIGITS, Place, place
 from .candidates import Candidate, Scale
 from .chances import Chances, chances_of
@@ -83,19 +83,17 @@ def judge(
             not fit.
     """
     _check_names(candidates)
-    collapsed = dict(
-        zip([one.name for one in candidates], collapsed_trainings(candidates, scale.constant))
-    )
+    found = collapsed_trainings(candidates, scale.constant)
+    collapsed = {one.name: gone for one, gone in zip(candidates, found, strict=True)}
     sound = [_without(one, collapsed[one.name]) for one in candidates]
     ranked = sorted(sound, key=partial(_place, left_out))
-    confidence = look_confidence(look)
-    draws = round(draws * (1 - look_confidence(1)) / (1 - confidence))  # as many beyond a quantile
     evidence = Evidence.of(ranked, groups, lowest=scale.lowest)
     screened = () if screening is None else screening.others
     wide = Evidence.of([*ranked, *screened], groups, lowest=scale.lowest) if screened else evidence
+    confidence = look_confidence(look)
+    draws = round(draws * (1 - look_confidence(1)) / (1 - confidence))  # as many beyond a quantile
     drawn = resample(wide, draws, seed)
     errors = Errors(drawn.drawn[: len(ranked)])
-    quantile = simultaneous_quantile(drawn, confidence)
     difference = None
     if len(ranked) == 2:
         difference = _difference(ranked, evidence, over_folds, confidence)
@@ -103,35 +101,24 @@ def judge(
     else:
         out = np.array([one.name in left_out for one in ranked])
         best = compare_with_best(evidence, errors, confidence, out)
-    chances = chances_of(evidence, errors, band, seed)
     standings = _standings(
         ranked,
         evidence,
-        quantile=quantile,
+        quantile=simultaneous_quantile(drawn, confidence),
         best=best,
-        chances=chances,
+        chances=chances_of(evidence, errors, band, seed),
         scale=scale,
         collapsed=collapsed,
     )
-    winner, known = standings[0], evidence.seeds is not None
-    tied, near = tuple(one for one in standings if one.tied), _near(standings, evidence)
-    power = by_seeds = None
-    if len(ranked) > 1:
-        critical = control_quantile(evidence, errors, 1, normal_quantile(confidence))
-        power = power_of_tied(evidence, best.tied, critical, gap)
-        by_seeds = decided_by_seeds(evidence, best.tied, critical)
-    whole = evidence
-    if screening is not None:
-        chosen = map(screening.with_trial, ranked)
-        whole = Evidence.of([*chosen, *screened], groups, lowest=scale.lowest)
-        # A training that chose is better than its repeats by luck: beside them, it would make
-        # seeds seem to do more than they do, and the correction would take too much.
-        whole = replace(whole, seeds=wide.seeds)
+    winner, tied = standings[0], tuple(one for one in standings if one.tied)
+    near = _near(standings, evidence)
+    power, by_seeds = _power(evidence, errors, best, confidence, gap)
+    expected = expected_figure(_with_screening(evidence, ranked, screening, wide, groups), 0)
     return Verdict(
         measure=scale.measure,
         standings=standings,
         winner=winner,
-        corrected=_within(winner.interval, scale.sign * expected_figure(whole, 0)),
+        corrected=_within(winner.interval, scale.sign * expected),
         tied=tied,
         cheapest=cheapest(tied),
         near=near,
@@ -141,9 +128,9 @@ def judge(
         band=band,
         pictures=evidence.pictures,
         groups=None if evidence.groups.order is None else evidence.groups.count,
-        of_configurations=known,
-        seed_share=_seed_share(evidence) if known else None,
-        borrowed=tuple(one.name for one in ranked if known and len(one.right) == 1),
+        of_configurations=evidence.seeds is not None,
+        seed_share=_seed_share(evidence),
+        borrowed=_with_borrowed_seeds(ranked, evidence),
         unsteady=_unsteady(ranked, evidence),
         decided_by_seeds=by_seeds,
         collapses=_collapses(
@@ -290,9 +277,55 @@ def cheapest(tied: Sequence[Standing]) -> Standing | None:
         found = cheaper
 
 
-def _seed_share(evidence: Evidence) -> float:
+def _power(
+    evidence: Evidence, errors: Errors, best: BestComparison, confidence: float, gap: float
+) -> tuple[Power | None, float | None]:
+    """Return the power to tell the tied from each other, and how probably further seeds would."""
+    if len(best.tied) == 1:
+        return None, None
+    critical = control_quantile(evidence, errors, 1, normal_quantile(confidence))
+    power = power_of_tied(evidence, best.tied, critical, gap)
+    return power, decided_by_seeds(evidence, best.tied, critical)
+
+
+def _with_screening(
+    evidence: Evidence,
+    ranked: Sequence[Candidate],
+    screening: Screening | None,
+    wide: Evidence,
+    groups: Int64Array | None,
+) -> Evidence:
+    """Return the evidence by all trainings that the field was chosen by, the field first.
+
+    Args:
+        evidence: on the field alone.
+        ranked: the field.
+        screening: None where it was chosen from nothing.
+        wide: the evidence on the field and the trials outside it.
+        groups: of the pictures.
+    """
+    if screening is None:
+        return evidence
+    chosen = map(screening.with_trial, ranked)
+    whole = Evidence.of([*chosen, *screening.others], groups, lowest=evidence.lowest)
+    # A training that chose is better than its repeats by luck: beside them, it would make
+    # seeds seem to do more than they do, and the correction would take too much.
+    return replace(whole, seeds=wide.seeds)
+
+
+def _seed_share(evidence: Evidence) -> float | None:
+    """Return the share of seeds in the winner's variance; None where they are not known to act."""
+    if evidence.seeds is None:
+        return None
     variance = float(evidence.variance[0])
     return float(evidence.seed_variance[0]) / variance if variance > 0 else 0.0
+
+
+def _with_borrowed_seeds(ranked: Sequence[Candidate], evidence: Evidence) -> tuple[str, ...]:
+    """Return the names of those of one training, for which the others tell what seeds do."""
+    if evidence.seeds is None:
+        return ()
+    return tuple(one.name for one in ranked if len(one.right) == 1)
 
 
 def _unsteady(ranked: Sequence[Candidate], evidence: Evidence) -> tuple[str, ...]:
