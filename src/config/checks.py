@@ -22,7 +22,7 @@ import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import cache, partial
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, Union, get_args, get_origin
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar, Union, get_args, get_origin
 
 from ..machine.disk import NO_ROOM
 from ..machine.imports import is_foreign
@@ -199,9 +199,15 @@ def is_literal(key: str) -> bool:
 class Settings:
     """Base of every settings class; checks its own fields on construction.
 
+    Attributes:
+        config_name: of the file in conf/ that all settings of a command are composed from; a group
+            of settings has none.
+
     Raises:
         ConfigError: naming the field, its value and what is allowed.
     """
+
+    config_name: ClassVar[str]
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)

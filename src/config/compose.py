@@ -22,7 +22,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from ..machine.package import PRESETS
 from ..machine.text import nearest
-from .checks import ConfigError, WithoutEffect, completed, from_plain, is_literal
+from .checks import ConfigError, Settings, WithoutEffect, completed, from_plain, is_literal
 from .models import NetworkSettings
 from .other_names import (
     hint_for_argument,
@@ -51,7 +51,7 @@ __all__ = [
     "refuse_idle",
 ]
 
-T = TypeVar("T")
+S = TypeVar("S", bound=Settings)
 
 CONF = PRESETS / "conf"
 SWEEPS = PRESETS / "sweeps"
@@ -294,13 +294,18 @@ def _composed(
     return {str(key): value for key, value in plain.items()}, choices
 
 
-def compose_settings(cls: type[T], overrides: Sequence[str], config_name: str = "config") -> T:
-    """Compose and validate; nothing heavier than Hydra is imported.
+def compose_settings(cls: type[S], overrides: Sequence[str], config_name: str | None = None) -> S:
+    """Compose and validate the settings of a command; nothing heavier than Hydra is imported.
+
+    Args:
+        cls: the settings.
+        overrides: as of `compose_plain`.
+        config_name: of a file in conf/; None for that of `cls`.
 
     Raises:
         ConfigError: anything wrong with the overrides, in one plain sentence.
     """
-    return from_plain(cls, compose_plain(overrides, config_name, cls=cls))
+    return from_plain(cls, compose_plain(overrides, config_name or cls.config_name, cls=cls))
 
 
 def read_run_settings(overrides: Sequence[str], *, sampled: bool = False) -> RunSettings:
