@@ -15,6 +15,7 @@ from typing import Any
 import yaml
 
 from ..config.checks import ConfigError, not_written
+from ..config.overrides import output_overrides
 from ..config.plugins import plugin_overrides
 from ..config.schema import RunSettings
 from ..data.splitting.test_usage import refuse_uncountable
@@ -109,8 +110,7 @@ class RunFolder:
 
     def place_overrides(self) -> list[str]:
         """Return the overrides with which a later command finds the run's code and folder."""
-        is_default = self.output_dir == Path("outputs").absolute()
-        return [*plugin_overrides(), *([] if is_default else [f"output_dir={self.output_dir}"])]
+        return [*plugin_overrides(), *output_overrides(self.output_dir)]
 
     def plain_settings(self) -> Any:
         """Return the settings as they are written, nested and not checked.

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from ...config.checks import ConfigError
 from ...config.finished import ComparisonSettings
+from ...config.overrides import output_overrides
 from ...data.sources.costs import CostTable
 from ...machine.failures import RunFailed
 from ...machine.package import command
@@ -130,27 +132,7 @@ def _of_sweep(output_dir: Path, study: str, settings: ComparisonSettings) -> Fou
     many trials is ahead partly by chance, and would be so in each later comparison that includes
     its trial. Where there are no finalists, the field is the trials.
     """
-    record = sweep_file(output_dir, study)
-    try:
-        plain = line_content(record.read_bytes())
-    except DamagedLine as error:
-        raise ConfigError(
-            f"sweep is {study!r}: {record} is damaged ({error}): the sweep's own command writes it "
-            "anew."
-        ) from error
-    except OSError as error:
-        known = [path.parent.name for path in record.parents[1].glob("*/sweep.json")]
-        if record.parent.is_dir():
-            where = [] if settings.output_dir == "outputs" else [f"output_dir={output_dir}"]
-            raise ConfigError(
-                f"sweep is {study!r}, which has not come to its end: wait for it, or go on with "
-                f"it, {command('sweep', f'study={study}', *where)}."
-            ) from error
-        others = f"; there are {', '.join(sorted(known)[:_NAMED])}" if known else ""
-        raise ConfigError(
-            f"sweep is {study!r}: there is no finished sweep of this name in "
-            f"{record.parents[1]}{nearest(study, known) or others}."
-        ) from error
+    plain = _study_record(output_dir, study)
     trials = existing_folders(
         [trial["run_dir"] for trial in plain["trials"] if trial.get("state") in (None, COMPLETE)],
         output_dir,
@@ -178,6 +160,31 @@ def _of_sweep(output_dir: Path, study: str, settings: ComparisonSettings) -> Fou
         ),
         extra_trainings=int(plain.get("extra_trainings", 0)),
     )
+
+
+def _study_record(output_dir: Path, study: str) -> dict[str, Any]:
+    file = sweep_file(output_dir, study)
+    try:
+        return line_content(file.read_bytes())
+    except DamagedLine as error:
+        raise ConfigError(
+            f"sweep is {study!r}: {file} is damaged ({error}): the sweep's own command writes it "
+            "anew."
+        ) from error
+    except OSError as error:
+        if file.parent.is_dir():
+            line = command("sweep", f"study={study}", *output_overrides(output_dir))
+            raise ConfigError(
+                f"sweep is {study!r}, which has not come to its end: wait for it, or go on with "
+                f"it, {line}."
+            ) from error
+        studies = file.parents[1]
+        known = [path.parent.name for path in studies.glob("*/sweep.json")]
+        others = f"; there are {', '.join(sorted(known)[:_NAMED])}" if known else ""
+        raise ConfigError(
+            f"sweep is {study!r}: there is no finished sweep of this name in "
+            f"{studies}{nearest(study, known) or others}."
+        ) from error
 
 
 def existing_folders(named: Iterable[str | None], output_dir: Path) -> list[RunFolder]:
