@@ -100,11 +100,9 @@ def make_champion(model: ChosenRun, chosen: ChosenRun, place: TrackingSwitch) ->
     print(f"champion of {champion.data}: {folder.name}{instead} ({record})", flush=True)
     if before is not None and (remark := champion.replacement_remark(before)):
         print(f"warning: {typed(remark)}", flush=True)
-    version = (
-        _register(model, chosen, champion, card=card, digest=digest, uri=uri)
-        if place.enabled
-        else None
-    )
+    version = None
+    if place.enabled:
+        version = _register(model, chosen, champion, card=card, digest=digest, uri=uri)
     if version is not None:
         print(f"registered: models:/{champion.registered_model}@{ALIAS}, version {version}")
         print(f"serve it: {serving}")
@@ -112,18 +110,26 @@ def make_champion(model: ChosenRun, chosen: ChosenRun, place: TrackingSwitch) ->
         print("not registered yet: repeat the command, or wait for the next run to do it")
     else:
         print("not registered: tracking is off; tracking.uri=sqlite:///FILE.db registers it")
-        mirrored = folder.path.with_name(before.run if before else folder.name) / "tracking"
-        known = read_json(mirrored / "mirror.json").get("versions", {})
-        if before and before.run != folder.name and champion.registered_model in known:
-            print(
-                f"warning: in MLflow, {ALIAS} is still {before.run}: repeat the command with "
-                "tracking to change that"
-            )
+        _warn_of_earlier_version(champion, before, folder)
     name, place_overrides = f"champion:{champion.data}", folder.place_overrides()
     print(f"would more pictures help: {command('scaling', f'run={name}', *place_overrides)}")
     label = predict_command(name, model.settings.data.target, *place_overrides)
     print(f"next: {label}", flush=True)
     return champion
+
+
+def _warn_of_earlier_version(
+    champion: Champion, before: Champion | None, folder: RunFolder
+) -> None:
+    """Print that the alias in MLflow is still that of the champion before, where it is."""
+    if before is None or before.run == folder.name:
+        return
+    mirror = folder.path.with_name(before.run) / "tracking" / "mirror.json"
+    if champion.registered_model in read_json(mirror).get("versions", {}):
+        print(
+            f"warning: in MLflow, {ALIAS} is still {before.run}: repeat the command with "
+            "tracking to change that"
+        )
 
 
 def _register(

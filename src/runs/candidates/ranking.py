@@ -6,7 +6,7 @@ import hashlib
 import logging
 import math
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from typing import Any
@@ -45,6 +45,9 @@ _UNKNOWN_ACCURACY, _UNKNOWN_SIDE, _UNKNOWN_PARAMETERS = 75.0, 224, 25_000_000
 # Parameters times pixels predict a network's speed within this factor (EfficientNet-Lite0 to 2:
 # within 1.2).
 _COST_ERROR = 2.0
+
+# Networks whose features are joined, and the accuracy of a head on these, in [0, 1].
+_RankedGroup = tuple[Sequence[RankedNetwork], float]
 
 
 @dataclass(frozen=True)
@@ -146,24 +149,14 @@ def choose_networks(
             at_once=at_once,
         )
 
-    def groups(ranked: Sequence[RankedNetwork]) -> list[tuple[Sequence[RankedNetwork], float]]:
-        """Return the first few that are described in time, with their accuracies."""
-        return [
-            (group, ranking.together.get(_joined(group), group[0].accuracy))
-            for group in (ranked[: size + 1] for size in range(min(_MOST_TOGETHER, len(ranked))))
-            if len(group) == 1 or left is None or sum(map(cost, group)) <= _TOGETHER_SHARE * left
-        ]
-
-    def promise(group: Sequence[RankedNetwork]) -> float:
-        return max(networks[one.name].accuracy for one in group) + _WITH_ANOTHER * (len(group) - 1)
-
-    affordable, waits = groups(fitting), False
+    together = None if left is None else _TOGETHER_SHARE * left
+    affordable, waits = _first_groups(ranking, fitting, cost, together), False
     best, accuracy = _largest_of_the_best(affordable)
     free = [one for one in fitting if not cost(one)]
     if at_once and free and any(map(cost, best)):
-        first = _largest_of_the_best(groups(free))
+        first = _largest_of_the_best(_first_groups(ranking, free, cost, together))
         # A later result replaces this one if its expected accuracy is higher.
-        if waits := promise(first[0]) < promise(best):
+        if waits := _promise(first[0], networks) < _promise(best, networks):
             best, accuracy = first
     describing = sum(map(cost, best))
     notes = (
@@ -179,7 +172,7 @@ def choose_networks(
         notes,
         considered=ranking.records(_joined(best)),
         cut=seconds is not None and short,
-        promise=promise(best),
+        promise=_promise(best, networks),
     )
 
 
@@ -190,9 +183,36 @@ def _fetching_note(device: str, names: Collection[str]) -> tuple[str, ...]:
     return ("larger networks: python -m src.weights fetch=suggested, before the next race",)
 
 
+def _first_groups(
+    ranking: _Ranking,
+    networks: Sequence[RankedNetwork],
+    cost: Callable[[RankedNetwork], float],
+    seconds: float | None,
+) -> list[_RankedGroup]:
+    """Return the first network, the first two and so on, as far as they are described in time.
+
+    Args:
+        ranking: has the accuracy of several together.
+        networks: to take the first few of, the best first.
+        cost: returns the seconds of describing the pictures by a network.
+        seconds: for describing them by several; None for no limit.
+    """
+    groups = (networks[:size] for size in range(1, min(_MOST_TOGETHER, len(networks)) + 1))
+    return [
+        (group, ranking.together.get(_joined(group), group[0].accuracy))
+        for group in groups
+        if len(group) == 1 or seconds is None or sum(map(cost, group)) <= seconds
+    ]
+
+
+def _promise(group: Sequence[RankedNetwork], networks: Mapping[str, _Network]) -> float:
+    """Return about the points of accuracy of a group, for comparisons alone."""
+    return max(networks[one.name].accuracy for one in group) + _WITH_ANOTHER * (len(group) - 1)
+
+
 def _largest_of_the_best(
-    groups: Sequence[tuple[Sequence[RankedNetwork], float]],
-) -> tuple[Sequence[RankedNetwork], float]:
+    groups: Sequence[_RankedGroup],
+) -> _RankedGroup:
     """Return the largest of nested groups that is not worse than the best by a standard error.
 
     Several networks together are nearly always better than the best of them (clothing photos, five
@@ -200,7 +220,7 @@ def _largest_of_the_best(
     can show.
 
     Args:
-        groups: with their accuracies in [0, 1], the smallest first.
+        groups: the smallest first.
     """
     error = max(one.error for one in groups[0][0])
     enough = max(accuracy for _, accuracy in groups) - error
