@@ -245,8 +245,8 @@ def _with_networks(
     are opened as small as they are compared with each other.
     """
     from .classical import ClassicalCandidate
+    from .network_choice import choose_networks, described_by, keep_described
     from .picture_fit import FitChoice, choose_fit, kept_fit
-    from .ranking import choose_networks, described_by, keep_described
 
     side = model.input_size or COMPARED_SIDE
     data = open_pictures(replace(settings, model=replace(model, input_size=side)))

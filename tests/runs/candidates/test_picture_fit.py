@@ -191,7 +191,9 @@ def test_squares_are_not_compared(tmp_path: Path) -> None:
 
 @pytest.fixture
 def one_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ranking, "_known", lambda *_: {NETWORK: ranking._Network(1.0)})
+    monkeypatch.setattr(
+        ranking, "_loadable_networks", lambda *_: {NETWORK: ranking.LoadableNetwork(1.0)}
+    )
 
 
 @pytest.mark.usefixtures("one_network")
