@@ -233,52 +233,62 @@ def _read(
 
     A `ConfigError` for one that cannot be judged by the measure, or by the costs.
     """
-    record = _SealedFiles(folder, settings.changed)
+    files = _SealedFiles(folder, settings.changed)
     try:
-        summary = RunSummary.parse(record.read(folder.summary), folder.summary)
+        summary = RunSummary.parse(files.read(folder.summary), folder.summary)
         if summary.status != "FINISHED" or settings.data not in (None, summary.data):
             return None
-        record.check_seal(summary)
-        groups = _groups(record.read(folder.config).decode())
+        files.check_seal(summary)
+        groups = _groups(files.read(folder.config).decode())
         plain = {key: value for group in groups for key, value in group.plain.items()}
         if settings.runs is None and _is_fold(plain):
             return None
         known = _candidate_settings(groups)
         # Values that a run measured do not define a candidate, since repeats measure other ones.
         known |= dict.fromkeys(summary.found or (), "found")
-        files = folder.answers(settings.part)
-        record.miss(f"predictions/{settings.part}-repeat", files)
-        predictions = [Predictions.parse(record.read(one), one, with_paths=False) for one in files]
-        record.check(folder.split)
-        kind = kind_of(predictions[0].kind)
-        if name is not None and name not in kind.measures:
-            raise ConfigError(
-                f"metric is {name}, and the pictures of {folder.name} have {kind.described}: it "
-                f"must be one of {', '.join(kind.measures)}."
-            )
-        table = None if costs is None else costs.of(predictions[0].class_names)
-        measure = Measure(name or kind.primary, table)
+        answers = folder.answers(settings.part)
+        files.miss(f"predictions/{settings.part}-repeat", answers)
+        predictions = [Predictions.parse(files.read(one), one, with_paths=False) for one in answers]
+        files.check(folder.split)
+        measured = partial(
+            MeasuredRun.of,
+            run_id=folder.run_id,
+            configuration=_configuration(known),
+            name=summary.model,
+            part=settings.part,
+            split_fingerprint=summary.split_fingerprint,
+            cost=_latency(summary, known),
+            measure=_measure_of(predictions[0], name, costs, folder),
+        )
         repeats = tuple(
-            MeasuredRun.of(
-                one,
-                run_id=folder.run_id,
-                configuration=_configuration(known),
-                name=summary.model,
-                seed=summary.seed + repeat * _SEEDS,
-                part=settings.part,
-                split_fingerprint=summary.split_fingerprint,
-                cost=_latency(summary, known),
-                measure=measure,
-            )
+            measured(one, seed=summary.seed + repeat * _SEEDS)
             for repeat, one in enumerate(predictions)
         )
     except FileNotFoundError as error:
-        return record.lost(Path(error.filename))
+        return files.lost(Path(error.filename))
     except ConfigError as error:
         return error
     except (OSError, ValueError, yaml.YAMLError) as error:
         return f"{folder.path} is left out, as it cannot be read: {str(error).rstrip('.')}."
-    return FinishedRun(folder, summary, plain, known, repeats, tuple(record.changes))
+    return FinishedRun(folder, summary, plain, known, repeats, tuple(files.changes))
+
+
+def _measure_of(
+    predictions: Predictions, name: str | None, costs: CostTable | None, folder: RunFolder
+) -> Measure:
+    """Return the measure of this name, or for None the primary one of the kind of targets.
+
+    Raises:
+        ConfigError: the kind has no such measure, or the costs are of other classes.
+    """
+    kind = kind_of(predictions.kind)
+    if name is not None and name not in kind.measures:
+        raise ConfigError(
+            f"metric is {name}, and the pictures of {folder.name} have {kind.described}: it "
+            f"must be one of {', '.join(kind.measures)}."
+        )
+    table = None if costs is None else costs.of(predictions.class_names)
+    return Measure(name or kind.primary, table)
 
 
 class _SealedFiles:
