@@ -404,5 +404,22 @@ def _lists(column: Any, shape: tuple[int, int]) -> AnyArray:
     return np.from_dlpack(lists.values).reshape(shape)
 
 
+def _set_columns(sets: AnyArray, names: Any) -> tuple[Any, Any]:
+    """Return the columns of sets (N, K): lists of numbers 0 and 1, and of the names they stand for.
+
+    Args:
+        sets: true, or not 0, where a class belongs to a set.
+        names: K texts, an array of pyarrow's.
+    """
+    import pyarrow as pa
+
+    numbers, texts = pa.array(sets.astype(np.uint8).reshape(-1)), names.to_pylist()
+    named = [[texts[k] for k in np.flatnonzero(row)] for row in sets]
+    return (
+        pa.FixedSizeListArray.from_arrays(numbers, len(texts)),
+        pa.array(named, pa.list_(pa.string())),
+    )
+
+
 def _printable(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode()

@@ -257,13 +257,7 @@ def _compared(
     _log.info("export: comparing %s on %d pictures", ", ".join(models), len(ids))
     figures = variant_figures(metadata)
     _add_pictures(figures, calls, data, ids)
-    seconds = {}
-    sizes = _batch_sizes(data, settings)
-    for size in sizes:
-        _log.info("export: timing them in turns, %d times, %d at once", settings.rounds, size)
-        images = _pictures(data, np.resize(ids, size))
-        turns = {name: partial(logits, images) for name, logits in calls.items()}
-        seconds[size] = times_in_turns(turns, settings.rounds)
+    seconds = _timed(settings, calls, data, ids)
 
     def row(name: str, model: _Variant) -> VariantRecord:
         compared = figures.of(name)
@@ -280,7 +274,7 @@ def _compared(
         )
 
     rows = tuple(row(name, model) for name, model in models.items())
-    first = sizes[0]
+    first = _batch_sizes(data, settings)[0]
     best = fastest_within(
         {row.name: row.milliseconds[first] for row in rows},
         {row.name: row.agreement(rows[0]) for row in rows},
@@ -299,6 +293,19 @@ def _compared(
         recommended=recommended,
         chosen=None if chosen == ORIGINAL else chosen,
     )
+
+
+def _timed(
+    settings: ExportSettings, calls: Mapping[str, Logits], data: PictureData, ids: Int64Array
+) -> dict[int, dict[str, list[float]]]:
+    """Return the seconds of a call in each round, by the number of pictures and the model."""
+    seconds = {}
+    for size in _batch_sizes(data, settings):
+        _log.info("export: timing them in turns, %d times, %d at once", settings.rounds, size)
+        images = _pictures(data, np.resize(ids, size))
+        turns = {name: partial(logits, images) for name, logits in calls.items()}
+        seconds[size] = times_in_turns(turns, settings.rounds)
+    return seconds
 
 
 def _add_pictures(
