@@ -17,9 +17,10 @@ from ...machine.text import nearest
 from ...records.comparison import MEASURES
 from ...records.data_scaling import DATA_SCALING, fraction_runs
 from ...records.trials import COMPLETE
-from ...runs.folder import RunFolder, finished_summary, refuse_unfinished, sweep_file
+from ...runs.folder import RunFolder, finished_summary, refuse_unfinished
 from ...runs.seal import SEAL
-from ...storage.digests import DamagedLine, line_content
+from ...runs.sweep_record import read_sweep_record, recorded_studies, sweep_file
+from ...storage.digests import DamagedLine
 from ...tracking.addresses import absolute_uri, sqlite_path, without_password
 from ...tracking.database import run_folders
 
@@ -117,7 +118,7 @@ def study_measure(output_dir: Path, study: str) -> tuple[str | None, CostTable |
     """
     file = sweep_file(output_dir, study)
     try:
-        plain = line_content(file.read_bytes())
+        plain = read_sweep_record(file)
         costs = plain.get("costs")
         table = None if costs is None else CostTable.parse(costs, file)
         return measure_of(str(plain["metrics"][0])), table
@@ -165,12 +166,9 @@ def _of_sweep(output_dir: Path, study: str, settings: ComparisonSettings) -> Fou
 def _study_record(output_dir: Path, study: str) -> dict[str, Any]:
     file = sweep_file(output_dir, study)
     try:
-        return line_content(file.read_bytes())
+        return read_sweep_record(file)
     except DamagedLine as error:
-        raise ConfigError(
-            f"sweep is {study!r}: {file} is damaged ({error}): the sweep's own command writes it "
-            "anew."
-        ) from error
+        raise ConfigError(f"sweep is {study!r}: {error}.") from error
     except OSError as error:
         if file.parent.is_dir():
             line = command("sweep", f"study={study}", *output_overrides(output_dir))
@@ -178,12 +176,11 @@ def _study_record(output_dir: Path, study: str) -> dict[str, Any]:
                 f"sweep is {study!r}, which has not come to its end: wait for it, or go on with "
                 f"it, {line}."
             ) from error
-        studies = file.parents[1]
-        known = [path.parent.name for path in studies.glob("*/sweep.json")]
-        others = f"; there are {', '.join(sorted(known)[:_NAMED])}" if known else ""
+        known = recorded_studies(output_dir)
+        others = f"; there are {', '.join(known[:_NAMED])}" if known else ""
         raise ConfigError(
             f"sweep is {study!r}: there is no finished sweep of this name in "
-            f"{studies}{nearest(study, known) or others}."
+            f"{file.parents[1]}{nearest(study, known) or others}."
         ) from error
 
 
