@@ -105,8 +105,8 @@ class Shortlist(Generic[T]):
         self._keep()
         kept = [*self._heaps[True], *self._heaps[False]]
         # By their fields in order, of which `familiar`, the first, may not count.
-        counting = slice(0 if self._unlike_last else 1, None)
-        ranked = sorted(kept, key=lambda one: one[counting], reverse=True)
+        first = 0 if self._unlike_last else 1
+        ranked = sorted(kept, key=lambda one: one[first:], reverse=True)
         grey: list[UInt8Array] = []
         chosen: list[RankedPicture[T]] = []
         size = 0
