@@ -77,15 +77,13 @@ def make_champion(model: ChosenRun, chosen: ChosenRun, place: TrackingSwitch) ->
     digest, certainty = _bundled(folder, calibration_basis(model, chosen, predictions, count))
     if predictions is not None:
         count = max(count, 1)  # the count may have been lost
-        print(f"test part: {_accuracy(model.summary)}, measured {times_measured(count)}")
+        print(f"test part: {_test_figures(model.summary)}, measured {times_measured(count)}")
     class_names = load_trained(folder.chosen_checkpoint()).metadata["class_names"]
     champion = Champion(model.summary.data, folder.name, folder.run_id, tuple(class_names))
     enabled = place.enabled and (uri is not None or model.settings.tracking.enabled)
     card = folder.model_card
-    facts = card_facts(model, chosen, predictions, split, count)
-    if certainty is not None:
-        facts = replace(facts, certainty=card_certainty(certainty))
-    serving = _serving(champion, model, uri)
+    facts = card_facts(model, chosen, predictions, split, count, certainty)
+    serving = _serve_command(champion, model, uri)
     if enabled:
         commands = {**facts.commands, "serve it over HTTP": serving}
         facts = replace(facts, registered=champion.registered_model, commands=commands)
@@ -174,7 +172,7 @@ def _tested(model: ChosenRun, costs: CostTable | None) -> tuple[Predictions | No
     if noted and file.is_file():
         predictions = Predictions.read(file)
         print("test part: measured before, not measured again")
-        return predictions, _by_costs(model, predictions, costs)
+        return predictions, _with_mean_cost(model, predictions, costs)
     if not len(Split.read(folder.split).test):
         print("test part: none, so that no figure is free of selection bias")
         return None, model
@@ -183,10 +181,10 @@ def _tested(model: ChosenRun, costs: CostTable | None) -> tuple[Predictions | No
     measured, _ = measure(again, "test")
     _draw(again, measured.predictions)
     model = replace(model, summary=RunSummary.read(folder.summary))
-    return measured.predictions, _by_costs(model, measured.predictions, costs)
+    return measured.predictions, _with_mean_cost(model, measured.predictions, costs)
 
 
-def _by_costs(model: ChosenRun, tested: Predictions, costs: CostTable | None) -> ChosenRun:
+def _with_mean_cost(model: ChosenRun, tested: Predictions, costs: CostTable | None) -> ChosenRun:
     """Return it with the mean cost of its predictions of the test part among its figures."""
     if costs is None:
         return model
@@ -261,7 +259,12 @@ def _bundled(folder: RunFolder, basis: CalibrationBasis | None) -> tuple[str, Ce
 
 
 def card_facts(
-    model: ChosenRun, chosen: ChosenRun, predictions: Predictions | None, split: Split, count: int
+    model: ChosenRun,
+    chosen: ChosenRun,
+    predictions: Predictions | None,
+    split: Split,
+    count: int,
+    certainty: Certainty | None,
 ) -> CardFacts:
     """Return the content of a model card.
 
@@ -271,6 +274,7 @@ def card_facts(
         predictions: of the test part; None where that was not measured.
         split: of the run.
         count: measurements of this test part so far.
+        certainty: the calibration of the model; None without one.
     """
     folder, data = model.folder, model.settings.data
     metadata = load_trained(folder.chosen_checkpoint()).metadata
@@ -292,6 +296,7 @@ def card_facts(
         predictions=parts,
         validation=validation,
         test_measurements=count,
+        certainty=None if certainty is None else card_certainty(certainty),
         exported=ExportRecord.read(folder.exports / "export.json"),
         provenance=read_json(folder.path / "provenance" / "provenance.json"),
         commands={
@@ -302,13 +307,13 @@ def card_facts(
     )
 
 
-def _serving(champion: Champion, model: ChosenRun, uri: str | None) -> str:
+def _serve_command(champion: Champion, model: ChosenRun, uri: str | None) -> str:
     place = uri or model.settings.tracking.uri
     address = f"models:/{champion.registered_model}@{ALIAS}"
     return serve_command(address, place, model.folder.output_dir)
 
 
-def _accuracy(summary: RunSummary) -> str:
+def _test_figures(summary: RunSummary) -> str:
     metrics = summary.metrics
     cost, primary = figure_text(metrics, "test/cost"), primary_text(metrics, "test")
     accuracy = figure_text(metrics, "test/accuracy")
