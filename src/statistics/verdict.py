@@ -30,14 +30,14 @@ from .winner_bias import expected_figure
 
 __all__ = ["cheapest", "judge"]
 
-# By how much dearer one is than another that is taken for its cost. Two heads on one frozen network
-# differ by some percent of its latency, and two milliseconds in twenty are no reason to take the
-# worse of two candidates, which on few pictures may be several points behind and within one
-# standard error.
+# Ratio of costs from which on the cheaper of two candidates is taken. Two heads on one frozen
+# network differ by some percent of its latency, and two milliseconds in twenty are no reason to
+# take the worse of two candidates, which on few pictures may be several points behind and within
+# one standard error.
 _CHEAPER = 1.5
-# Trainings of a candidate that say little of its own seeds, and the probability of repeats that lie
-# closer together than a larger effect of seeds lets them. Chosen on fields like those of
-# `benchmarks/selection.py`, of other draws.
+# Number of trainings up to which a candidate's repeats tell little about the effect of its seeds,
+# and the probability that repeats of a larger effect lie as close together by chance. Chosen on
+# fields like those of `benchmarks/selection.py`, of other draws.
 _FEW, _BY_CHANCE = 4, 0.2
 _ACCURACY = Scale()
 
@@ -67,8 +67,8 @@ def judge(
         scale: of the figures on these pictures; by its `constant` collapsed trainings are found.
         groups: (N,) group of each picture, by ascending sample id; None where each is its own.
         over_folds: of two candidates that were cross-validated on the same folds, the name of the
-            first one of the test and its outcome: they are tied if either of pictures and folds
-            cannot tell them.
+            first one of the test and its outcome: they are tied if the pictures or the folds
+            cannot tell them apart.
         screening: what the candidates were chosen from on the same pictures; None for nothing.
         look: at candidates that get further seeds between looks, from 1; see `look_confidence`.
         left_out: names of those that an earlier look than the last one found to be worse than the
@@ -230,9 +230,9 @@ def _standings(
 
 
 def _shown(evidence: Evidence, index: int, quantile: float, scale: Scale) -> Interval:
-    """Return the interval of a candidate as one of figures, between their ends.
+    """Return the interval of a candidate's figure, within the ends of the scale.
 
-    That of its scores is higher for better.
+    Intervals are computed of scores, which are higher for better, as figures need not be.
     """
     low, high = scale.ends
     if scale.sign > 0:
@@ -257,9 +257,9 @@ def _near(standings: Sequence[Standing], evidence: Evidence) -> tuple[Standing, 
 
 
 def cheapest(tied: Sequence[Standing]) -> Standing | None:
-    """Return the best that no other is cheaper than by a third; None where a cost is missing.
+    """Return the best that no other undercuts by a third; None where a cost is missing.
 
-    Each that is passed over is so for one that saves a third of its cost.
+    A candidate is passed over only for one that costs at least a third less.
 
     Args:
         tied: at least one, the best first.
@@ -322,7 +322,7 @@ def _seed_share(evidence: Evidence) -> float | None:
 
 
 def _with_borrowed_seeds(ranked: Sequence[Candidate], evidence: Evidence) -> tuple[str, ...]:
-    """Return the names of those of one training, for which the others tell what seeds do."""
+    """Return the names of those of one training, whose effect of seeds is that of the others."""
     if evidence.seeds is None:
         return ()
     return tuple(one.name for one in ranked if len(one.right) == 1)
@@ -331,8 +331,8 @@ def _with_borrowed_seeds(ranked: Sequence[Candidate], evidence: Evidence) -> tup
 def _unsteady(ranked: Sequence[Candidate], evidence: Evidence) -> tuple[str, ...]:
     """Return the names of those that seeds may move by more than the pictures leave open.
 
-    Of few trainings the field tells how far seeds move them, which is taken to be about alike for
-    all. Where it may be much, that is what intervals stand on.
+    With few trainings of a candidate the effect of its seeds is estimated from all candidates, and
+    taken to be about the same for each. Where it may be large, intervals rest on that assumption.
     """
     if evidence.seeds is None:
         return ()
