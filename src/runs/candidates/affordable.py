@@ -121,7 +121,7 @@ def best_option(
         at_once: whether the most promising of those is taken where there is one.
     """
     began = time.perf_counter()
-    measured: dict[Option, float] = {}
+    speeds = _Speeds(estimates, described)
     options = [
         Option(name, size, share)
         for name, estimate in estimates.items()
@@ -130,25 +130,13 @@ def best_option(
     ]
     options.sort(key=lambda one: -_promise(one, estimates[one.name]))
 
-    def speed(option: Option) -> float:
-        if option in described:
-            return math.inf
-        return _speed(option.whole, estimates, measured)
-
     def seconds_of(option: Option) -> float:
-        return counts[option.share] / speed(option)
-
-    def measure_speed(option: Option) -> None:
-        option = option.whole
-        expected = _own_speed(option, estimates, measured)
-        found = measure(option)
-        if found < _DOUBTFUL * expected:
-            found = max(found, measure(option))
-        measured[option] = found
+        return counts[option.share] / speeds.of(option)
 
     def result(option: Option, fits: bool) -> BestOption:
         promise = _promise(option, estimates[option.name])
-        return BestOption(option, speed(option), promise, fits, option != options[0], measured)
+        better = option != options[0]
+        return BestOption(option, speeds.of(option), promise, fits, better, speeds.measured)
 
     if at_once and (ready := [one for one in options if one in described]):
         return result(ready[0], True)
@@ -158,17 +146,72 @@ def best_option(
         fitting = [one for one in options if seconds_of(one) <= left]
         if not fitting:
             fastest = min(options, key=seconds_of)
-            if fastest.whole in measured:
+            if fastest.whole in speeds.measured:
                 return result(fastest, False)
-            measure_speed(fastest)
+            speeds.take(fastest.whole, measure)
             continue
-        if fitting[0].whole in measured or fitting[0] in described:
+        if fitting[0].whole in speeds.measured or fitting[0] in described:
             return result(fitting[0], True)
-        names = {one.name for one in measured}
+        names = {one.name for one in speeds.measured}
         known = [one for one in fitting if one in described or one.name in names]
         if known and spent > _SHARE * seconds:
             return result(known[0], True)
-        measure_speed(fitting[0])
+        speeds.take(fitting[0].whole, measure)
+
+
+@dataclass
+class _Speeds:
+    """Pictures a second of options, as far as they are known.
+
+    Attributes:
+        estimates: by name of the network.
+        described: options of which the pictures are described already.
+        measured: of options with all training pictures.
+    """
+
+    estimates: Mapping[str, NetworkEstimate]
+    described: Collection[Option]
+    measured: dict[Option, float] = field(default_factory=dict)
+
+    def take(self, option: Option, measure: Callable[[Option], float]) -> None:
+        """Measure the speed of an option with all training pictures."""
+        expected = self._scaled(option, self.measured)
+        found = measure(option)
+        if found < _DOUBTFUL * expected:
+            found = max(found, measure(option))
+        self.measured[option] = found
+
+    def of(self, option: Option) -> float:
+        """Return the measured or expected speed; infinite where the pictures are described already.
+
+        If other networks were faster than expected, so is one that was not measured: measuring it
+        costs little.
+        """
+        if option in self.described:
+            return math.inf
+        expected = self._scaled(option, self.measured)
+        if any(one.name == option.name for one in self.measured):
+            return expected
+        faster = [speed / self._scaled(one, {}) for one, speed in self.measured.items()]
+        return expected * max([1.0, *faster])
+
+    def _scaled(self, option: Option, measured: Mapping[Option, float]) -> float:
+        """Return a speed scaled from the nearest size at which the network was measured.
+
+        Without a measurement, it is scaled from the expected speed at the size of its training. A
+        picture costs about in proportion to its pixels, less for larger ones, since it is decoded
+        as well.
+        """
+        own = {one: speed for one, speed in measured.items() if one.name == option.name}
+        own = own or {Option(option.name): self.estimates[option.name].speed}
+        nearest = min(own, key=lambda one: abs(math.log(self._pixels(one, option))))
+        return own[nearest] * self._pixels(nearest, option)
+
+    def _pixels(self, option: Option, of: Option) -> float:
+        """Return the pixels of a picture of an option, in units of those of another one."""
+        native = self.estimates[option.name].side or 1
+        other = self.estimates[of.name].side or 1
+        return ((option.size or native) / (of.size or other)) ** 2
 
 
 def _sizes(estimate: NetworkEstimate) -> list[int | None]:
@@ -181,40 +224,3 @@ def _promise(option: Option, estimate: NetworkEstimate) -> float:
     if option.size is None or estimate.side is None:
         return found
     return found - _LOST * math.log2(estimate.side / option.size)
-
-
-def _speed(
-    option: Option, estimates: Mapping[str, NetworkEstimate], measured: Mapping[Option, float]
-) -> float:
-    """Return the measured or expected pictures a second of an option.
-
-    If other networks were faster than expected, so is one that was not measured: measuring it costs
-    little.
-    """
-    expected = _own_speed(option, estimates, measured)
-    if any(one.name == option.name for one in measured):
-        return expected
-    faster = [speed / _own_speed(one, estimates, {}) for one, speed in measured.items()]
-    return expected * max([1.0, *faster])
-
-
-def _own_speed(
-    option: Option, estimates: Mapping[str, NetworkEstimate], measured: Mapping[Option, float]
-) -> float:
-    """Return pictures a second, scaled from the nearest size at which the network was measured.
-
-    Without a measurement, it is scaled from the expected speed at the size of its training. A
-    picture costs about in proportion to its pixels, less for larger ones, since it is decoded as
-    well.
-    """
-    own = {one: speed for one, speed in measured.items() if one.name == option.name}
-    own = own or {Option(option.name): estimates[option.name].speed}
-    nearest = min(own, key=lambda one: abs(math.log(_pixels(one, estimates, option))))
-    return own[nearest] * _pixels(nearest, estimates, option)
-
-
-def _pixels(option: Option, estimates: Mapping[str, NetworkEstimate], of: Option) -> float:
-    """Return the pixels of a picture of an option, in units of those of another one."""
-    native = estimates[option.name].side or 1
-    other = estimates[of.name].side or 1
-    return ((option.size or native) / (of.size or other)) ** 2
