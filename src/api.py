@@ -155,7 +155,8 @@ def sweep(
     Args:
         data: as in `fit`.
         overrides: of the settings, as `sweep` takes them: "families=[cnn,embedding]".
-        minutes: of the whole race; None for `budget.minutes` of the settings, 20 as they come.
+        minutes: of the whole race, without a limit of trials unless `budget.trials` is stated;
+            None for `budget.minutes` of the settings, 20 as they come, or 24 trials.
         study: name of the study.
         config_name: of a file in sweeps/.
         output_dir: of all runs and studies.

@@ -22,9 +22,8 @@ from .config.finished import ExportSettings
 from .config.overrides import output_overrides
 from .config.plugins import plugin_overrides
 from .machine.ending import leave
-from .machine.package import command
 from .machine.status import doing
-from .runs.folder import trained_run
+from .runs.folder import predict_command, trained_run
 from .runs.seal import refuse_changed
 
 
@@ -44,8 +43,9 @@ def export(settings: ExportSettings, overrides: Sequence[str]) -> None:
 
     record, serving = export_run(folder, checkpoint, settings)
     run = str(folder.path) if output_overrides(folder.output_dir) else folder.name
-    overrides = [*plugin_overrides(), f"run={run}", f"variant={record.chosen}"]
-    print(format_export(record, run, command("predict", *overrides), serving))
+    target = folder.plain_settings()["data"].get("target", "single")
+    label = predict_command(run, target, f"variant={record.chosen}", *plugin_overrides())
+    print(format_export(record, run, label, serving))
     print(f"written: {folder.exports}", flush=True)
 
 

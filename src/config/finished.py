@@ -276,6 +276,8 @@ class ComparisonSettings(Settings):
         named = [name for name in ("runs", "sweep", in_mlflow) if getattr(self, name) is not None]
         if len(named) > 1:
             raise ConfigError(f"{' and '.join(named)} each select runs to compare: give only one.")
+        if self.runs == []:
+            raise ConfigError("runs is []: it must name at least one run.")
         if (self.metric == "cost") != (self.costs is not None):
             raise ConfigError(
                 "metric=cost and costs=FILE.csv go together: the file says what each mistake costs."

@@ -93,7 +93,7 @@ _KEYS = {
     "variants": "format formats",
     "repair": "fix",
     "filter": "name pattern",
-    "to": "repo repo_id destination",
+    "to": "repo repo_id destination dest out output folder path",
 }
 # Settings of other tools that are not needed here, with what replaces them.
 _WITHOUT_KEY = {

@@ -68,6 +68,8 @@ def no_option(group: str, given: str, options: Sequence[str]) -> str:
     further, near = "", nearest(given, options)
     if group == "model":
         further, near = ", or a network of timm or torchvision", nearest_network(given, options)
+    if group == "data" and not near:
+        further = "; pictures of your own are data=folder data.root=FOLDER"
     return f"it must be one of {', '.join(options)}{further}{near}"
 
 

@@ -68,7 +68,9 @@ _PLACES = ("output_dir", "resume", "evaluate_test", "tracking.", "trainer.progre
 class BudgetSettings(Settings):
     """Limits after which no further trial begins, over all starts of the study."""
 
-    trials: int | None = positive_int("trials in all; null for no limit", None)
+    trials: int | None = positive_int(
+        "trials in all; null for no limit, as of a command line that states minutes alone", None
+    )
     minutes: float | None = positive(
         "minutes of the whole race, from timing its families to its finalists; null for no limit",
         None,
@@ -317,6 +319,9 @@ def sweep_choices() -> dict[str, list[str]]:
 def read_sweep_settings(overrides: Sequence[str], config_name: str) -> SweepSettings:
     """Return the settings of the study sweeps/<config_name>.yaml with these overrides.
 
+    Minutes that are stated without a number of trials are the only limit but for epochs: the number
+    in the file goes with the minutes in the file.
+
     Raises:
         ConfigError: an override or the file is wrong; the message is one sentence.
     """
@@ -345,6 +350,10 @@ def read_sweep_settings(overrides: Sequence[str], config_name: str) -> SweepSett
     plain = compose_plain(_shared(overrides), config_name, _FOLDERS, SweepSettings)
     if plain["study"] is None:
         plain["study"] = config_name
+    stated, budget = {key_of_override(one).lstrip("+") for one in overrides}, plain["budget"]
+    only_minutes = "budget.minutes" in stated and "budget.trials" not in stated
+    if only_minutes and budget["minutes"] is not None:
+        budget["trials"] = None
     settings = from_plain(SweepSettings, plain)
     _refuse_idle([*map(key_of_override, overrides)], settings)
     return settings

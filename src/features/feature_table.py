@@ -63,6 +63,7 @@ class FeatureTable:
     Attributes:
         sizes: numbers of features of each extractor; known after the first call of `part`.
         seconds: that computing the features in use took, in this process or an earlier one.
+        seconds_here: those of them that computing took here, not those of features that were kept.
     """
 
     def __init__(
@@ -85,10 +86,15 @@ class FeatureTable:
         self._deadline = deadline
         self.sizes: tuple[int, ...] = ()
         self._took: dict[str, float] = {}
+        self._computed: set[str] = set()
 
     @property
     def seconds(self) -> float:
         return sum(self._took.values())
+
+    @property
+    def seconds_here(self) -> float:
+        return sum(self._took[name] for name in self._computed)
 
     def part(self, name: str, *, mirrored: bool = False) -> Float32Array:
         """Return (n, D) float32: a row for each picture of a part, in the split's order.
@@ -152,6 +158,7 @@ class FeatureTable:
 
         def build(unfinished: Path) -> dict[str, Any]:
             save_array(unfinished / _FILE, table())
+            self._computed.add(folder.name)
             return {"seconds": time.perf_counter() - started}
 
         def load(entry: Entry) -> Float32Array:
@@ -166,6 +173,7 @@ class FeatureTable:
             if first.shape[1] * first.itemsize * len(indices) > self._limit:
                 whole = table()
                 self._took[folder.name] = time.perf_counter() - started
+                self._computed.add(folder.name)
                 _keep_in_memory(folder.name, whole, self._took[folder.name])
                 return whole
         return opened(folder, build, load, what="the features")

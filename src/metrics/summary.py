@@ -13,8 +13,38 @@ from . import classification, probabilistic
 from .intervals import wilson_interval
 from .validation import checked
 
-__all__ = ["accuracy_name", "metric_key", "per_class", "safe_class_names", "scalar_metrics"]
+__all__ = [
+    "accuracy_name",
+    "metric_key",
+    "metric_name",
+    "per_class",
+    "safe_class_names",
+    "scalar_metrics",
+]
 
+# What readers see of a metric, by its plain name; of others the plain name itself.
+_NAMES = {
+    "log_loss": "log-loss",
+    "cost": "mean cost",
+    "map": "mean average precision",
+    "macro_f1": "macro F1",
+    "micro_f1": "micro F1",
+    "hamming_loss": "Hamming loss",
+    "kappa": "quadratic kappa",
+    "mae": "mean absolute error",
+    "miou": "mean IoU",
+    "dice": "Dice",
+    "brier": "Brier score",
+    "top5_accuracy": "top-5 accuracy",
+}
+_COSTS = {
+    "latency_ms": "latency",
+    "flops": "operations",
+    "training_seconds": "training time",
+    "checkpoint_mb": "size on disk",
+    "peak_memory_mb": "most memory",
+}
+_SPLITS = {"train": "training", "val": "validation", "test": "test"}
 # More charts would hide the others on MLflow's page; the table of classes has them all.
 _MOST_CLASSES_LISTED = 20
 # Trackers bound a whole key by 250 characters; this leaves room for split and metric.
@@ -32,6 +62,26 @@ def metric_key(split: str, name: str) -> str:
 def accuracy_name(sets: bool) -> str:
     """Return what "accuracy" is called for readers; of label sets it counts exact matches."""
     return "exact match" if sets else "accuracy"
+
+
+def metric_name(key: str, *, sets: bool = False) -> str:
+    """Return what a metric is called for readers, the same wherever it is shown.
+
+    "validation mean IoU" of "val/miou", "mean IoU" of "miou", "latency" of "cost/latency_ms",
+    "recall of cat" of "recall/cat".
+
+    Args:
+        key: as `metric_key` makes it, or without the split.
+        sets: whether pictures have sets of labels.
+    """
+    split, slash, rest = key.partition("/")
+    if split == "cost" and slash:
+        return _COSTS.get(rest, rest.replace("_", " "))
+    if split in _SPLITS and slash:
+        return f"{_SPLITS[split]} {metric_name(rest, sets=sets)}"
+    name, slash, class_name = key.partition("/")
+    shown = accuracy_name(sets) if name == "accuracy" else _NAMES.get(name, name.replace("_", " "))
+    return f"{shown} of {class_name}" if slash else shown
 
 
 def scalar_metrics(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -70,6 +71,8 @@ class DataScalingRecord:
         needed, needed_low, needed_high: training pictures with which it is reached, median and
             95 % interval; None where it takes more than `most` of them, or there is no goal.
         most: the largest number that was looked at.
+        fitted: median figure of the fitted curve with all pictures there are, from which gains
+            count.
     """
 
     metric: str
@@ -82,6 +85,7 @@ class DataScalingRecord:
     needed_low: int | None = None
     needed_high: int | None = None
     most: int = 0
+    fitted: float = math.nan
 
 
 def scaling_text(runs: Mapping[int, str], record: DataScalingRecord | None = None) -> str:

@@ -259,6 +259,12 @@ class SweepRecord:
         """Of the first metric."""
         return self.directions[0] == "maximize"
 
+    @property
+    def sets(self) -> bool:
+        """Whether pictures have sets of labels: a mean average precision is measured of them."""
+        keys = [*self.metrics, *self.test, *(key for one in self.trials for key in one.figures)]
+        return any(key.rpartition("/")[2] == "map" for key in keys)
+
     def ranked(self) -> list[TrialRecord]:
         """Complete trials with a finite first metric, best first; see `src.records.ties`."""
         judged = [t for t in self.trials if t.objectives is not None and t.value is not None]

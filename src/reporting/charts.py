@@ -17,6 +17,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter, Percent
 from ..machine.text import percent
 from ..metrics.pareto import pareto_front
 from ..metrics.probabilistic import ReliabilityBins
+from ..metrics.summary import metric_name
 from .formatting import metric_text, tick_text
 from .scales import range_worth_showing
 from .style import (
@@ -83,6 +84,7 @@ def curves_figure(
     *,
     higher_is_better: bool = True,
     step: str = "epoch",
+    sets: bool = False,
 ) -> Figure:
     """Draw learning curves, a panel a family: the best thick, incomplete ones dotted.
 
@@ -90,6 +92,7 @@ def curves_figure(
         families: at least one, each with at least one curve.
         metric: key of the values.
         step: what curves count.
+        sets: whether pictures have sets of labels.
     """
     figure, grid = panels(len(families), *((6.4, 4.2) if len(families) == 1 else (3.4, 2.9)))
     curves = [line for one in families for line in (*one.complete, *one.incomplete)]
@@ -112,7 +115,7 @@ def curves_figure(
             axes.plot(*zip(*one.best), color=color, lw=2.6, marker="o", ms=3)
         shown = "no value" if one.value is None else metric_text(metric, one.value)
         scale_to_metric(axes, metric, values, higher_is_better=higher_is_better)
-        tidy(axes, title=f"{name}: {shown}", x=step, y=metric, grid="both")
+        tidy(axes, title=f"{name}: {shown}", x=step, y=metric_name(metric, sets=sets), grid="both")
         axes.label_outer()
         whole_numbers(axes, 1, max(line[-1][0] for line in curves))
     handles = [
@@ -130,10 +133,12 @@ def pareto_figure(
     colors: Mapping[str, str],
     *,
     higher_is_better: bool = True,
+    sets: bool = False,
 ) -> Figure:
     """Draw quality against each other metric or cost, a panel each, with its Pareto front.
 
-    There is at least one, with finite values; `metric` is the key of the quality.
+    There is at least one, with finite values; `metric` is the key of the quality, and `sets`
+    whether pictures have sets of labels.
     """
     figure = new_figure(0.8 + 4.4 * len(trade_offs), 4.4)
     quality = "maximize" if higher_is_better else "minimize"
@@ -157,7 +162,8 @@ def pareto_figure(
             axes.set_xscale("log")
             axes.xaxis.set_minor_formatter(NullFormatter())
         axes.xaxis.set_major_formatter(FuncFormatter(lambda v, _, key=one.key: tick_text(key, v)))
-        tidy(axes, title=f"{len(front)} on the front", x=one.key, y=metric, grid="both")
+        x, y = (metric_name(key, sets=sets) for key in (one.key, metric))
+        tidy(axes, title=f"{len(front)} on the front", x=x, y=y, grid="both")
     present = {family for one in trade_offs for *_, family in one.points}
     front_entry = entry("front", marker="o", mfc="none")
     add_legend(figure, [*family_handles(colors, present), front_entry])

@@ -63,10 +63,13 @@ def comparison_figures(data: ReportData) -> dict[str, Callable[[], Figure]]:
     found: dict[str, Callable[[], Figure]] = {"leaderboard": partial(ranking_figure, comparison)}
     if points := trade_offs_of(comparison):
         key = f"{comparison.part}/{verdict.measure}"
-        draw = partial(pareto_figure, points, key, colors, higher_is_better=higher)
-        found["trade_offs"] = draw
+        found["trade_offs"] = partial(
+            pareto_figure, points, key, colors, higher_is_better=higher, sets=verdict.sets
+        )
     if curves := curves_of(data):
-        found["learning_curves"] = partial(curves_figure, curves, f"val/{data.curve}", colors)
+        key = f"val/{data.curve}"
+        draw_curves = partial(curves_figure, curves, key, colors, sets=verdict.sets)
+        found["learning_curves"] = draw_curves
     if len(leaders[0].confidence):
         found["reliability"] = partial(reliability_figure, leaders)
     counted = "pixels" if of_classes == "iou" else "pictures"

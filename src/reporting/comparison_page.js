@@ -3,7 +3,8 @@
   const byRank = new Map(data.candidates.map((one) => [one.rank, one]));
   const percent = (share, digits = 0) => `${(100 * share).toFixed(digits)} %`;
   // Shares in percent, other figures as they are.
-  const figure = (value, digits) => (data.percent ? percent(value, digits) : `${Number(value.toPrecision(3))}`);
+  const writtenAs = (share) => (value, digits) => (share ? percent(value, digits) : `${Number(value.toPrecision(3))}`);
+  const figure = writtenAs(data.percent), ofCurve = writtenAs(data.curve_percent);
   // A name with a reading direction of its own, as <bdi> gives it where there is markup.
   const isolated = (name) => `\u2068${name}\u2069`;
   const label = (one) => `${one.rank}. ${one.name}`;
@@ -21,12 +22,12 @@
   }
 
   // Round numbers between two others with their texts, some `most` of them.
-  function ticks(low, high, most, written = figure) {
+  function ticks(low, high, most, text = figure) {
     const step = roundStep((high - low) / most || 1);
     const first = Math.ceil(low / step - 1e-9), last = Math.floor(high / step + 1e-9);
     const digits = Math.max(0, -Math.floor(Math.log10(100 * step) + 1e-9));
     const found = Array.from({ length: last - first + 1 }, (_, k) => (first + k) * step);
-    return found.map((share) => [share, written(share, digits)]);
+    return found.map((share) => [share, text(share, digits)]);
   }
 
   // Of many values, all but a few that would flatten the others: those that learnt nothing.
@@ -40,19 +41,20 @@
     const place = $("plane"), shown = data.candidates.filter((one) => one.cost > 0);
     if (!place || !place.clientWidth || !shown.length) return;
     const width = place.clientWidth, height = Math.min(380, Math.max(260, width * 0.45));
-    const left = 56, right = 16, top = 12, bottom = 40;
     const figures = shown.map((one) => one.figure);
     const costs = shown.map((one) => Math.log10(one.cost));
     const pad = (low, high) => [low - 0.06 * (high - low || 1), high + 0.06 * (high - low || 1)];
     const [from, to] = pad(Math.min(...costs), Math.max(...costs));
     const [low, high] = pad(...(data.higher ? worthShowing(figures, 0.9) : [Math.min(...figures), Math.max(...figures)]));
+    const axis = ticks(low, high, 5);
+    const left = roomFor(axis, 56), right = 16, top = 12, bottom = 40;
     const x = (cost) => left + (width - left - right) * ((Math.log10(cost) - from) / (to - from));
     // What is far worse has a place of its own: at the edge it would seem to have its value.
     const worse = height - bottom - 9, some = shown.some((one) => one.figure < low);
     const floor = some ? worse - 14 : height - bottom;
     const y = (share) => (share < low ? worse : top + (floor - top) * (1 - (share - low) / (high - low)));
     const svg = drawing(width, height, "Figures against latency");
-    levels(svg, ticks(low, high, 5), y, left, width - right);
+    levels(svg, axis, y, left, width - right);
     if (some) make("text", { x: left - 8, y: worse + 4, "text-anchor": "end" }, "worse", svg);
     let last = -Infinity;
     for (let power = Math.floor(from); power <= to; power++) {
@@ -104,10 +106,9 @@
     if (!every.length) return;
     const epochs = Math.max(...every.map(([epoch]) => epoch));
     const values = every.map(([, value]) => value).filter((value) => value !== null);
-    // Shares, whatever the candidates are ranked by.
-    const [low, high] = worthShowing(values, 0.6), axis = ticks(low, high, 4, percent);
+    const [low, high] = worthShowing(values, 0.6), axis = ticks(low, high, 4, ofCurve);
     panels("curves", data.curves, [250, 360], 0.62, (svg, { family, lines }, width, height) => {
-      const left = 48, right = 10, top = 26, bottom = 34;
+      const left = roomFor(axis, 48), right = 10, top = 26, bottom = 34;
       const x = (epoch) => left + (width - left - right) * ((epoch - 1) / Math.max(1, epochs - 1));
       const y = (share) => top + (height - top - bottom) * (1 - (share - low) / (high - low || 1));
       written(svg, { class: "title", x: 0, y: 12 }, family, width);
@@ -118,7 +119,7 @@
       make("text", { x: (left + width - right) / 2, y: height - 4, "text-anchor": "middle" }, "epoch", svg);
       // What lies below is cut off; where that is all, it is said.
       if (!lines.flat().some(([, value]) => value >= low)) {
-        make("text", { x: (left + width - right) / 2, y: height - bottom - 8, "text-anchor": "middle" }, `below ${percent(low)}`, svg);
+        make("text", { x: (left + width - right) / 2, y: height - bottom - 8, "text-anchor": "middle" }, `below ${ofCurve(low)}`, svg);
       }
       const inside = make("svg", { width, height: height - bottom }, null, svg);
       [...lines].reverse().forEach((line, index) => {

@@ -13,7 +13,7 @@ from PIL import Image
 from ..machine.arrays import UInt8Array
 from ..machine.text import counted, percent
 from ..metrics.pareto import pareto_front
-from ..metrics.summary import accuracy_name
+from ..metrics.summary import metric_name
 from ..records.comparison import Comparison, Entrant, Verdict
 from ..records.report_data import Leader, ReportData
 from .comparison_report import (
@@ -89,7 +89,7 @@ def comparison_page(report: ReportData, next_step: str | None = None) -> str:
         "has_curves": bool(report.curves),
         "leaders": report.leaders,
         "has_reliability": len(report.leaders[0].confidence) > 0,
-        "curve": "mean IoU" if report.curve == "miou" else accuracy_name(comparison.verdict.sets),
+        "curve": metric_name(report.curve, sets=comparison.verdict.sets),
         "of_classes": "IoU" if report.of_classes == "iou" else report.of_classes,
         "counted": "pixels" if report.of_classes == "iou" else "pictures",
         "has_matrices": 0 < len(report.leaders[0].matrix) <= _MOST_CLASSES_DRAWN,
@@ -101,7 +101,7 @@ def comparison_page(report: ReportData, next_step: str | None = None) -> str:
         "classes": classes_table(report),
         "groups": groups_table(report),
         "subgroups": subgroups_table(report),
-        "importance_of": report.importance_of,
+        "importance_of": metric_name(report.importance_of, sets=comparison.verdict.sets),
         "importances": {
             family: sorted(shares.items(), key=lambda one: (-one[1], one[0]))
             for family, shares in report.importances.items()
@@ -208,7 +208,8 @@ def _price(one: Entrant) -> str:
         "" if one.parameters is None else f"{count(one.parameters)} parameters",
         "" if seconds is None else f"trained in {duration(seconds)}",
     ]
-    return ", ".join(filter(None, parts))
+    text, runs = ", ".join(filter(None, parts)), len(one.standing.run_ids)
+    return f"{text} (means of {runs} runs)" if text and runs > 1 else text
 
 
 def _latency(one: Entrant) -> str:
@@ -300,6 +301,7 @@ def _data(report: ReportData, colors: Mapping[str, str]) -> dict[str, Any]:
         "colors": colors,
         "front": _front(comparison),
         "percent": is_percent(comparison.verdict.measure),
+        "curve_percent": is_percent(report.curve),
         "higher": comparison.verdict.higher_is_better,
         "candidates": [_candidate(one, comparison.verdict) for one in entrants],
         "curves": _curves(report),

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..machine.text import counted, percent
-from ..metrics.summary import accuracy_name
+from ..metrics.summary import metric_name
 from ..records.comparison import Collapses, Comparison, Interval, Pair, Standing, Verdict
-from .formatting import chance_text, gap_text, is_percent, metric_text
+from .formatting import chance_text, change_text, gap_text, is_percent, metric_text
 
 __all__ = [
     "CERTAIN",
-    "MEASURE_NAMES",
     "baseline_sentence",
     "caution_sentences",
     "difference_text",
@@ -23,21 +22,6 @@ __all__ = [
     "verdict_sentences",
 ]
 
-MEASURE_NAMES = {
-    "accuracy": "accuracy",
-    "balanced_accuracy": "balanced accuracy",
-    "macro_f1": "macro F1",
-    "log_loss": "log-loss",
-    "cost": "mean cost",
-    "map": "mean average precision",
-    "micro_f1": "micro F1",
-    "hamming_loss": "Hamming loss",
-    "kappa": "quadratic kappa",
-    "mae": "mean absolute error",
-    "miou": "mean IoU",
-    "dice": "Dice",
-    "pixel_accuracy": "pixel accuracy",
-}
 CERTAIN = "It is significantly better than every other candidate (simultaneous 95 % confidence)."
 # More names, and longer ones, such as those of single runs, are replaced by ranks.
 _NAMED_AT_MOST, _LONGEST_NAME = 5, 24
@@ -115,8 +99,7 @@ def pictures_text(verdict: Verdict) -> str:
 
 def measure_name(verdict: Verdict) -> str:
     """Return what the measure of a verdict is called for its kind of targets."""
-    name = MEASURE_NAMES[verdict.measure]
-    return accuracy_name(verdict.sets) if verdict.measure == "accuracy" else name
+    return metric_name(verdict.measure, sets=verdict.sets)
 
 
 def measure_title(verdict: Verdict) -> str:
@@ -134,10 +117,8 @@ def interval_text(interval: Interval, measure: str) -> str:
 
 def difference_text(difference: Interval, measure: str) -> str:
     """Return an interval of differences, as in "-0.2 to +1.3 points"."""
-    if is_percent(measure):
-        return f"{100 * difference.low:+.1f} to {100 * difference.high:+.1f} points"
-    form = "+.3f" if measure == "kappa" else "+.3g"
-    return f"{difference.low:{form}} to {difference.high:{form}}"
+    ends = f"{change_text(measure, difference.low)} to {change_text(measure, difference.high)}"
+    return f"{ends} points" if is_percent(measure) else ends
 
 
 def _winner(verdict: Verdict, folds: int | None) -> str:

@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullLocator
 
 from ..machine.text import percent
+from ..metrics.summary import metric_name
 from ..records.comparison import LOWEST
 from ..records.data_scaling import DataScalingRecord, ForecastRecord
 from .formatting import Table, below_each_other, gap_text, is_percent, metric_text
@@ -15,7 +16,6 @@ from .style import ACCENT, ACCENT_SOFT, INK, MUTED, in_percent, new_figure, tidy
 
 __all__ = ["format_scaling", "scaling_figure", "scaling_sentences"]
 
-_NAMES = {"map": "mean average precision", "miou": "mean IoU", "kappa": "quadratic kappa"}
 _TIMES = {2.0: "Twice", 3.0: "Three times", 4.0: "Four times"}
 
 
@@ -33,6 +33,12 @@ def scaling_sentences(record: DataScalingRecord) -> list[str]:
     """Return what more training pictures would bring, in sentences."""
     now = record.measured[-1]
     sentences = [_gain_sentence(record, one) for one in record.forecasts]
+    # Else the forecasts of the table would seem to contradict the gains.
+    if record.forecasts and _text(record, record.fitted) != _text(record, now.figure):
+        sentences.append(
+            f"Gains count from the fitted curve, which has {_text(record, record.fitted)} at "
+            f"{now.pictures:,} pictures; measured are {_text(record, now.figure)}."
+        )
     if record.goal is not None:
         sentences.append(_goal_sentence(record))
     return [
@@ -97,7 +103,7 @@ def _goal_sentence(record: DataScalingRecord) -> str:
 
 
 def _name(record: DataScalingRecord) -> str:
-    return _NAMES.get(record.metric, record.metric.replace("_", " "))
+    return metric_name(record.metric)
 
 
 def _text(record: DataScalingRecord, value: float) -> str:

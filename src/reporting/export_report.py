@@ -25,14 +25,14 @@ def format_export(record: ExportRecord, run: str, label: str, serving: str | Non
     Args:
         record: of the export.
         run: name of the run on the command line.
-        label: the command that labels pictures with the chosen variant, but for which pictures.
+        label: the command that labels pictures with the chosen variant.
         serving: the command that serves the chosen variant, or None.
     """
     lines = [_table(record, run).text(max(shutil.get_terminal_size().columns, _LEAST_WIDTH)), ""]
     lines += [f"{name} is not available: {reason}" for name, reason in record.missing.items()]
     lines += [_recommendation(record)]
     if record.chosen is not None:
-        lines += [f"predict with it: {label} images=..."]
+        lines += [f"predict with it: {label}"]
     if serving is not None:
         lines += [f"serve it: {serving}"]
     return "\n".join(lines)

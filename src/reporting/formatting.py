@@ -18,9 +18,11 @@ from ..machine.text import duration, percent
 from ..metrics.summary import accuracy_name
 
 __all__ = [
+    "JUDGED_BY",
     "Table",
     "below_each_other",
     "chance_text",
+    "change_text",
     "code",
     "code_block",
     "count",
@@ -41,6 +43,8 @@ __all__ = [
     "value_text",
 ]
 
+# What runs are judged by, as plain names: each by the first of them that it measured.
+JUDGED_BY = ("miou", "map", "kappa", "accuracy")
 # By the last part of their key: metrics in [0, 1] that read best as a percentage.
 _SHARES = (
     *("accuracy", "balanced_accuracy", "calibration_error", "macro_f1", "top5_accuracy"),
@@ -157,7 +161,7 @@ def metric_text(key: str, value: float | None) -> str:
         if name.endswith("seconds"):
             return duration(value)
         return count(round(value))
-    if name == "kappa":  # of [-1, 1]: 0.156 and 0.547, not 0.156 and 0.5469
+    if _is_kappa(key):  # of [-1, 1]: 0.156 and 0.547, not 0.156 and 0.5469
         return f"{round(value, 3) + 0.0:.3f}"
     return f"{value:.4g}"
 
@@ -174,12 +178,31 @@ def mean_text(key: str, mean: float | None, spread: float | None) -> str:
     text = metric_text(key, mean)
     if mean is None or spread is None:
         return text
-    return f"{text} ± {100 * spread:.1f}" if is_percent(key) else f"{text} ± {spread:.2g}"
+    if is_percent(key):
+        return f"{text} ± {100 * spread:.1f}"
+    return f"{text} ± {spread:.3f}" if _is_kappa(key) else f"{text} ± {spread:.2g}"
 
 
 def gap_text(key: str, difference: float, digits: int = 1) -> str:
-    """Return the size of a difference of a metric, as in "1.2 points" or "0.034"."""
-    return f"{100 * difference:.{digits}f} points" if is_percent(key) else f"{difference:.2g}"
+    """Return the size of a difference of a metric, as in "1.2 points" or "0.034".
+
+    Args:
+        digits: of points; kappa, of which 0.01 is a point, has two more.
+    """
+    if is_percent(key):
+        return f"{100 * difference:.{digits}f} points"
+    return f"{difference:.{digits + 2}f}" if _is_kappa(key) else f"{difference:.2g}"
+
+
+def change_text(key: str, difference: float) -> str:
+    """Return a signed difference of a metric without its unit, as in "-1.2" or "+0.034"."""
+    if is_percent(key):
+        return f"{100 * difference:+.1f}"
+    return f"{difference:+.3f}" if _is_kappa(key) else f"{difference:+.3g}"
+
+
+def _is_kappa(key: str) -> bool:
+    return key.rpartition("/")[2] == "kappa"
 
 
 def value_text(value: Any) -> str:

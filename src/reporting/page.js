@@ -64,6 +64,9 @@ function roundStep(least) {
   return [1, 2, 5, 10].map((factor) => factor * power).find((one) => one >= least * 0.999);
 }
 
+// The room at the left of a drawing that the texts of its [value, text] take, `least` at least.
+const roomFor = (marks, least) => Math.max(least, ...marks.map(([, text]) => textWidth(text) + 12));
+
 // Horizontal rules of a drawing at [value, text], with the texts beside their left ends.
 function levels(svg, marks, y, left, right) {
   for (const [value, text] of marks) {

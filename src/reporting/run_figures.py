@@ -13,10 +13,9 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from ..machine.arrays import UInt8Array
-from ..machine.text import percent
 from ..metrics.classification import confusion_matrix
 from ..metrics.probabilistic import reliability_bins
-from ..metrics.summary import metric_key
+from ..metrics.summary import metric_key, metric_name
 from ..records.pictures import ClassMaps, Pixels
 from ..records.run import Predictions
 from ..storage.files import write_atomically
@@ -29,6 +28,7 @@ from .contact_sheets import (
     mistakes_sheet,
     right_and_wrong,
 )
+from .formatting import JUDGED_BY, is_percent, metric_text
 from .label_set_figures import draw_label_sets
 from .pixel_figures import draw_pixels
 from .style import (
@@ -46,7 +46,6 @@ __all__ = ["draw_run_figures", "learning_curves", "range_figure"]
 
 # (epoch, value) pairs in order, by metric key.
 History = Mapping[str, Sequence[Sequence[float]]]
-_CURVES = {"loss": "Loss", "accuracy": "Accuracy", "miou": "Mean IoU"}
 
 
 def draw_run_figures(
@@ -138,18 +137,19 @@ def _map_figure(
 
 
 def learning_curves(history: History) -> Figure:
-    """Draw loss and accuracy (or mean IoU) per epoch, training against validation.
+    """Draw the loss and what the run is judged by per epoch, training against validation.
 
     The best epoch is named. Other keys are not drawn; NaN and infinite values leave gaps.
 
     Raises:
-        ValueError: there is neither a loss nor an accuracy.
+        ValueError: there is neither a loss nor an accuracy, mean IoU, mean average precision or
+            kappa.
     """
-    panels = [
-        name
-        for name in _CURVES
-        if any(history.get(metric_key(split, name)) for split in ("train", "val"))
-    ]
+
+    def known(name: str) -> bool:
+        return any(history.get(metric_key(split, name)) for split in ("train", "val"))
+
+    panels = [name for name in ("loss", next(filter(known, JUDGED_BY), "")) if known(name)]
     if not panels:
         raise ValueError("The history holds neither a loss nor an accuracy.")
     figure = new_figure(5.2 * len(panels), 3.8)
@@ -159,7 +159,8 @@ def learning_curves(history: History) -> Figure:
 
 
 def _draw_curves(axes: Axes, history: History, name: str) -> None:
-    title, is_share = _CURVES[name], name != "loss"
+    plain, is_share = metric_name(name), is_percent(name)
+    title = plain[0].upper() + plain[1:]
     for split, label, color in (("train", "training", MUTED), ("val", "validation", ACCENT)):
         points = history.get(metric_key(split, name), ())
         if not points:
@@ -169,9 +170,9 @@ def _draw_curves(axes: Axes, history: History, name: str) -> None:
         marker = "o" if len(epochs) <= 30 else ""
         axes.plot(epochs, values, color=color, label=label, marker=marker, markersize=3, lw=1.8)
         if split == "val" and not np.isnan(values).all():
-            best = int(np.nanargmax(values) if is_share else np.nanargmin(values))
+            best = int(np.nanargmin(values) if name == "loss" else np.nanargmax(values))
             axes.plot(epochs[best], values[best], "o", color=ACCENT, markersize=8, mfc="white")
-            shown = percent(values[best]) if is_share else f"{values[best]:.3g}"
+            shown = f"{values[best]:.3g}" if name == "loss" else metric_text(name, values[best])
             title += f": best {shown} in epoch {epochs[best]:.0f}"
     tidy(axes, title=title, x="epoch", grid="both")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))

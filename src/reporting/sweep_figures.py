@@ -45,6 +45,7 @@ from .style import (
     save_as,
     tidy,
 )
+from .sweep_tables import ranked_by
 
 __all__ = [
     "best_so_far",
@@ -77,12 +78,16 @@ def draw_sweep_figures(folder: Path, record: SweepRecord) -> Iterator[Path]:
     yield save_as(folder, history_figure(record), "history")
     yield save_as(folder, equal_terms_figure(record), "equal_terms")
     if curves := curves_of(record):
-        figure = curves_figure(curves, metric, colors, higher_is_better=higher, step=step)
+        figure = curves_figure(
+            curves, metric, colors, higher_is_better=higher, step=step, sets=record.sets
+        )
         yield save_as(folder, figure, "learning_curves")
     if any(record.importances.get(family) for family in record.families):
         yield save_as(folder, importance_figure(record), "importance")
     if trade_offs := trade_offs_of(record):
-        figure = pareto_figure(trade_offs, metric, colors, higher_is_better=higher)
+        figure = pareto_figure(
+            trade_offs, metric, colors, higher_is_better=higher, sets=record.sets
+        )
         yield save_as(folder, figure, "pareto")
 
 
@@ -164,7 +169,7 @@ def history_figure(record: SweepRecord) -> Figure:
         title = f"Best {metric_text(metric, first.value)}: {first.name}"
     if outside:
         title += f" ({outside} worse than shown)"
-    tidy(axes, title=title, x="trial", y=metric, grid="both")
+    tidy(axes, title=title, x="trial", y=ranked_by(record), grid="both")
     whole_numbers(axes, min(numbers, default=0), max(numbers, default=0))
     handles = family_handles(colors, {trial.family for trial in record.trials})
     if complete:
@@ -200,7 +205,7 @@ def equal_terms_figure(record: SweepRecord) -> Figure:
     for axes, limit, standings, what, x, y in (
         (
             *(left, most, at_trials, f"{counted(most, 'trial')} each"),
-            *("trials of the family", f"best {metric} so far"),
+            *("trials of the family", f"best {ranked_by(record)} so far"),
         ),
         (right, seconds / size, at_time, f"{duration(seconds)} each", of_time, ""),
     ):
@@ -264,7 +269,7 @@ def importance_figure(record: SweepRecord) -> Figure:
         list_rows(axes, plain_labels(keys, longest=26), most)
         axes.set_xlim(0, 1)
         in_percent(axes.xaxis)
-    figure.supxlabel(f"share in how {record.metrics[0]} varies", fontsize=9, color=INK)
+    figure.supxlabel(f"share in how {ranked_by(record)} varies", fontsize=9, color=INK)
     return figure
 
 

@@ -13,7 +13,7 @@
     const place = $("history");
     if (!place) return;
     const width = place.clientWidth, height = Math.min(360, Math.max(240, width * 0.4));
-    const left = 62, right = 14, top = 18, bottom = 44;
+    const left = roomFor(data.ticks, 62), right = 14, top = 18, bottom = 44;
     const last = Math.max(1, ...data.trials.map((trial) => trial.number));
     const x = (number) => left + (width - left - right) * (number / last);
     // Places count from the worst; the page shows low values low.

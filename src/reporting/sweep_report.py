@@ -6,6 +6,7 @@ from collections import Counter
 from typing import Any
 
 from ..machine.text import counted, csv_text
+from ..metrics.summary import metric_name
 from ..records.standings import best_of_families, leaderboard, values_of
 from ..records.trials import COMPLETE, FAILED, PRUNED, RUNNING, SweepRecord, TrialRecord
 from .formatting import (
@@ -19,7 +20,14 @@ from .formatting import (
     value_text,
 )
 from .scales import family_colors, metric_axis, value_axes
-from .sweep_tables import families_table, finalists_table, leaderboard_table, networks_table
+from .sweep_tables import (
+    families_table,
+    finalists_table,
+    is_trial_itself,
+    leaderboard_table,
+    networks_table,
+    ranked_by,
+)
 
 __all__ = [
     "COMMAND",
@@ -147,7 +155,7 @@ def sweep_page(record: SweepRecord) -> str:
         "headline": _page_headline(record),
         "lead": _page_lead(record),
         "facts_shown": _page_facts(record),
-        "metric": record.metrics[0],
+        "metric": ranked_by(record),
         "higher": record.higher_is_better,
         "families": families_table(record),
         "left_out": _reasons(record),
@@ -184,35 +192,25 @@ def _page_headline(record: SweepRecord) -> str:
 def _page_lead(record: SweepRecord) -> str:
     """Return the figure of the winner, or of the best so far, and of which trainings it is."""
     metric, winner = record.metrics[0], _winner(record)
+    name = ranked_by(record)
+    title = name[0].upper() + name[1:]
     for one in record.finalists:
         if winner is None or one.trial != winner.number or one.mean is None:
             continue
-        if winner.run_dir is None or winner.run_dir not in one.run_dirs.values():
+        if not is_trial_itself(record, one):
             many = len(one.values) > 1
             trained = f"mean of {len(one.values)} seeds" if many else "trained again once"
             return (
-                f"{metric} {mean_text(metric, one.mean, one.spread)}, {trained}; "
+                f"{title} {mean_text(metric, one.mean, one.spread)}, {trained}; "
                 f"{metric_text(metric, winner.value)} in its trial"
             )
     ranked = record.ranked()
-    return f"{metric} {metric_text(metric, ranked[0].value)}, in its trial" if ranked else ""
+    return f"{title} {metric_text(metric, ranked[0].value)}, in its trial" if ranked else ""
 
 
 def _page_facts(record: SweepRecord) -> list[tuple[str, str, str]]:
     """Return (term, text, kind) of what follows the headline."""
     found = verdict(record)
-    winner = _winner(record)
-    figures = {} if winner is None else winner.figures
-    costs = {"cost/latency_ms": "a picture", "cost/parameters": "parameters"}
-    price = [
-        f"{metric_text(key, figures[key])} {of}" for key, of in costs.items() if key in figures
-    ]
-    # As a comparison calls it: without what the whole trial took, measuring included.
-    trained = figures.get("cost/training_seconds")
-    if trained is not None:
-        price.append(f"trained in {duration(trained)}")
-    if winner is not None and winner.seconds is not None:
-        price.append(f"the whole trial took {duration(winner.seconds)}")
     finalists = len(record.finalists)
     reason = "" if not finalists else f"The best mean of {counted(finalists, 'finalist')}."
     if finalists == 1:
@@ -230,13 +228,29 @@ def _page_facts(record: SweepRecord) -> list[tuple[str, str, str]]:
         ("Caution", record.caution, ""),
         ("Why", reason, ""),
         *tested,
-        ("What it costs", ", ".join(price), ""),
+        ("What it costs", _price(_winner(record)), ""),
         ("Only one family", record.only[0], ""),
         ("Next step", record.next_step, "command"),
         ("For a second family", record.only[1], "command"),
         (COMMAND.capitalize(), found.get(COMMAND, ""), "command"),
     ]
     return [row for row in rows if row[1]]
+
+
+def _price(winner: TrialRecord | None) -> str:
+    """Return what the trial of the winner cost, where a comparison has means over its runs."""
+    if winner is None:
+        return ""
+    figures = winner.figures
+    costs = {"cost/latency_ms": "a picture", "cost/parameters": "parameters"}
+    price = [
+        f"{metric_text(key, figures[key])} {of}" for key, of in costs.items() if key in figures
+    ]
+    # As a comparison calls it: without what the whole trial took, measuring included.
+    if "cost/training_seconds" in figures:
+        price.append(f"trained in {duration(figures['cost/training_seconds'])}")
+    whole = "" if winner.seconds is None else f"the whole trial took {duration(winner.seconds)}"
+    return "; ".join(filter(None, (f"In its trial {', '.join(price)}" if price else "", whole)))
 
 
 def _reasons(record: SweepRecord) -> list[tuple[str, str]]:
@@ -260,8 +274,11 @@ def _data(record: SweepRecord) -> dict[str, Any]:
         if len(axes) > 1:
             # The result comes first, where no screen is too small for it.
             plain = [
-                {"label": a.label, "ticks": a.ticks, "places": a.places}
-                for a in (axes[-1], *axes[:-1])
+                {"label": label, "ticks": one.ticks, "places": one.places}
+                for label, one in [
+                    (ranked_by(record), axes[-1]),
+                    *((a.label, a) for a in axes[:-1]),
+                ]
             ]
             spaces.append({"family": family, "axes": plain, "trials": [t.number for t in own]})
     return {
@@ -297,7 +314,10 @@ def _about(record: SweepRecord, trial: TrialRecord) -> list[tuple[str, str]]:
         record.steps: str(trial.epochs),
         "time of the whole trial": None if trial.seconds is None else duration(trial.seconds),
         "settings": settings_text(trial.values),
-        **{key: metric_text(key, value) for key, value in sorted(trial.figures.items())},
+        **{
+            metric_name(key, sets=record.sets): metric_text(key, value)
+            for key, value in sorted(trial.figures.items())
+        },
         COMMAND: record.commands.get(trial.number),
     }
     return [(name, text) for name, text in rows.items() if text]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ..machine.text import counted
 from ..metrics.pareto import pareto_front
+from ..metrics.summary import metric_name
 from ..records.standings import (
     FamilyStanding,
     at_equal_time,
@@ -12,10 +13,22 @@ from ..records.standings import (
     leaderboard,
     values_of,
 )
-from ..records.trials import FAILED, PRUNED, RUNNING, SweepRecord
+from ..records.trials import FAILED, PRUNED, RUNNING, Finalist, SweepRecord
 from .formatting import Table, duration, mean_text, metric_text, settings_text
 
-__all__ = ["families_table", "finalists_table", "leaderboard_table", "networks_table"]
+__all__ = [
+    "families_table",
+    "finalists_table",
+    "is_trial_itself",
+    "leaderboard_table",
+    "networks_table",
+    "ranked_by",
+]
+
+
+def ranked_by(record: SweepRecord) -> str:
+    """Return the name of the metric that ranks, as in "validation mean IoU"."""
+    return metric_name(record.metrics[0], sets=record.sets)
 
 
 def leaderboard_table(record: SweepRecord, most: int | None = None) -> Table:
@@ -47,10 +60,12 @@ def leaderboard_table(record: SweepRecord, most: int | None = None) -> Table:
             )
         )
     ends = ("state", record.steps, "time", "settings")
-    headers = ("rank", "candidate", *record.metrics, *ends)
+    # Short, as the title says of which part they are.
+    names = (metric_name(key.removeprefix("val/"), sets=record.sets) for key in record.metrics)
+    headers = ("rank", "candidate", *names, *ends)
     texts = ("candidate", "state", "settings")
     numbers = {i for i, name in enumerate(headers) if name not in texts}
-    title = f"Leaderboard: {of} by {record.metrics[0]}, {order} first"
+    title = f"Leaderboard: {of} by {ranked_by(record)}, {order} first"
     return Table(title, headers, tuple(rows), frozenset(numbers), least=24)
 
 
@@ -84,7 +99,7 @@ def families_table(record: SweepRecord) -> Table:
         if most
     )
     return Table(
-        f"Families by {record.metrics[0]}: best of all, of equally many trials, and in equal time",
+        f"Families by {ranked_by(record)}: best of all, of equally many trials, and in equal time",
         (*headers, f"best in {duration(seconds)}", "trials", "time"),
         rows,
         frozenset({1, 3, 4, 5, 6}),
@@ -92,7 +107,10 @@ def families_table(record: SweepRecord) -> Table:
 
 
 def finalists_table(record: SweepRecord) -> Table:
-    """Return the configurations that were trained again, with mean and spread over seeds."""
+    """Return the configurations that were trained again, with mean and spread over seeds.
+
+    Without time for that the finalist is a trial itself, which has no row.
+    """
     metric = record.metrics[0]
     trials = {trial.number: trial for trial in record.trials}
     rows = tuple(
@@ -107,9 +125,16 @@ def finalists_table(record: SweepRecord) -> Table:
             ),
         )
         for finalist in record.finalists
+        if not is_trial_itself(record, finalist)
     )
-    title = f"Finalists by {metric}, trained again over seeds: mean ± standard deviation"
+    title = f"Finalists by {ranked_by(record)}, trained again over seeds: mean ± standard deviation"
     return Table(title, ("candidate", "trial", "mean", "by seed"), rows)
+
+
+def is_trial_itself(record: SweepRecord, finalist: Finalist) -> bool:
+    """Return whether the run of its trial stands for a finalist, which was not trained again."""
+    run_dir = next(one.run_dir for one in record.trials if one.number == finalist.trial)
+    return run_dir is not None and run_dir in finalist.run_dirs.values()
 
 
 def networks_table(record: SweepRecord) -> Table:
@@ -132,7 +157,7 @@ def networks_table(record: SweepRecord) -> Table:
     title = (
         "Frozen networks as ranked on a sample, and the result of the trials with the chosen ones"
     )
-    return Table(title, (*headers, record.metrics[0]), rows, frozenset({1, 2, 3, 4, 5}))
+    return Table(title, (*headers, ranked_by(record)), rows, frozenset({1, 2, 3, 4, 5}))
 
 
 def _best(record: SweepRecord, standing: FamilyStanding) -> str:

@@ -8,12 +8,22 @@ from typing import Any
 import numpy as np
 
 from ..machine.package import typed
-from ..machine.text import percent, visible
-from ..metrics.summary import metric_key
+from ..machine.text import visible
+from ..metrics.summary import metric_key, metric_name
 from ..records.combination import Combination
 from ..records.run import RunSummary
-from .comparison_verdict import MEASURE_NAMES
-from .formatting import Table, count, duration, is_percent, metric_text, part_texts, times_measured
+from .formatting import (
+    JUDGED_BY,
+    Table,
+    change_text,
+    count,
+    duration,
+    gap_text,
+    is_percent,
+    metric_text,
+    part_texts,
+    times_measured,
+)
 
 __all__ = ["format_combination", "format_summary", "format_weights"]
 
@@ -62,15 +72,21 @@ def format_summary(summary: RunSummary, ui_command: str, measured_with: str | No
 
 
 def _over_folds(summary: RunSummary) -> str | None:
-    """Return, as in "5 folds, 97.1 to 98.9 %, standard deviation 0.8 points", where there are."""
+    """Return, as in "5 folds, 97.1 to 98.9 %, standard deviation 0.8 points", where there are.
+
+    It is about what the run is judged by, which is named unless it is the accuracy.
+    """
     folds = summary.folds or {}
-    key = metric_key("val", "miou" if metric_key("val", "miou") in folds else "accuracy")
+    judged_by = next((one for one in JUDGED_BY if metric_key("val", one) in folds), "accuracy")
+    key = metric_key("val", judged_by)
     values, deviation = folds.get(key), summary.metrics.get(f"{key}_sd")
     if not values or deviation is None:
         return None
+    low, high = (metric_text(key, end) for end in (min(values), max(values)))
+    name = "" if judged_by == "accuracy" else f"{metric_name(judged_by)} "
     return (
-        f"{len(values)} folds, {100 * min(values):.1f} to {percent(max(values))}, "
-        f"standard deviation {100 * deviation:.1f} points"
+        f"{len(values)} folds, {name}{low.removesuffix(' %')} to {high}, "
+        f"standard deviation {gap_text(key, deviation)}"
     )
 
 
@@ -93,11 +109,11 @@ def format_combination(
         )
         for i in used
     )
-    headers = ("weight", MEASURE_NAMES[measure], "ms", "run")
+    headers = ("weight", metric_name(measure), "ms", "run")
     table = Table(f"Members, by {found.way}", headers, rows, frozenset({0, 1, 2}))
     gain = found.figure - found.best_figure
     mixture = "mean of the weights" if found.way == "soup" else "combination"
-    points = f"{100 * gain:+.1f} points" if is_percent(measure) else f"{gain:+.3g}"
+    points = f"{change_text(measure, gain)}{' points' * is_percent(measure)}"
     test = "McNemar's exact test" if measure == "accuracy" else "Student's test"
     alone = milliseconds[found.members.index(found.best)]
     together = sum(milliseconds[i] for i in used)
@@ -111,7 +127,7 @@ def format_combination(
         [
             table.text(100),
             f"The {mixture} of {len(used)} of {len(found.members)} trained models has "
-            f"{MEASURE_NAMES[measure]} {metric_text(measure, found.figure)} on held-out pictures, "
+            f"{metric_name(measure)} {metric_text(measure, found.figure)} on held-out pictures, "
             "and the best single model "
             f"{metric_text(measure, found.best_figure)} ({points}; {test} of these two alone on "
             f"the same pictures: p = {found.p_value:.2g}).",

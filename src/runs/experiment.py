@@ -214,8 +214,7 @@ class _SingleRun(ActiveRun):
         # Folds choose between candidates: what they choose by is never the test part.
         if settings.evaluate_test and settings.cv.fold is None and len(split.test):
             parts["test"] = self._measure(tracker, fitted, "test")
-        cost = fitted.trained.cost(self.data, fitted.checkpoint)
-        cost["training_seconds"] = fitted.seconds
+        cost = fitted.trained.cost(self.data, fitted.checkpoint) | fitted.cost()
         self.metrics |= {metric_key("cost", name): value for name, value in cost.items()}
         if settings.tracking.figures:
             self.draw(

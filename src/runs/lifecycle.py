@@ -319,10 +319,6 @@ class ActiveRun(ABC):
         line = f"resume with: {command('train', *overrides)}"
         if self.is_step:  # trained to its end, it would be neither chosen nor compared
             line = "repeat the command to go on"
-            if self.settings.resume is None:
-                line = (
-                    f"repeat the command, which begins anew and leaves {self.folder.path} as it is"
-                )
         with suppress(OSError, ValueError):  # the terminal went away
             print(line, file=sys.stderr, flush=True)
 

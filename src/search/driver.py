@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import math
 import time
-from collections import Counter, deque
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter, defaultdict, deque
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -26,6 +27,9 @@ _ACCOUNT_SECONDS = 10.0
 # Numbers of trials that distinguish a faulty sweep from bad luck.
 _ENOUGH_TRIALS = 10
 _ALL_FAILED = 3
+# Proposals of a family in a row that repeat earlier trials, after which it is taken to have no
+# further one.
+_MOST_REPEATS = 25
 
 
 class Driver(JobLoop[int]):
@@ -37,11 +41,15 @@ class Driver(JobLoop[int]):
         metrics: keys of the metrics to go by, in the study's order.
         job_of: a trial's job; called again before every attempt, because what was noted of the
             trial may have changed.
+        settings_of: returns the settings of a trial beside its values. A proposal that has those
+            of an earlier trial, and its values, is not run: it would end as that one does.
         affordable: returns the kinds of trials that end within so many seconds, None for no limit;
             called as well with the trials that ended, the latest last, those that were stopped for
             lack of time with the seconds that they would have taken or took at least; and with
             those that run, where there is a limit, with their seconds so far: they must end in it,
             too.
+        saturated: returns the families of which no further trial begins, since it would hardly be a
+            better one; called with the trials that ended, as `affordable` is.
         trials, epochs: of all starts together, at the first of which no further trial begins; None
             for no limit.
         time_left: returns the seconds in which trials may begin and run, 0 after them and None for
@@ -64,7 +72,9 @@ class Driver(JobLoop[int]):
         metrics: tuple[str, ...],
         job_of: Callable[[TrialRecord], Job],
         observers: Sequence[Observer] = (),
+        settings_of: Callable[[TrialRecord], Sequence[str]] = lambda trial: (),
         affordable: _Affordable | None = None,
+        saturated: Callable[[_Trials], Collection[str]] = lambda took: (),
         trials: int | None = None,
         epochs: int | None = None,
         at_once: int | None = None,
@@ -81,7 +91,8 @@ class Driver(JobLoop[int]):
         self._stay = stay or study.stay
         self._metrics = metrics
         self._job_of = job_of
-        self._affordable = affordable
+        self._settings_of = settings_of
+        self._affordable, self._saturated = affordable, saturated
         self._failure_limit = failure_limit
         self._counts: Counter[str] = Counter()  # of ended trials, by state
         self._epochs = 0
@@ -96,6 +107,10 @@ class Driver(JobLoop[int]):
         # Trials that an earlier driver left running, and how many run or wait to.
         self._left: deque[int] = deque()
         self._open = 0
+        # Numbers of the trials that have begun, by family and values; and of each family, how many
+        # proposals in a row repeated one of them.
+        self._alike: defaultdict[str, list[int]] = defaultdict(list)
+        self._repeats: Counter[str] = Counter()
         self._noted_at = time.monotonic()
         self.why_over = ""
 
@@ -109,6 +124,8 @@ class Driver(JobLoop[int]):
             self._epochs += trial.epochs
             if trial.state != RUNNING:
                 self._counts[trial.state] += 1
+            if trial.state != RUNNING or trial.overrides:  # else its job was never made
+                self._alike[_identity(trial)].append(trial.number)
             self._note_time(trial)
         # Trials whose first metric is only known at their end have no curves to count.
         self._epochs = max(self._epochs, int(self._study.recall("epochs") or 0))
@@ -126,24 +143,62 @@ class Driver(JobLoop[int]):
     # Methods that `JobLoop` calls.
 
     def next(self) -> int | None:
-        if self._left:
-            return self._left.popleft()
+        while self._left:
+            trial = self._study.trial(self._left.popleft())
+            if trial.overrides or self._is_new(trial):
+                return trial.number
+            self._open -= 1
         self.why_over = self._describe_spent()
         if self.why_over:
             return None
-        left, kinds = self.seconds_left(), None
-        if self._affordable is not None:
-            beside = [] if left is None else self._beside()
-            kinds = self._affordable(left, [*self._took.values()], beside)
-        if kinds is not None and not kinds:
+        kinds = self._kinds()
+        if not kinds:
             self.why_over = "no further trial would end in time"
             return None
-        trial = self._study.ask(kinds)
-        if trial is None:
-            self.why_over = "there is no further configuration"
+        every = all(Kind(family.name) in kinds for family in self._study.spec.families)
+        saturated = self._saturated([*self._took.values()])
+        kinds = [one for one in kinds if one.family not in saturated]
+        if not kinds:
+            named = " and ".join(saturated)
+            self.why_over = f"the latest trials of {named} were no better than earlier ones"
             return None
-        self._open += 1
-        return trial.number
+        while kinds := [one for one in kinds if self._repeats[one.family] < _MOST_REPEATS]:
+            proposal = self._study.ask(kinds)
+            if proposal is None:
+                break
+            if self._is_new(proposal):
+                self._open += 1
+                self._repeats[proposal.family] = 0
+                return proposal.number
+            self._repeats[proposal.family] += 1
+        others = "" if every else " that would end in time"
+        self.why_over = f"there is no further configuration{others}"
+        return None
+
+    def _kinds(self) -> Sequence[Kind]:
+        """Return the kinds of trials that may begin now."""
+        if self._affordable is None:
+            return [Kind(family.name) for family in self._study.spec.families]
+        left = self.seconds_left()
+        beside = [] if left is None else self._beside()
+        return self._affordable(left, [*self._took.values()], beside)
+
+    def _is_new(self, trial: TrialRecord) -> bool:
+        """Return whether no other trial has the settings of one that is to begin; else withdraw it.
+
+        Trials that were stopped for lack of time before their first report are tried again, and
+        what is enqueued after any stop or failure.
+        """
+        alike = self._alike[_identity(trial)]
+        for other in map(self._study.trial, alike):
+            stopped = other.state == PRUNED and not other.curve
+            if stopped or (trial.is_default and other.state in (PRUNED, FAILED)):
+                continue
+            if [*self._settings_of(other)] == [*self._settings_of(trial)]:
+                self._study.withdraw(trial.number, other.number)
+                return False
+        alike.append(trial.number)
+        return True
 
     def _beside(self) -> list[TrialRecord]:
         """Return the running trials, with the seconds of their attempts so far."""
@@ -292,3 +347,8 @@ class Driver(JobLoop[int]):
         )
         reason, count = reasons.most_common(1)[0]
         return f"{failed} of {ended} trials failed, so the sweep stops; {count} of them: {reason}"
+
+
+def _identity(trial: TrialRecord) -> str:
+    """Return a text that two trials share if they are of one family and have the same values."""
+    return json.dumps([trial.family, trial.values], sort_keys=True, default=list)

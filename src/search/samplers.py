@@ -10,7 +10,7 @@ import hashlib
 import itertools
 import random
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -21,7 +21,7 @@ from optuna.study import StudyDirection
 from optuna.trial import Trial, TrialState
 
 from .space import FAMILY, Family, Kind, StudySpec
-from .trials import StudySubset, enqueued_values
+from .trials import REPEATS, StudySubset, enqueued_values
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
@@ -96,7 +96,8 @@ class Proposer:
         for kind in kinds:
             chosen = {FAMILY: kind.family} if len(families) > 1 else {}
             turns.append(chosen | families[kind.family].stored_choices(kind.values))
-        which = self._turn(turns)
+        trials = self.study.get_trials(deepcopy=False)
+        which = self._turn(turns, trials, len(trials))
         kind, values = kinds[which], turns[which]
         if kind.among:
             rng = random.Random(_seed(self.spec.seed, f"among {len(self.study.get_trials(False))}"))
@@ -105,9 +106,10 @@ class Proposer:
         self.study.enqueue_trial(values, user_attrs={FAMILY: kind.family})
         return 1
 
-    def _turn(self, turns: Sequence[dict[str, Any]]) -> int:
-        """Return which of these parameters, some of a trial's, are those of the next one."""
-        trials = self.study.get_trials(deepcopy=False)
+    def _turn(
+        self, turns: Sequence[dict[str, Any]], trials: Sequence[FrozenTrial], number: int
+    ) -> int:
+        """Return which of these parameters, some of a trial's, are those of trial `number`."""
         alike = [[one for one in trials if turn.items() <= one.params.items()] for turn in turns]
         if [] in alike:
             return alike.index([])
@@ -117,9 +119,9 @@ class Proposer:
             for number, own in enumerate(alike)
             if any(one.state is TrialState.COMPLETE for one in own)
         }
-        if best and len(trials) % 2:
+        if best and number % 2:
             return max(best, key=best.__getitem__)
-        return len(trials) // 2 % len(turns)
+        return number // 2 % len(turns)
 
     def draw(self, trial: Trial, trial_id: int) -> None:
         """Draw a family, then its values by a sampler that reads that family's trials alone.
@@ -128,20 +130,51 @@ class Proposer:
         which the storage knows by `trial_id`, has already is kept.
         """
         if len(self.spec.families) == 1:  # no choice, and some samplers take none
+            family = self.spec.families[0]
             trials = self._trials() if self.spec.sampler in _LEARN else []
-            self.study.sampler = self._sampler(trial.number, self.spec.families[0].name)
+            self.study.sampler = self._sampler(trial.number, family.name)
             if self.spec.sampler in _LEARN:
+                self._draw_open(family, trials, None, trial.number, trial_id)
                 subset = self._subset(trials, None, trial.number, self.study.sampler)
                 trial = Trial(subset, trial_id)
-            self.spec.families[0].draw(trial)
+            family.draw(trial)
             return
         by_name = {family.name: family for family in self.spec.families}
         trials = [] if self.spec.sampler == "random" else self._trials()
         self.study.sampler = self._family_sampler(trial.number)
         every = self._subset(trials, None, trial.number, self.study.sampler)
         name = Trial(every, trial_id).suggest_categorical(FAMILY, tuple(by_name))
+        if self.spec.sampler in _LEARN:
+            self._draw_open(by_name[name], trials, name, trial.number, trial_id)
         own = self._subset(trials, name, trial.number, self._sampler(trial.number, name))
         by_name[name].draw(Trial(own, trial_id))
+
+    def _draw_open(
+        self,
+        family: Family,
+        trials: Sequence[FrozenTrial],
+        group: str | None,
+        number: int,
+        trial_id: int,
+    ) -> None:
+        """Choose among what a family may still be, where some choices are a single trial each.
+
+        Once such a choice was tried it is none any more; a sampler that learns would propose the
+        best of them for ever. The others take turns, as in `prepare`.
+        """
+        if (found := family.single_choices()) is None:
+            return
+        parameter, single = found
+        name = family.stored_name(parameter)
+        read = self._known.read(trials, group, number)
+        tried = {one.params.get(name) for one in read}
+        used = {parameter.stored(value) for value in single} & tried
+        rest = [one for one in map(parameter.stored, parameter.choices) if one not in used]
+        if not used or not rest:
+            return
+        turn = self._turn([{name: one} for one in rest], read, number)
+        chosen = _Chosen({name: rest[turn]})
+        parameter.suggest(Trial(StudySubset(self.study, lambda: read, chosen), trial_id), name)
 
     def _trials(self) -> list[FrozenTrial]:
         """Return all trials, as the storage has them."""
@@ -185,6 +218,9 @@ class Proposer:
         name = spec.sampler
         if name == "tpe" and self._known.judged[family if count > 1 else None] < startup:
             name = "random"  # as TPE itself until then, which takes several times as long to make
+        # What learns would go on repeating a trial.
+        if name in _LEARN and self._was_withdrawn(number - 1):
+            name = "random"
         make = partial(_make, name, family, study_seed=spec.seed, startup_trials=startup)
         draw = _seed(spec.seed, number)
         sampler = make(draw)
@@ -203,6 +239,10 @@ class Proposer:
         sampler.sample_independent = alone  # type: ignore[method-assign]
         return sampler
 
+    def _was_withdrawn(self, number: int) -> bool:
+        trials = self.study.get_trials(deepcopy=False)
+        return number >= 0 and REPEATS in trials[number].user_attrs
+
     def _family_sampler(self, number: int) -> BaseSampler:
         """Return the sampler that chooses among families, for the trial with this number.
 
@@ -213,6 +253,23 @@ class Proposer:
         if self.spec.sampler == "random" or self._known.judged[None] < self.spec.startup_trials:
             return samplers.RandomSampler(seed=draw)
         return TPESampler(seed=draw, n_startup_trials=self.spec.startup_trials, multivariate=False)
+
+
+class _Chosen(samplers.RandomSampler):
+    """Proposes these values, by stored name."""
+
+    def __init__(self, values: Mapping[str, Any]) -> None:
+        super().__init__()
+        self._values = values
+
+    def sample_independent(
+        self,
+        study: Study,
+        trial: FrozenTrial,
+        param_name: str,
+        param_distribution: BaseDistribution,
+    ) -> Any:
+        return self._values[param_name]
 
 
 class _Known:

@@ -144,6 +144,23 @@ class Family:
             if parameter.key in values and parameter.applies({**self.constants, **values})
         }
 
+    def single_choices(self) -> tuple[Parameter, list[Value]] | None:
+        """Return the parameter of which some values leave nothing else to choose, and those values.
+
+        None where there is no such parameter. There is one at most: any other one would be chosen
+        beside it, unless it depends on it.
+        """
+        for parameter in self.parameters:
+            rest = [other for other in self.parameters if other is not parameter]
+            single = [
+                value
+                for value in parameter.choices
+                if not any(one.applies({**self.constants, parameter.key: value}) for one in rest)
+            ]
+            if single and not parameter.when:
+                return parameter, single
+        return None
+
     def stored_name(self, parameter: Parameter) -> str:
         """Return the name of the study's parameter, unique among all families."""
         return f"{self.name}/{parameter.name}"

@@ -22,7 +22,16 @@ from .database import OneWriter, open_database
 from .samplers import Proposer
 from .space import FAMILY, Kind, StudySpec, Value
 from .storage import NOTED, Journal, Lease, StudyBusy, translated_errors
-from .trials import STALE, STATES, current, enqueued_values, importances, rungs, trial_record
+from .trials import (
+    REPEATS,
+    STALE,
+    STATES,
+    current,
+    enqueued_values,
+    importances,
+    rungs,
+    trial_record,
+)
 
 __all__ = ["JOURNAL", "StudyBusy", "StudyChanged", "SweepStudy"]
 
@@ -310,6 +319,14 @@ class SweepStudy:
         self.note(number, reason=reason)
         self._end(number, TrialState.FAIL, None)
 
+    def withdraw(self, number: int, repeated: int) -> None:
+        """End a proposal that would repeat a trial, and is none of the study's trials.
+
+        It stays in the storage, as no storage deletes one, and its number is not given again.
+        """
+        self.note(number, **{REPEATS: repeated})
+        self.failed(number, f"it would repeat trial {repeated}")
+
     def _end(self, number: int, state: TrialState, values: list[float] | None) -> None:
         with translated_errors():
             self._storage.set_trial_state_values(self._id(number), state, values)
@@ -323,7 +340,8 @@ class SweepStudy:
 
     def trials(self) -> list[TrialRecord]:
         """Return all that have begun, by number."""
-        return [self._record(frozen) for frozen in self._all() if frozen.state in STATES]
+        begun = (one for one in self._all() if one.state in STATES)
+        return [self._record(frozen) for frozen in begun if REPEATS not in frozen.user_attrs]
 
     def facts(self, number: int) -> dict[str, Any]:
         """Return what was noted of a trial."""

@@ -111,14 +111,18 @@ def expected_seconds(plan: ScalingPlan, counts: Sequence[int]) -> float:
     """Return the seconds that runs on so many pictures take by what the chosen one took.
 
     Their trainings are in proportion to pictures and epochs. The rest of a run, such as opening the
-    pictures and measuring what was trained, is not: it is as long for few pictures. NaN where the
-    time of the training is not known.
+    pictures and measuring what was trained, is not: it is as long for few pictures. Features of the
+    pictures are those that the chosen run left in the cache, and take no time. NaN where the time
+    of the training is not known.
     """
     settings, summary = plan.chosen.settings, plan.chosen.summary
-    # Of a cross-validation it is a mean over the folds.
-    each = summary.metrics.get("cost/training_seconds", math.nan)
-    training = each * settings.cv.trainings
-    rest = max(0.0, summary.duration_seconds - training)
+
+    def seconds(name: str, otherwise: float = 0.0) -> float:
+        # Of a cross-validation it is a mean over the folds.
+        return summary.metrics.get(f"cost/{name}", otherwise) * settings.cv.trainings
+
+    training = seconds("training_seconds", math.nan) - seconds("features_seconds")
+    rest = max(0.0, summary.duration_seconds - seconds("features_here_seconds") - training)
     shares = [count / plan.pictures for count in counts]
     return sum(rest + training * share * _longer(settings, share) for share in shares)
 
@@ -210,6 +214,7 @@ def _record(
             _forecast(law, one, plan.pictures, best, sign) for one in sorted(settings.factors)
         ),
         **_needed(law, settings.goal, plan.pictures, best, sign),
+        fitted=sign * (best - law.loss(1)[0]),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -21,8 +22,9 @@ from ..records.comparison import Comparison
 from ..records.run import RunSummary
 from ..runs.candidates.members import ENSEMBLE_SUFFIX, NothingGained
 from ..runs.experiment import run_experiment
-from ..runs.folder import RunFolder
+from ..runs.folder import RunFolder, finished_summary
 from ..runs.settings import seen_from_here
+from ..tracking.spool import is_being_written
 from .comparison import compared
 
 __all__ = ["ensemble_of", "with_ensemble"]
@@ -58,7 +60,7 @@ def ensemble_of(folders: Sequence[RunFolder], settings: CompareSettings) -> RunS
     """Combine runs as `settings.ensemble` says, and save the combination as a run.
 
     Its pictures, their parts and its place in MLflow are those of the first run.
-    The test part is not measured.
+    The test part is not measured. One that was stopped goes on.
 
     Args:
         folders: of finished runs on the same split, the best first. Those that cannot be part of
@@ -104,11 +106,27 @@ def _made(run: RunSettings, names: list[str], settings: CompareSettings) -> RunS
     overrides = [f"ensemble={str(settings.ensemble).lower()}", override_of("runs", names)]
     place = f"output_dir={settings.output_dir}"
     line = command("compare", *plugin_overrides(), *overrides, place)
+    begun = _begun(run)
+    if begun is not None:
+        run = replace(run, resume=str(begun.path))
     try:
         return run_experiment(run, command=line, is_step=True)
     except NothingGained as outcome:
         print(outcome)
         return None
+
+
+def _begun(run: RunSettings) -> RunFolder | None:
+    """Return the run of the same combination that was stopped before it ended; None without one."""
+    for path in sorted(Path(run.output_dir).absolute().glob(f"runs/{run.model.name}-*")):
+        try:
+            folder = RunFolder.open(path)
+            same = stored_settings(folder.plain_settings()).model == run.model
+        except (ConfigError, ValueError):  # it ended before it had settings, or they are damaged
+            continue
+        if same and finished_summary(folder) is None and not is_being_written(folder.path):
+            return folder
+    return None
 
 
 def _output_dir(settings: CompareSettings) -> Path:

@@ -37,7 +37,13 @@ _AT_ONCE = 8
 _STRIP_PIXELS = 1_000_000
 
 Mask = UInt8Array
-MaskAndUncertainty = tuple[Mask, float]
+
+
+class _Answer(NamedTuple):
+    """A mask (H, W), and the probabilities (K, h, w) that it is restored from."""
+
+    mask: Mask
+    probs: Float32Array
 
 
 class PredictedMask(NamedTuple):
@@ -67,7 +73,8 @@ def predicted_masks(
         if isinstance(found, PictureError):
             yield Problem(str(file), str(found))
         else:
-            yield PredictedMask(str(file), *found)
+            uncertainty = mask_uncertainty(predictor.kind, found.probs)
+            yield PredictedMask(str(file), found.mask, uncertainty)
 
 
 def masks_of(predictor: Predictor, rows: Iterable[object]) -> Iterator[Mask]:
@@ -85,13 +92,11 @@ def masks_of(predictor: Predictor, rows: Iterable[object]) -> Iterator[Mask]:
         with named_picture(row, value):
             if isinstance(found, PictureError):
                 raise found
-        yield found[0]
+        yield found.mask
 
 
-def _masks(
-    predictor: Predictor, values: Iterable[object]
-) -> Iterator[MaskAndUncertainty | PictureError]:
-    """Yield the mask of each picture and its uncertainty, or why it has none."""
+def _masks(predictor: Predictor, values: Iterable[object]) -> Iterator[_Answer | PictureError]:
+    """Yield the answer for each picture, or why it has none."""
     waiting = iter(values)
     if predictor.values:
         for value in waiting:
@@ -102,9 +107,7 @@ def _masks(
         yield from _answers(predictor, some)
 
 
-def _answers(
-    predictor: Predictor, values: Sequence[object]
-) -> Iterator[MaskAndUncertainty | PictureError]:
+def _answers(predictor: Predictor, values: Sequence[object]) -> Iterator[_Answer | PictureError]:
     """Yield what `_masks` does of pictures that are answered at once."""
     decoded: list[Decoded | PictureError] = []
     with predictor.decoding(values) as waiting:
@@ -126,7 +129,7 @@ def _answers(
             form = predictor.formats[0]
             of_one: Float32Array = next(probs)
             seen, _ = _without_added(of_one, size, form)
-            yield restored(of_one, size, form), mask_uncertainty(predictor.kind, seen)
+            yield _Answer(restored(of_one, size, form), seen)
 
 
 def restored(probs: Float32Array, size: tuple[int, int], form: PictureFormat) -> Mask:

@@ -158,11 +158,16 @@ def _pictures_of(table: pd.DataFrame) -> list[Any]:
     """Return the pictures of a request.
 
     Of `{"inputs": {"image": [...]}}` MLflow makes a single row with the list of all files.
+
+    Raises:
+        ValueError: the list is empty.
     """
     rows = list(table["image"])
     if len(rows) == 1 and isinstance(rows[0], list):
         listed: list[Any] = rows[0]
-        if listed and all(isinstance(one, str | bytes) for one in listed):
+        if not listed:
+            raise ValueError("image is an empty list: it needs one picture at least")
+        if all(isinstance(one, str | bytes) for one in listed):
             return listed
     return rows
 

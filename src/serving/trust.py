@@ -206,8 +206,8 @@ class Trust:
             )
         raise ValueError(
             f"max_error={max_error:g} cannot be promised: among the surest answers to "
-            f"{count:,} calibration pictures too many are wrong to be {CONFIDENCE:.0%} sure: allow "
-            "more, or look for wrong labels"
+            f"{count:,} calibration pictures too many are wrong to be {100 * CONFIDENCE:.0f} % "
+            "sure: allow more, or look for wrong labels"
         )
 
     def judge(self, probs: Float32Array, features: Float32Array | None) -> Judged:

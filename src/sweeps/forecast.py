@@ -1,4 +1,4 @@
-"""Forecast how long trials take, and which of them end in the time that is left.
+"""Forecast how long trials take, which of them end in the time that is left, and which pay.
 
 A forecast uses the measurements of the family, and the times of its earlier trials as there are
 some.
@@ -15,7 +15,7 @@ from types import MappingProxyType
 from ..config.overrides import without_keys
 from ..records.trials import COMPLETE, PRUNED, TrialRecord
 from ..search.space import Family, Kind, Value
-from .families import kinds_of, name_of_kind, trial_variants
+from .families import is_of, kinds_of, name_of_kind, trial_variants
 from .prepared import Prepared
 
 __all__ = ["SAFETY_FACTOR", "TimeForecast"]
@@ -28,6 +28,11 @@ _DEFAULTS: Mapping[str, Value] = MappingProxyType({})
 # beside another trial). The factor is not applied to the study's first trial, which is worth the
 # risk.
 SAFETY_FACTOR = 1.5
+# Families of classifiers on features, and the number of latest trials of one that are all no better
+# than an earlier one, after which no more of them are proposed: they differ less and less, and the
+# best of ever more of them owes more to chance. It is the number of trials that a race without
+# stated minutes has in all.
+_ON_FEATURES, _PATIENCE = ("embedding", "handcrafted"), 24
 # Number of latest trials of a kind that are used, since the load of the machine changes.
 _LATEST_TRIALS = 3
 
@@ -64,8 +69,9 @@ class TimeForecast:
         """Return the kinds of trials that end within a time limit.
 
         A family of which all kinds fit is returned as a single kind, in which a sampler is free to
-        choose. A kind that fits only with some variants (features, or sizes of networks) is
-        restricted to those.
+        choose. Of other families a kind with a single configuration, which was tried, is left out.
+        A kind that fits only with some variants (features, or sizes of networks) is restricted to
+        those.
 
         Args:
             seconds: the limit; None for none.
@@ -110,10 +116,24 @@ class TimeForecast:
             if fitting == kinds:
                 found.append(Kind(name))
             else:
-                # A kind with a single configuration that was tried is repeated only if no other
-                # fits.
-                again = [kind for kind in fitting if not self._is_exhausted(kind, took)]
-                found += again or fitting
+                found += [kind for kind in fitting if not self._is_exhausted(kind, took)]
+        return found
+
+    def saturated(self, took: Sequence[TrialRecord], direction: str) -> list[str]:
+        """Return the families of which further trials would hardly bring anything better.
+
+        Args:
+            took: as of `affordable`.
+            direction: "maximize" or "minimize" the first metric.
+        """
+        found = []
+        for name, family in self.families.items():
+            if name not in self.prepared or not is_of(family, *_ON_FEATURES):
+                continue
+            own = [one for one in took if one.family == name and one.objectives is not None]
+            places = [one.place(direction)[0] for one in own if self._is_current(one)]
+            if len(places) > _PATIENCE and min(places[-_PATIENCE:]) >= min(places[:-_PATIENCE]):
+                found.append(name)
         return found
 
     def needed(
@@ -159,7 +179,7 @@ class TimeForecast:
         own = [
             (one, one.seconds or 0.0, sum(self._measured(one.family, one.values)))
             for one in took
-            if one.family == kind.family and self._cut(kind.family) <= {*one.overrides}
+            if one.family == kind.family and self._is_current(one)
         ]
         alike = [one for one in own if kind.holds(one[0].family, one[0].values)]
         ended = [seconds - theirs for one, seconds, theirs in own if one.state != PRUNED]
@@ -186,10 +206,11 @@ class TimeForecast:
             found.append(max(describing, expected, *stopped))
         return found
 
-    def _cut(self, family: str) -> set[str]:
-        """Return the overrides that trials of a family share if they are of its measurement."""
-        searched = {parameter.key for parameter in self.families[family].parameters}
-        return {*without_keys(self.prepared[family].cut, searched)}
+    def _is_current(self, trial: TrialRecord) -> bool:
+        """Return whether a trial has what the last measurement of its family chose."""
+        searched = {parameter.key for parameter in self.families[trial.family].parameters}
+        chosen = without_keys(self.prepared[trial.family].cut, searched)
+        return {*chosen} <= {*trial.overrides}
 
     def _rest(self, running: TrialRecord, took: Sequence[TrialRecord]) -> float:
         """Return the seconds that a running trial is expected to take from now on."""
@@ -219,11 +240,10 @@ class TimeForecast:
         return describing, fitting if _searches(values) else SAFETY_FACTOR * fitting
 
     def _is_exhausted(self, kind: Kind, took: Sequence[TrialRecord]) -> bool:
-        """Return whether every configuration of a kind was tried on the same features."""
-        own = (one for one in took if kind.holds(one.family, one.values))
-        return self._searches_once(kind) and any(
-            self._cut(kind.family) <= {*one.overrides} for one in own
-        )
+        """Return whether every configuration of a kind is complete on the same features."""
+        complete = (one for one in took if one.state == COMPLETE)
+        own = (one for one in complete if kind.holds(one.family, one.values))
+        return self._searches_once(kind) and any(map(self._is_current, own))
 
     def _searches_once(self, kind: Kind) -> bool:
         """Return whether all trials of a kind search for a classifier on the same features."""

@@ -37,6 +37,7 @@ from .short_budget import (
     REFERENCE_SIDE,
     TUNED_SIDE,
     affordable_pictures,
+    cheaper_networks,
     count_training_pictures,
     estimate_finetuning_epoch,
     estimate_handcrafted_trial,
@@ -256,28 +257,48 @@ class Preparation:
         """Measure the default configuration of a family, and reduce it until it fits the budget.
 
         A network gets smaller pictures first, then fewer epochs; hand-crafted features get fewer
-        training pictures. A family that races alone has nearly all of the time, and a network of it
-        without time for its fewest epochs is trained up to a limit of time. Where the first trial
-        of the study is next, frozen networks whose features are stored come before better ones.
+        training pictures. A network that was chosen to be tuned and turns out too slow is replaced,
+        once, by a cheaper one. A family that races alone has nearly all of the time, and a network
+        of it without time for its fewest epochs is trained up to a limit of time. Where the first
+        trial of the study is next, frozen networks whose features are stored come before better
+        ones.
 
         Raises:
             ConfigError: the pictures or the settings are wrong.
             RunFailed: the family cannot be trained.
         """
-        frozen, crafted = is_of(family, "embedding"), is_of(family, "handcrafted")
-        only = self._is_only(family)
+        only, frozen = self._is_only(family), is_of(family, "embedding")
         share = self.clock.share(bool(self.ready), describes=frozen, only=only)
-        at_once = frozen and self._answers_first
+        network, is_cut = self._network_to_tune(family, self._first_trial_seconds(family, share))
+        found = self._reduced(family, share, network, "chosen among the frozen networks")
+        if is_cut:
+            found = replace(found, limit=share.left)
+        cheaper = self._cheaper_network(family, found) if network and found.is_late else None
+        if cheaper is None:
+            return found
+        why = f"since {network} is too slow: {found.why_left_out}"
+        share = self.clock.share(bool(self.ready))
+        return replace(self._reduced(family, share, cheaper, why), limit=share.left)
+
+    def _reduced(
+        self, family: Family, share: TimeShare, network: str | None, why_network: str
+    ) -> Prepared:
+        """Measure the default configuration of a family, with a network, and make it fit.
+
+        Args:
+            network: to tune; None for that of the family's own configuration.
+            why_network: why it is this one, for the note on it.
+        """
+        frozen, crafted = is_of(family, "embedding"), is_of(family, "handcrafted")
+        only, at_once = self._is_only(family), frozen and self._answers_first
         most = self._first_trial_seconds(family, share)
-        network, is_cut = self._network_to_tune(family, most)
         smaller = self._override_by_estimate(family, network, most)
         what = _CHOOSING if frozen else _MEASURING
         found = self._measured(family, [*_named(network), *smaller], share, what, at_once)
-        if network is not None:
-            found = found.but(f"{NETWORK}{network}, chosen among the frozen networks")
+        chosen = [] if network is None else [f"{NETWORK}{network}, {why_network}"]
+        chosen += map(_for_lack_of_time, smaller)
+        found = replace(found, notes=[*chosen, *found.notes])
         if smaller:
-            found = found.but(_for_lack_of_time(*smaller))
-        if smaller or is_cut:
             found = replace(found, limit=share.left)
         if share.trial is None or not found.affordable:
             return found
@@ -327,6 +348,24 @@ class Preparation:
             return None, False
         known = self.jobs.prepared.values()
         return network_to_tune(family, known, self.sharing, most / self.jobs.settings.cv.trainings)
+
+    def _cheaper_network(self, family: Family, slow: Prepared) -> str | None:
+        """Return the network to tune instead of one that was too slow; None if none fits.
+
+        Args:
+            slow: result of that one.
+        """
+        share, known = self.clock.share(bool(self.ready)), self.jobs.prepared.values()
+        measuring, epochs = share.measuring or 0.0, least_epochs(family, known)
+        if measuring < _LEAST_MEASURING:
+            return None
+        side = TUNED_SIDE if _SMALLER_TUNED in slow.overrides else None
+        for name, seconds in cheaper_networks(family, known, slow, side).items():
+            trial = replace(slow, epochs=epochs, seconds_per_epoch=seconds, affordable=True)
+            in_turn = trial.seconds <= (share.trial or 0.0) and not self.clock.trials_wait
+            if in_turn or self._fits(family, trial, measuring):
+                return name
+        return None
 
     def _override_by_estimate(self, family: Family, network: str | None, most: float) -> list[str]:
         """Return the override of smaller pictures if full ones are clearly too slow to measure.

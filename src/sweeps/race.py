@@ -304,7 +304,9 @@ class _Race:
             metrics=self._settings.metrics,
             job_of=self._trial,
             observers=(self._display, self._parent, self._finals_time),
+            settings_of=self._jobs.chosen_for,
             affordable=partial(forecast.affordable, further=self._finals_time.further),
+            saturated=partial(self._saturated, forecast),
             trials=trials,
             epochs=self._settings.budget.epochs if until is None else None,
             at_once=1 if any(one.takes_turns for one in self._prepared.values()) else None,
@@ -317,6 +319,16 @@ class _Race:
         driver.race()
         self._interruption.check()
         return driver.why_over
+
+    def _saturated(self, forecast: TimeForecast, took: Sequence[TrialRecord]) -> list[str]:
+        """Return the families of which no further trial is proposed; none if trials are counted.
+
+        With several metrics, of which the first alone is not what a trial is for, there is none.
+        """
+        counted = self._settings.budget.trials is not None
+        if counted or len(self._settings.metrics) > 1:
+            return []
+        return forecast.saturated(took, self._settings.directions[0])
 
     def _changed_proposals(self, ended: bool) -> str | None:
         """Return a sentence on settings of sampler and pruner that the last start had not; or None.

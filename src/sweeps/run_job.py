@@ -197,8 +197,8 @@ class TrialRunner:
         The last few sets stay open (memory-mapped), since candidates of several sizes alternate.
         """
         plain = {k: v for k, v in to_plain(settings.data).items() if k != "batch_size"}
-        # Each fold has its own split.
-        fold = to_plain(settings.cv) if settings.cv.fold is not None else None
+        # Each fold has its own split, and a limit of training pictures is that of a fold.
+        fold = to_plain(settings.cv) if settings.cv.fold is not None else settings.cv.folds is None
         side = build.native_side(settings.model) if settings.data.image_size is None else None
         key = json.dumps([plain, fold, side], sort_keys=True)
         data = self._open.pop(key, None)

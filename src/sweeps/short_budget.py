@@ -29,6 +29,7 @@ __all__ = [
     "REFERENCE_SIDE",
     "TUNED_SIDE",
     "affordable_pictures",
+    "cheaper_networks",
     "count_training_pictures",
     "describe_single_family",
     "estimate_finetuning_epoch",
@@ -53,6 +54,8 @@ TUNED_SIDE = 160
 _FROM_SCRATCH_EPOCHS, _PUBLISHED_EPOCHS, _BESIDE_FROZEN_EPOCHS = 3, 1, 2
 # Epochs at that side which make a better network worth its time, the most wanted first.
 _EPOCHS_TO_TUNE = 4, 2
+# Standard errors by which a frozen network is worse than the best for sure.
+_CLEARLY_WORSE = 2.0
 # A training step costs as much as so many forward passes: forward, and twice that backward.
 _STEP_PASSES = 3
 # Cost of a trial of hand-crafted features (opening the pictures, describing them twice, the fit)
@@ -129,12 +132,7 @@ def network_to_tune(
         slots: as of `estimate_finetuning_epoch`.
         seconds: of a training; infinite for no limit.
     """
-    ranked = [
-        (network["accuracy"], network["error"] or 0.0, network["name"])
-        for one in prepared
-        for network in one.networks
-        if network.get("accuracy") is not None and network.get("images_per_second")
-    ]
+    ranked = _ranked(prepared)
     each = {
         name: estimate_finetuning_epoch(family, prepared, slots, network=name)
         for *_, name in ranked
@@ -147,6 +145,46 @@ def network_to_tune(
             cut = epochs != _EPOCHS_TO_TUNE[0] or len(fitting) < len(ranked)
             return min(good, key=lambda name: (each[name], name)), cut
     return None, bool(ranked)
+
+
+def cheaper_networks(
+    family: Family, prepared: Collection[Prepared], slow: Prepared, side: int | None
+) -> dict[str, float]:
+    """Return the networks to tune instead of one that was too slow, the best ranked first.
+
+    They are expected to be faster, and not worse frozen than the best by more than `_CLEARLY_WORSE`
+    standard errors.
+
+    Args:
+        family, prepared: as of `network_to_tune`.
+        slow: result of the slow one, with its measured time.
+        side: of the pictures at which it was measured; None for its own.
+
+    Returns:
+        by name, the expected seconds of an epoch: those of the slow one, scaled by the estimates of
+        both. Empty if it has no measured time.
+    """
+    ranked = sorted(_ranked(prepared), reverse=True)
+    each = {name: estimate_finetuning_epoch(family, prepared, 1, side, name) for *_, name in ranked}
+    own = each.get(slow.network or "", 0.0)
+    if not own or not slow.seconds_per_epoch:
+        return {}
+    accuracy, error, _ = ranked[0]
+    return {
+        name: slow.seconds_per_epoch * each[name] / own
+        for found, _, name in ranked
+        if found >= accuracy - _CLEARLY_WORSE * error and each[name] < own
+    }
+
+
+def _ranked(prepared: Collection[Prepared]) -> list[tuple[float, float, str]]:
+    """Return accuracy, standard error and name of each frozen network that was ranked and timed."""
+    return [
+        (network["accuracy"], network["error"] or 0.0, network["name"])
+        for one in prepared
+        for network in one.networks
+        if network.get("accuracy") is not None and network.get("images_per_second")
+    ]
 
 
 def estimate_handcrafted_trial(family: Family, prepared: Collection[Prepared]) -> float:

@@ -216,10 +216,14 @@ class SweepJobs:
         kept = self.study.facts(trial.number).get(PREPARED, ())
         return Prepared(list(kept), 1, 0.0) if known is None else known
 
+    def chosen_for(self, trial: TrialRecord) -> Sequence[str]:
+        """Return the overrides that were chosen for a trial's family when the trial began."""
+        kept: Sequence[str] | None = self.study.facts(trial.number).get(PREPARED)
+        return self.prepared_of(trial).overrides if kept is None else kept
+
     def _job(self, trial: TrialRecord, task: Task, *changes: str) -> Job:
         facts = self.study.facts(trial.number)
-        found = self.prepared_of(trial)
-        prepared = facts.get(PREPARED, found.overrides)
+        found, prepared = self.prepared_of(trial), self.chosen_for(trial)
         known = list(prepared) == list(found.overrides)  # else it was measured again since
         if trial.values.get("model.classifier", "auto") != "auto":  # without a search
             prepared = [override for override in prepared if not override.startswith("model.auto.")]

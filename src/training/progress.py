@@ -21,7 +21,7 @@ from .totals import RunningTotals
 __all__ = ["Progress", "quiet_lightning"]
 
 # Metrics in the line of an epoch, in addition to the loss.
-_SHOWN = ("accuracy", "map", "kappa", "miou")
+_SHOWN = {"accuracy": "accuracy", "map": "mAP", "kappa": "kappa", "miou": "mean IoU"}
 _REFRESH_SECONDS, _PLAIN_SECONDS = 0.25, 60.0
 _WORTH_SAYING = 2.0  # seconds that are left
 _BAR_WIDTH = 20
@@ -101,13 +101,14 @@ class Progress:
     def epoch(self, epoch: int, metrics: dict[str, float]) -> None:
         """Write a line after an epoch (from 0), with its metrics by key."""
         parts = [self._label(epoch)]
-        names = {"accuracy": accuracy_name("val/map" in metrics)}
+        names = _SHOWN | {"accuracy": accuracy_name("val/map" in metrics)}
         for split in ("train", "val"):
             if f"{split}/loss" in metrics:
-                known = (name for name in _SHOWN if f"{split}/{name}" in metrics)
+                known = {name: metrics.get(f"{split}/{name}") for name in names}
                 shown = [
-                    f"{names.get(name, name)} {percent(metrics[f'{split}/{name}'])}"
-                    for name in known
+                    f"{names[name]} {f'{value:.3f}' if name == 'kappa' else percent(value)}"
+                    for name, value in known.items()
+                    if value is not None
                 ]
                 loss = f"{split} loss {metrics[f'{split}/loss']:.4f}"
                 parts.append(" ".join([loss, *shown]))

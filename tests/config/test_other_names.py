@@ -214,7 +214,10 @@ def test_a_folder_alone_is_answered_with_the_settings_that_take_it(tmp_path: Pat
         (RunSettings, "config", "trainer.fast_dev_run=true", "debug=batch"),
         (RunSettings, "config", "data.image_size=224x224", r"as in \[224,224\]"),
         (RunSettings, "config", "cv=5", r"such as cv\.folds"),
+        (RunSettings, "config", "data=clothing", r"own are data=folder data\.root=FOLDER"),
+        (CompareSettings, "compare", "runs=[]", "at least one run"),
         (PushSettings, "push", "to=hf:a/b", "hf://USER/NAME"),
+        (PushSettings, "push", "out=folder", "out is to here"),
         (PredictSettings, "predict", "out=a.json", r"use a\.csv"),
     ],
 )

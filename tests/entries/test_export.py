@@ -78,6 +78,7 @@ def test_every_variant_is_compared_with_the_run(exported: tuple[Path, str]) -> N
         assert 0 < low <= median <= high and name in printed
     assert rows["pytorch bfloat16"]["largest_difference"] > 1e-4
     assert "recommended:" in printed and f"variant={VARIANTS[0]}" in printed
+    assert f" images=FOLDER out=labels.csv variant={VARIANTS[0]}\n" in printed
 
 
 def test_accuracy_is_that_of_the_runs_own_record(exported: tuple[Path, str]) -> None:

@@ -122,6 +122,7 @@ def test_evaluate_repeats_the_figures_which_is_no_further_look(
     result = run("src.evaluate", *overrides)
     assert result.returncode == 0, result.stderr
     assert "has been measured once" in result.stdout
+    assert "\nlog-loss " in result.stdout and "\nrecall of 3 " in result.stdout
     after = summary_of(folder)
     for measured in ("test/accuracy", "test/log_loss"):
         assert after["metrics"][measured] == before["metrics"][measured]

@@ -247,15 +247,20 @@ def test_a_process_that_dies_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.parametrize("limit", [10**9, 0])
-def test_the_time_that_describing_took_counts_whoever_took_it(tmp_path: Path, limit: int) -> None:
+def test_the_time_that_describing_took_counts_whoever_took_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: int
+) -> None:
+    monkeypatch.setattr(parallel, "_in_memory", {})
     made, _, _ = table(tmp_path, limit=limit)
     assert made.seconds == 0
     made.part("train")
     took = made.seconds
     assert took > 0
     made.part("val")  # shares the entries of the training part
+    assert made.seconds_here == made.seconds, "as it was computed here"
     later, _, _ = table(tmp_path, limit=limit)
     later.part("train")
+    assert later.seconds_here == 0, "it was kept on disk or in memory"
     if limit:
         assert made.seconds == took and later.seconds == took
     else:

@@ -12,7 +12,7 @@ from mlflow.entities import Metric
 from mlflow.utils.validation import _validate_metric
 
 from src.metrics.intervals import wilson_interval
-from src.metrics.summary import metric_key, safe_class_names, scalar_metrics
+from src.metrics.summary import metric_key, metric_name, safe_class_names, scalar_metrics
 
 SCALARS = {
     "accuracy",
@@ -80,6 +80,29 @@ def test_safe_names_are_distinct_and_accepted_by_mlflow(names: list[str]) -> Non
         metric = Metric(key, 0.5, 0, 0)
         _validate_metric(metric.key, metric.value, metric.timestamp, metric.step)
         assert len(key) <= 250
+
+
+@pytest.mark.parametrize(
+    ("key", "name"),
+    [
+        ("val/miou", "validation mean IoU"),
+        ("miou", "mean IoU"),
+        ("train/accuracy", "training accuracy"),
+        ("test/balanced_accuracy", "test balanced accuracy"),
+        ("val/cost", "validation mean cost"),
+        ("cost", "mean cost"),
+        ("cost/latency_ms", "latency"),
+        ("cost/parameters", "parameters"),
+        ("test/recall/t_shirt", "test recall of t_shirt"),
+        ("recall/a/b", "recall of a/b"),
+    ],
+)
+def test_readers_see_names_and_no_keys(key: str, name: str) -> None:
+    assert metric_name(key) == name
+
+
+def test_what_sets_of_labels_have_all_right_is_an_exact_match() -> None:
+    assert metric_name("val/accuracy", sets=True) == "validation exact match"
 
 
 def test_safe_names_keep_what_is_already_safe() -> None:

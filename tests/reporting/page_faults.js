@@ -62,6 +62,13 @@
     });
   }
 
+  for (const e of document.querySelectorAll(".bars dd")) {
+    const text = document.createRange();
+    text.selectNodeContents(e.lastChild); // it stands after a drawing
+    const lines = [...text.getClientRects()].filter((box) => box.width > 1).length;
+    if (shown(e) && lines > 1) faults.push(`a share in several lines: ${words(e)}`);
+  }
+
   const numbers = (text) => text.match(/[\d.]+/g).map(Number);
   const luminance = ([r, g, b]) => {
     const [x, y, z] = [r, g, b].map((v) => (v /= 255) <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);

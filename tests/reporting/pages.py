@@ -111,7 +111,8 @@ def faults(page: Page, width: int) -> list[str]:
     Sideways scrolling of the page, tables that scroll sideways without a sign, or on a phone though
     they could be stacked, boxes that cut their text, names of rows out of sight, arrows alone in a
     line of a header, texts of a drawing that overlap or leave it, intervals that leave their column
-    for the texts beside it, shares that are not written as "98.6 %", texts with a contrast below
+    for the texts beside it, shares that are not written as "98.6 %" or that
+    break beside their bars, texts with a contrast below
     4.5:1 (WCAG 2.2, 1.4.3).
     """
     page.set_viewport_size({"width": width, "height": 900})

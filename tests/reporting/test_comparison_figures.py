@@ -131,7 +131,9 @@ def test_curves_are_of_the_validation_part_and_state_where_they_end(
     drawn = drawn_by("curves_figure")
     list(itertools.islice(draw_comparison_figures(tmp_path, pixels), 3))
     (axes,) = drawn[0].axes
-    assert axes.get_ylabel() == "val/miou" and axes.get_title(loc="left").endswith(": 61.0 %")
+    assert axes.get_ylabel() == "validation mean IoU" and axes.get_title(loc="left").endswith(
+        ": 61.0 %"
+    )
 
 
 @pytest.mark.parametrize(

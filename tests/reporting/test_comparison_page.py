@@ -154,6 +154,21 @@ def test_the_headline_is_the_choice_with_its_figure_price_and_next_step() -> Non
     )
 
 
+@pytest.mark.parametrize("runs", [1, 3])
+def test_costs_are_named_as_means_over_the_runs(runs: int) -> None:
+    """A sweep shows those of the trial."""
+    shown = report_data(4)
+    ids = tuple(map(str, range(runs)))
+    entrants = tuple(
+        dataclasses.replace(one, standing=dataclasses.replace(one.standing, run_ids=ids))
+        for one in shown.comparison.entrants
+    )
+    comparison = dataclasses.replace(shown.comparison, entrants=entrants)
+    head = comparison_page(dataclasses.replace(shown, comparison=comparison)).partition("</header>")
+    assert "trained in" in head[0] and ("(means of 3 runs)" in head[0]) == (runs > 1)
+    assert "(means of 1" not in head[0]
+
+
 @pytest.mark.parametrize(
     ("start", "weights", "text"),
     [
@@ -293,6 +308,14 @@ def test_the_pointer_names_a_candidate(visit: Visit) -> None:
     assert page.locator("#confusion rect").count() == 3 * 25
 
 
+def near_the_top() -> ReportData:
+    """Figures whose ticks have more digits, and settings with long names."""
+    shown = report_data(3)
+    curves = {1: tuple((epoch, 0.9963 - 0.01 * 0.5**epoch) for epoch in range(1, 12))}
+    shares = {"model.scattering.orientations": 0.37, "model.rbf_svm.strength": 0.32, "a.b": 0.1}
+    return dataclasses.replace(shown, curves=curves, importances={"handcrafted": shares})
+
+
 @pytest.mark.slow
 @in_a_browser
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -302,9 +325,10 @@ def test_the_pointer_names_a_candidate(visit: Visit) -> None:
         report_data(1, leaders=1, curves=False),
         report_data(60, 30),
         report_data(5, 120),
+        near_the_top(),
         evil(),
     ],
-    ids=["one", "sixty", "many classes", "evil"],
+    ids=["one", "sixty", "many classes", "near the top", "evil"],
 )
 def test_every_width_and_scheme_can_be_read(visit: Visit, shown: ReportData, scheme: str) -> None:
     text = comparison_page(shown, "python -m src.select sweep=clothes output_dir=/data/outputs")
@@ -423,6 +447,26 @@ def test_names_of_any_length_are_broken(visit: Visit, width: int) -> None:
     page = visit(comparison_page(report_data(3, prefix="W" * 120 + " "), "python -m src.select"))
     opened(page)
     assert faults(page, width) == []
+
+
+@pytest.mark.slow
+@in_a_browser
+@pytest.mark.parametrize(
+    ("curve", "name", "ticks"),
+    [
+        ("map", "validation mean average precision", "90 %"),
+        ("kappa", "validation quadratic kappa", "0.9"),
+    ],
+)
+def test_curves_are_named_and_in_their_units(
+    visit: Visit, curve: str, name: str, ticks: str
+) -> None:
+    page = visit(comparison_page(dataclasses.replace(report_data(3), curve=curve)))
+    opened(page)
+    assert name in page.inner_text("main")
+    texts = page.locator("#curves text").all_text_contents()
+    assert ticks in texts and any("%" in one for one in texts) == ("%" in ticks)
+    assert faults(page, 390) == []
 
 
 @pytest.mark.slow

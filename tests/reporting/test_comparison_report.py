@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from src.api import Verdict
-from src.records.comparison import Comparison, Pair
+from src.metrics.summary import metric_name
+from src.records.comparison import MEASURES, Comparison, Pair
 from src.reporting.comparison_report import (
     closing_remarks,
     comparison_csv,
@@ -19,7 +20,6 @@ from src.reporting.comparison_report import (
     format_comparison,
 )
 from src.reporting.comparison_verdict import (
-    MEASURE_NAMES,
     pair_sentence,
     verdict_sentences,
 )
@@ -54,14 +54,14 @@ def test_a_terminal_shows_the_choice_though_many_come_before_it() -> None:
     assert lines[-1].strip() == "and 284 more, in leaderboard.csv"
 
 
-@pytest.mark.parametrize("measure", MEASURE_NAMES)
+@pytest.mark.parametrize("measure", MEASURES)
 def test_the_figure_that_ranks_is_in_the_table_once_whatever_it_is(measure: str) -> None:
     whole = comparison(6)
     verdict = dataclasses.replace(whole.verdict, measure=measure)
     shown = dataclasses.replace(whole, verdict=verdict)
     for brief in (True, False):
         table = comparison_table(shown, brief=brief)
-        assert table.headers.count(MEASURE_NAMES[measure]) == 1
+        assert table.headers.count(metric_name(measure)) == 1
         figures = [mean_text(measure, s.figure, s.spread) for s in verdict.standings]
         assert [row[2] for row in table.rows] == figures
 

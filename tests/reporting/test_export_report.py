@@ -39,7 +39,7 @@ def test_all_that_a_person_needs_to_choose() -> None:
         "",
         "int8 is not available: onnxruntime has no 8-bit kernel for LSTM layers",
         "recommended: onnx, the fastest with at least 99.9 % equal labels",
-        "predict with it: python -m src.predict run=a-run variant=onnx images=...",
+        "predict with it: python -m src.predict run=a-run variant=onnx",
         "serve it: mlflow models serve",
     ]
 

@@ -10,11 +10,13 @@ from src.reporting.formatting import (
     Table,
     below_each_other,
     chance_text,
+    change_text,
     code,
     code_block,
     count,
     duration,
     escaped,
+    gap_text,
     mean_text,
     metric_text,
     one_line,
@@ -55,8 +57,23 @@ def test_ticks_carry_no_zeros_but_zero_itself() -> None:
 def test_means_with_their_spread() -> None:
     assert mean_text("val/accuracy", 0.98, 0.0021) == "98.0 % ± 0.2"
     assert mean_text("val/loss", 0.05, 0.00123) == "0.05 ± 0.0012"
+    assert mean_text("val/kappa", 0.5469, 0.1) == "0.547 ± 0.100"
     assert mean_text("val/loss", 0.05, None) == "0.05"
     assert mean_text("val/loss", None, None) == "none"
+
+
+@pytest.mark.parametrize(
+    ("key", "size", "signed"),
+    [
+        ("val/accuracy", "12.3 points", "+12.3"),
+        ("val/kappa", "0.123", "+0.123"),
+        ("kappa", "0.123", "+0.123"),
+        ("log_loss", "0.12", "+0.123"),
+    ],
+)
+def test_differences_have_the_digits_of_their_figures(key: str, size: str, signed: str) -> None:
+    assert gap_text(key, 0.12345) == size and change_text(key, 0.12345) == signed
+    assert gap_text("kappa", 0.12345, 2) == "0.1235" and gap_text("kappa", 0.5) == "0.500"
 
 
 def test_settings_are_short_unless_that_is_ambiguous() -> None:

@@ -36,6 +36,21 @@ def test_curves_of_what_is_there() -> None:
         learning_curves({"train/lr": [(0, 0.1)]})
 
 
+@pytest.mark.parametrize(
+    ("name", "title"),
+    [
+        ("map", "Mean average precision: best 65.0 % in epoch 1"),
+        ("kappa", "Quadratic kappa: best 0.650 in epoch 1"),
+        ("miou", "Mean IoU: best 65.0 % in epoch 1"),
+    ],
+)
+def test_curves_are_of_what_the_run_is_judged_by(name: str, title: str) -> None:
+    history = {"val/loss": [(0, 1.0)], "val/accuracy": [(0, 0.1)], f"val/{name}": [(1, 0.65)]}
+    loss, judged = learning_curves(history).axes
+    assert loss.get_title("left") == "Loss: best 1 in epoch 0"
+    assert judged.get_title("left") == title
+
+
 def test_curves_leave_gaps_where_training_diverged() -> None:
     figure = learning_curves({"val/loss": [(0, 1.0), (1, math.inf), (2, math.nan)]})
     assert figure.axes[0].get_title("left") == "Loss: best 1 in epoch 0"

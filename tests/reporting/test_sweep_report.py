@@ -29,7 +29,12 @@ from src.reporting.sweep_report import (
     sweep_page,
     verdict,
 )
-from src.reporting.sweep_tables import families_table, leaderboard_table, networks_table
+from src.reporting.sweep_tables import (
+    families_table,
+    finalists_table,
+    leaderboard_table,
+    networks_table,
+)
 from tests.reporting.pages import (
     EVIL,
     WIDTHS,
@@ -104,19 +109,19 @@ def test_the_whole_result() -> None:
     assert format_result(RECORD).splitlines() == [
         "digits: 4 trials (2 complete, 1 pruned, 1 failed), 2 families, 16 s",
         "",
-        "Leaderboard: trials by val/accuracy, highest first",
-        "  rank  candidate  val/accuracy  state              epochs   time  settings",
-        "     1  cnn-3            98.0 %  complete                2  4.0 s  lr=0.003 width=32",
-        "     2  cnn-0            97.0 %  complete, default       2  4.0 s  lr=0.003 width=32",
-        "        mlp-1            40.0 %  pruned                  1  4.0 s  lr=0.003 width=32",
-        "        mlp-2                    failed                  0  4.0 s  out of memory",
+        "Leaderboard: trials by validation accuracy, highest first",
+        "  rank  candidate  accuracy  state              epochs   time  settings",
+        "     1  cnn-3        98.0 %  complete                2  4.0 s  lr=0.003 width=32",
+        "     2  cnn-0        97.0 %  complete, default       2  4.0 s  lr=0.003 width=32",
+        "        mlp-1        40.0 %  pruned                  1  4.0 s  lr=0.003 width=32",
+        "        mlp-2                failed                  0  4.0 s  out of memory",
         "",
-        "Families by val/accuracy: best of all, of equally many trials, and in equal time",
+        "Families by validation accuracy: best of all, of equally many trials, and in equal time",
         "  family              best  candidate  best of 2 trials     best in 8.0 s  trials   time",
         "  cnn               98.0 %  cnn-3                98.0 %            98.0 %       2  8.0 s",
         "  mlp     pruned at 40.0 %  mlp-1      pruned at 40.0 %  pruned at 40.0 %       2  8.0 s",
         "",
-        "Finalists by val/accuracy, trained again over seeds: mean ± standard deviation",
+        "Finalists by validation accuracy, trained again over seeds: mean ± standard deviation",
         "  candidate  trial   mean          by seed",
         "  cnn-3      98.0 %  97.0 % ± 1.4  0: 98.0 %, 1: 96.0 %, 2: failed",
         "",
@@ -137,7 +142,9 @@ def test_what_there_is_not_has_no_line() -> None:
 
 def test_a_long_race_shows_its_ten_best() -> None:
     lines = format_result(race(1000, 12), width=90).splitlines()
-    assert lines[2] == "Leaderboard: the best 10 of 1000 trials by val/accuracy, highest first"
+    assert (
+        lines[2] == "Leaderboard: the best 10 of 1000 trials by validation accuracy, highest first"
+    )
     assert [int(line.split()[0]) for line in lines[4:14]] == list(range(1, 11))
     assert all(len(line) <= 90 for line in lines[3:14])
 
@@ -151,6 +158,7 @@ def test_several_metrics_have_a_column_each_and_a_front() -> None:
         RECORD, metrics=("val/accuracy", "cost/latency_ms"),
         directions=("maximize", "minimize"), trials=trials,
     )  # fmt: skip
+    assert leaderboard_table(several).headers[2:4] == ("accuracy", "latency")
     rows = [row[2:5] for row in leaderboard_table(several).rows]
     assert rows == [
         ("90.0 %", "5 ms", "complete, in front"),
@@ -322,6 +330,11 @@ def test_the_end_shows_what_the_targets_are_judged_by() -> None:
     assert verdict(record)["test"] == said and "test accuracy" not in verdict(record)
     page = sweep_page(record)
     assert said in page and "<dt>Test</dt>" in page and "Test accuracy" not in page
+    assert "Validation mean IoU 98.0 %, in its trial" in sweep_page(
+        dataclasses.replace(record, finalists=(), winner=None)
+    )
+    assert "val/miou" not in page and "val/miou" not in format_result(record)
+    assert "Finalists by validation mean IoU" in format_result(record)
 
 
 def test_what_sets_of_labels_have_all_right_is_no_accuracy() -> None:
@@ -333,6 +346,8 @@ def test_what_sets_of_labels_have_all_right_is_no_accuracy() -> None:
     page = sweep_page(record)
     assert "<dt>Test exact match</dt><dd>21.1 %, measured 2 times on this split</dd>" in page
     assert "accuracy" not in page.partition("</header>")[0].partition("<header")[2]
+    by_all_right = dataclasses.replace(record, metrics=("val/accuracy",))
+    assert leaderboard_table(by_all_right).headers[2] == "exact match"
 
 
 def test_a_family_without_a_result_says_why() -> None:
@@ -364,23 +379,38 @@ def test_the_reason_for_a_family_that_was_left_out_stands_beneath_the_table() ->
 
 def test_the_headline_says_which_trainings_its_figure_is_of() -> None:
     head = sweep_page(RECORD).partition("</header>")[0]
-    assert "val/accuracy 97.0 % ± 1.4, mean of 2 seeds; 98.0 % in its trial" in head
+    assert "Validation accuracy 97.0 % ± 1.4, mean of 2 seeds; 98.0 % in its trial" in head
     alone = dataclasses.replace(RECORD, finalists=(), winner=None)
-    assert "val/accuracy 98.0 %, in its trial<" in sweep_page(alone).partition("</header>")[0]
+    assert (
+        "Validation accuracy 98.0 %, in its trial<" in sweep_page(alone).partition("</header>")[0]
+    )
     once = dataclasses.replace(RECORD, finalists=(Finalist(3, {1: 0.96}, {1: "runs/b"}),))
     head = sweep_page(once).partition("</header>")[0]
-    assert "val/accuracy 96.0 %, trained again once; 98.0 % in its trial" in head
+    assert "Validation accuracy 96.0 %, trained again once; 98.0 % in its trial" in head
     # Without time for another training the trial itself is the finalist.
     trials = (*RECORD.trials[:3], dataclasses.replace(RECORD.trials[3], run_dir="runs/a"))
     itself = (Finalist(3, {0: 0.98}, {0: "runs/a"}),)
     itself = dataclasses.replace(RECORD, trials=trials, finalists=itself)
-    assert "val/accuracy 98.0 %, in its trial<" in sweep_page(itself).partition("</header>")[0]
+    assert (
+        "Validation accuracy 98.0 %, in its trial<" in sweep_page(itself).partition("</header>")[0]
+    )
+    assert not finalists_table(itself).rows and "Finalists" not in format_result(itself)
+
+
+def test_costs_are_named_as_those_of_the_trial() -> None:
+    """A comparison has means over the trainings of the finalist."""
+    costs = {"cost/latency_ms": 0.66, "cost/parameters": 1200.0}
+    known = dataclasses.replace(RECORD.trials[3], figures=costs, seconds=None)
+    record = dataclasses.replace(RECORD, trials=(*RECORD.trials[:3], known))
+    assert "<dd>In its trial 0.66 ms a picture, 1.2 K parameters</dd>" in sweep_page(record)
 
 
 def test_training_time_is_not_that_of_the_whole_trial() -> None:
     known = dataclasses.replace(RECORD.trials[3], figures={"cost/training_seconds": 2.3})
     record = dataclasses.replace(RECORD, trials=(*RECORD.trials[:3], known))
-    assert "trained in 2.3 s, the whole trial took 4.0 s" in sweep_page(record)
+    assert "<dd>In its trial trained in 2.3 s; the whole trial took 4.0 s</dd>" in sweep_page(
+        record
+    )
     assert "trained in" not in sweep_page(RECORD)
 
 

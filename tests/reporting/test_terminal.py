@@ -79,6 +79,13 @@ def test_a_cross_validation_shows_the_spread_of_its_folds() -> None:
     assert "over folds" not in format_summary(SUMMARY, "make ui")
 
 
+def test_the_spread_of_folds_is_of_what_the_run_is_judged_by() -> None:
+    metrics = SUMMARY.metrics | {"val/accuracy_sd": 0.0123, "val/kappa_sd": 0.0456}
+    folds = {"val/accuracy": [0.91, 0.95, 0.934], "val/kappa": [0.41, 0.5, 0.46]}
+    shown = format_summary(dataclasses.replace(SUMMARY, metrics=metrics, folds=folds), "make ui")
+    assert "3 folds, quadratic kappa 0.410 to 0.500, standard deviation 0.046" in shown
+
+
 LITE, OLD, DINO = (
     dataclasses.asdict(Published(*fields, Path("file")))
     for fields in (
@@ -151,4 +158,4 @@ def test_a_combination_with_its_gain_and_its_latency(
     kappas = dataclasses.replace(found, measure="kappa")
     text = format_combination(kappas, [0.8, 0.7, 0.9], [1.0, 2.0, 3.0])
     assert f"has quadratic kappa {0.9 + gain:.3f} " in text
-    assert f"({found.figure - 0.9:+.3g}; Student's test" in text
+    assert f"({gain:+.3f}; Student's test" in text

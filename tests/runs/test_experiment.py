@@ -142,7 +142,7 @@ def test_a_signal_within_an_epoch_loses_nothing(
     ("is_step", "said"),
     [
         (False, "resume with: python -m src.train resume="),
-        (True, "repeat the command, which begins anew"),
+        (True, "repeat the command to go on"),
     ],
 )
 def test_a_stopped_run_names_the_command_that_goes_on(

@@ -412,3 +412,121 @@ def test_what_reports_nothing_is_late(race: Callable[..., bool], tmp_path: Path)
     assert [trial.state for trial in found] == [PRUNED, PRUNED]
     assert {trial.reason for trial in found} == {"the time was over"}
     assert race(lambda trial: {}, trials=3, seconds=1000.0), "no worker is left"
+
+
+def test_no_settings_are_run_twice_and_the_race_ends_where_there_are_no_others(
+    pool: Pool, tmp_path: Path
+) -> None:
+    """Families of five and of two configurations; one of them is measured anew meanwhile."""
+    spaces = family({"a": {"low": 1, "high": 5}}), family({"b": {"choices": ["x", "y"]}}, "cnn")
+    for sampler in ("tpe", "random"):
+        folder, chosen = tmp_path / sampler, {"mlp": ["first"], "cnn": ["first"]}
+        for wanted in (4, 6, 9, 14):
+            if wanted == 14:
+                chosen["cnn"] = ["second"]
+            with SweepStudy(folder, plan(*spaces, sampler=sampler)) as study:
+
+                def job_of(trial: TrialRecord, chosen: Any = chosen, study: Any = study) -> Job:
+                    study.note(trial.number, chosen=chosen[trial.family])
+                    return Job({"value": 0.5}, overrides=[f"n={trial.number}"])
+
+                def settings_of(
+                    trial: TrialRecord, chosen: Any = chosen, study: Any = study
+                ) -> Any:
+                    return study.facts(trial.number).get("chosen", chosen[trial.family])
+
+                driver = Driver(
+                    study,
+                    pool,
+                    metrics=("val/accuracy",),
+                    job_of=job_of,
+                    settings_of=settings_of,
+                    trials=wanted,
+                )
+                assert driver.race()
+                found = study.trials()
+                many = [(t.family, t.values.get("a", t.values.get("b"))) for t in found]
+                assert len(found) == min(wanted, 9 if wanted == 14 else 7)
+                assert {trial.state for trial in found} == {COMPLETE}
+                once = {(*one, tuple(settings_of(t))) for one, t in zip(many, found, strict=True)}
+                assert len(once) == len(found)
+                if wanted >= 9:
+                    assert driver.why_over == "there is no further configuration"
+
+
+def test_single_repeats_are_no_sign_of_a_family_that_has_no_further_configuration(
+    pool: Pool, tmp_path: Path
+) -> None:
+    """Every second proposal is the same, and there are more such proposals than end a family."""
+    space = {
+        "kind": {"choices": ["auto", "x"]},
+        "strength": {"when": {"kind": "x"}, "low": 0.0, "high": 1.0},
+    }
+    with SweepStudy(tmp_path, plan(family(space))) as study:
+        driver = Driver(
+            study, pool, metrics=("val/accuracy",), job_of=lambda t: Job({"value": 0.5}), trials=60
+        )
+        driver.race()
+        found = [trial.values["kind"] for trial in study.trials()]
+        assert len(found) == 60 and found.count("auto") == 1
+
+
+def test_where_some_kinds_have_no_time_the_reason_does_not_speak_of_all(
+    pool: Pool, tmp_path: Path
+) -> None:
+    spaces = family({"a": {"low": 1, "high": 2}}), family(NUMBERS, "cnn")
+    with SweepStudy(tmp_path, plan(*spaces)) as study:
+        driver = Driver(
+            study,
+            pool,
+            metrics=("val/accuracy",),
+            job_of=lambda t: Job({"value": 0.5}),
+            affordable=lambda left, took, beside: [Kind("mlp")],
+        )
+        driver.race()
+        assert sorted(trial.values["a"] for trial in study.trials()) == [1, 2]
+        assert driver.why_over == "there is no further configuration that would end in time"
+
+
+def test_a_proposal_that_a_kill_left_before_its_job_was_made_is_no_second_run(
+    pool: Pool, tmp_path: Path
+) -> None:
+    one = plan(family({"a": {"low": 1, "high": 2}}))
+    with SweepStudy(tmp_path, one) as study:
+        study.enqueue("mlp", {"a": 1})
+        first = study.ask()
+        assert first is not None
+        study.note(first.number, overrides=["a=1"])
+        study.complete(first.number, [0.5])
+        while (again := study.ask()) is not None and again.values != first.values:
+            study.withdraw(again.number, 0)
+    with SweepStudy(tmp_path, one) as study:
+        driver = Driver(
+            study, pool, metrics=("val/accuracy",), job_of=lambda t: Job({"value": 0.5}), trials=2
+        )
+        driver.race()
+        assert [trial.values["a"] for trial in study.trials()] == [1, 2]
+
+
+@pytest.mark.parametrize("enqueued", [False, True])
+def test_what_failed_or_had_no_time_is_tried_again_where_it_may_end_otherwise(
+    pool: Pool, tmp_path: Path, enqueued: bool
+) -> None:
+    """Of three configurations one was stopped before it reported, one after, and one failed."""
+    with SweepStudy(tmp_path, plan(family({"a": {"low": 1, "high": 3}}))) as study:
+        for value in (1, 2, 3):
+            study.enqueue("mlp", {"a": value}, prepared=value)
+            trial = study.ask()
+            assert trial is not None
+            study.note(trial.number, overrides=[f"a={value}"])
+            if value == 2:
+                study.report(trial.number, 1, 0.5)
+            (study.failed if value == 3 else study.pruned)(trial.number, "why")
+        for value in (1, 2, 3) if enqueued else ():
+            study.enqueue("mlp", {"a": value}, prepared=10 * value)
+        driver = Driver(
+            study, pool, metrics=("val/accuracy",), job_of=lambda t: Job({"value": 0.5}), trials=9
+        )
+        driver.race()
+        again = [trial.values["a"] for trial in study.trials()[3:]]
+        assert again == ([1, 2, 3] if enqueued else [1])

@@ -120,3 +120,24 @@ def test_points_of_a_grid_wait_until_their_kind_may_begin(tmp_path: Path) -> Non
         assert values == ["y", "y", "y"] and asked[-1] is None
         rest = [study.ask() for _ in range(7)]
         assert {t.values["a"] for t in rest if t is not None} == {"x", "z"} and rest[-1] is None
+
+
+@pytest.mark.parametrize("names", [("mlp", "cnn"), ("mlp",)])
+def test_a_choice_that_leaves_nothing_else_to_choose_is_proposed_once(
+    tmp_path: Path, names: tuple[str, ...]
+) -> None:
+    """It is the best, so that TPE alone would propose it for ever. Then the next best leads."""
+    space = {
+        "kind": {"choices": ["auto", "x", "y", "z"]},
+        "strength": {"when": {"kind": ["x", "y", "z"]}, "low": 0.0, "high": 1.0},
+    }
+    worth = {"auto": 0.9, "x": 0.1, "y": 0.8, "z": 0.2}
+    with SweepStudy(tmp_path, plan(*(family(space, n) for n in names), sampler="tpe")) as study:
+        study.enqueue("mlp", {"kind": "auto"})
+        for _ in range(30):
+            trial = study.ask()
+            assert trial is not None
+            study.complete(trial.number, [worth[str(trial.values["kind"])]])
+        found = [t.values["kind"] for t in study.trials() if t.family == "mlp"]
+        assert found.count("auto") == 1 and len(found) > 8
+        assert found.count("y") > max(found.count("x"), found.count("z")) > 1

@@ -228,22 +228,37 @@ def test_few_epochs_become_more_on_fewer_pictures(
 
 
 @pytest.mark.parametrize(
-    ("overrides", "training", "wanted"),
+    ("overrides", "cost", "wanted"),
     [
-        (["trainer.max_epochs=20"], 8.0, 2 * 12 + 0.75 * 8),
-        (["trainer.max_epochs=1"], 8.0, 2 * 12 + 2 * 8),  # as many steps on fewer pictures
-        (["trainer.max_epochs=20", "cv.folds=2"], 8.0, 2 * 4 + 0.75 * 2 * 8),
-        (["trainer.max_epochs=20"], 25.0, 0.75 * 25),  # it went on after a kill
-        (["trainer.max_epochs=20"], None, math.nan),
+        (["trainer.max_epochs=20"], {"training": 8.0}, 2 * 12 + 0.75 * 8),
+        # As many steps on fewer pictures.
+        (["trainer.max_epochs=1"], {"training": 8.0}, 2 * 12 + 2 * 8),
+        (["trainer.max_epochs=20", "cv.folds=2"], {"training": 8.0}, 2 * 4 + 0.75 * 2 * 8),
+        (["trainer.max_epochs=20"], {"training": 25.0}, 0.75 * 25),  # it went on after a kill
+        (["trainer.max_epochs=20"], {}, math.nan),
+        # Features are kept: neither those of an earlier run nor those of this one count.
+        (["model=handcrafted"], {"training": 98.0, "features": 90.0}, 2 * 12 + 0.75 * 8),
+        (
+            ["model=handcrafted"],
+            {"training": 13.0, "features": 5.0, "features_here": 5.0},
+            2 * 7 + 0.75 * 8,
+        ),
+        (
+            ["model=handcrafted", "cv.folds=2"],  # of which the first computed them
+            {"training": 10.0, "features": 6.0, "features_here": 3.0},
+            2 * 6 + 0.75 * 8,
+        ),
     ],
 )
 def test_the_time_is_that_of_whole_runs(
-    overrides: list[str], training: float | None, wanted: float
+    overrides: list[str], cost: dict[str, float], wanted: float
 ) -> None:
-    metrics = {} if training is None else {"cost/training_seconds": training}
     chosen: Any = SimpleNamespace(
         settings=read_run_settings(["model=mlp", *overrides]),
-        summary=SimpleNamespace(metrics=metrics, duration_seconds=20.0),
+        summary=SimpleNamespace(
+            metrics={f"cost/{name}_seconds": value for name, value in cost.items()},
+            duration_seconds=20.0,
+        ),
     )
     plan = ScalingPlan(chosen, 1000, (250, 500), "accuracy")
     assert expected_seconds(plan, plan.fewer) == pytest.approx(wanted, nan_ok=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+import signal
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from src.config.finished import (
 from src.data.sources.digits import load
 from src.data.sources.files import find_pictures
 from src.data.splitting.splits import Split
+from src.machine.interruption import Interrupted
 from src.records.run import Predictions, RunSummary
 from src.reporting.comparison_verdict import verdict_sentences
 from src.runs.candidates.choose import load_trained
@@ -98,6 +100,27 @@ def ensemble(runs: tuple[RunFolder, ...], tmp_path_factory: pytest.TempPathFacto
         summary = run_experiment(settings)
     assert summary is not None
     return RunFolder.open(Path(summary.run_dir))
+
+
+@pytest.mark.parametrize("way", ["true", "greedy"])
+def test_one_that_was_stopped_goes_on(
+    runs: tuple[RunFolder, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    def stopped(*_: object) -> None:
+        raise Interrupted(signal.SIGINT)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("src.runs.candidates.ensemble.EnsembleCandidate.fit", stopped)
+        with pytest.raises(Interrupted):
+            ensemble_of(runs, asked(tmp_path, f"ensemble={way}", "tracking.enabled=false"))
+    (begun,) = (tmp_path / "runs").iterdir()
+    assert RunSummary.read(begun / "summary.json").status == "KILLED"
+    other = ensemble_of(runs, asked(tmp_path, "ensemble=stacking", "tracking.enabled=false"))
+    assert other is not None and other.name != begun.name, "it combines them otherwise"
+    summary = ensemble_of(runs, asked(tmp_path, f"ensemble={way}", "tracking.enabled=false"))
+    assert summary is not None and summary.status == "FINISHED" and summary.name == begun.name
+    again = ensemble_of(runs, asked(tmp_path, f"ensemble={way}", "tracking.enabled=false"))
+    assert again is not None and again.name not in (begun.name, other.name), "as it was finished"
 
 
 @pytest.mark.slow

@@ -101,6 +101,15 @@ def test_what_cannot_be_read_is_named_among_the_masks_of_others(tmp_path: Path) 
         next(answers)
 
 
+def test_masks_alone_compute_no_uncertainty(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unexpected(*_: object) -> float:
+        raise AssertionError("nobody reads it")
+
+    monkeypatch.setattr("src.serving.masks.mask_uncertainty", unexpected)
+    (mask,) = masks_of(Predictor(by_thirds, METADATA), [png(np.full((20, 30), 130, np.uint8))])
+    assert (mask == 1).all()
+
+
 def test_shares_leave_out_what_was_not_seen() -> None:
     mask = np.array([[0, 0, 2], [LEFT_OUT, 2, 2]], np.uint8)
     np.testing.assert_array_equal(class_shares(mask, 3), [0.4, 0.0, 0.6])

@@ -191,6 +191,9 @@ def test_what_is_no_picture_is_named_and_the_server_lives(address: str, pictures
         status, said = ask(address, {"dataframe_records": [{"image": good}, {"image": bad}]})
         assert status == 400 and "row 1" in said and overrides in said, (overrides, said)
     assert ask(address, {"dataframe_records": [{"picture": good}]})[0] == 400
+    for none in ({"inputs": {"image": []}}, {"instances": []}):
+        status, said = ask(address, none)
+        assert status == 400 and "image is an empty list" in said and "row" not in said, said
     status, answers = ask(address, {"dataframe_records": [{"image": good}]})
     assert status == 200 and len(answers) == 1
 

@@ -163,7 +163,7 @@ def test_a_promise_that_cannot_be_kept_says_why() -> None:
         (
             dataclasses.replace(certainty(), correct=np.zeros(2000, bool)),
             Promise(max_error=0.02),
-            "too many are wrong",
+            "too many are wrong to be 95 % sure",
         ),
     ):
         with pytest.raises(ValueError, match=reason):

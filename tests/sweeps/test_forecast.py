@@ -68,6 +68,15 @@ def test_a_slow_classifier_keeps_no_other_of_its_family_from_the_time_that_is_le
     assert Kind("embedding", WHOLE) in known.affordable(30.0, [*took, trial(SLOW, 120.0)])
 
 
+def test_a_search_that_was_made_is_not_made_again_where_nothing_else_fits() -> None:
+    others = {name_of_kind(one.values): 20.0 for one in kinds_of(FAMILIES["embedding"])}
+    costs = {name: seconds for name, seconds in others.items() if name != name_of_kind(AUTO)}
+    known = forecast(embedding=Prepared(CUT, 1, 0.0, True, search_seconds=5.0, fit_seconds=costs))
+    assert not known.affordable(10.0, [trial(AUTO, 6.0)])
+    stopped = [trial(AUTO, 6.0, state=PRUNED), trial({}, 1.0, "cnn")]
+    assert known.affordable(10.0, stopped) == [Kind("embedding", AUTO)], "it has no result"
+
+
 def test_what_trials_of_a_kind_took_is_nearer_than_what_was_measured() -> None:
     known, kind = of_embedding(slow=90.0), Kind("embedding", SLOW)
     took = [trial(SLOW, seconds) for seconds in (500.0, 20.0, 24.0, 300.0)]
@@ -195,3 +204,26 @@ def test_only_the_families_that_race_are_forecast() -> None:
     prepared = {"cnn": Prepared([], 1, 1.0), "embedding": Prepared([], 1, 1.0)}
     raced: dict[str, Family] = {"cnn": FAMILIES["cnn"]}
     assert TimeForecast(raced, prepared).affordable(None, []) == [Kind("cnn")]
+
+
+@pytest.mark.parametrize("direction", ["maximize", "minimize"])
+def test_features_that_24_further_trials_made_nothing_better_of_are_saturated(
+    direction: str,
+) -> None:
+    sign = 1 if direction == "maximize" else -1
+    known = forecast(embedding=Prepared(CUT, 1, 0.0, True), cnn=Prepared([], 3, 1.0))
+
+    def trials(*values: float, family: str = "embedding", cut: Any = CUT) -> list[TrialRecord]:
+        ended = [trial(AUTO, 5.0, family, overrides=cut) for _ in values]
+        return [replace(t, objectives=(sign * v,)) for t, v in zip(ended, values, strict=True)]
+
+    first = trials(0.8, 0.9)
+    assert known.saturated([*first, *trials(*[0.9] * 24)], direction) == ["embedding"]
+    assert not known.saturated([*first, *trials(*[0.9] * 23)], direction)
+    assert not known.saturated([*first, *trials(*[0.8] * 23, 0.91)], direction)
+    assert not known.saturated(trials(*[0.9] * 24), direction)
+    assert not known.saturated([*first, *trials(*[0.9] * 24, family="cnn")], direction)
+    other = ("model.networks=[b]",)
+    assert not known.saturated(trials(*[0.9] * 30, cut=other), direction), "on other features"
+    pruned = [replace(one, state=PRUNED, objectives=None) for one in trials(*[0.9] * 9)]
+    assert not known.saturated([*first, *trials(*[0.9] * 20), *pruned], direction)

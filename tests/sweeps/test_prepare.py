@@ -381,6 +381,60 @@ def test_a_family_that_states_no_network_tunes_the_best_frozen_one_it_has_time_f
     assert good.betters(longer) and not longer.betters(good), "the time that chose it counts"
 
 
+@pytest.mark.parametrize(
+    ("fine", "plain", "taken", "left_out"),
+    [
+        (20.0, 10.0, "fine", False),
+        (100.0, 40.0, "plain", False),
+        (100.0, 80.0, "plain", True),  # it is not as fast as was expected
+        (400.0, 40.0, "fine", True),  # of which a third does not fit either
+    ],
+)
+def test_a_network_that_turns_out_too_slow_is_replaced_once_by_one_that_is_hardly_worse(
+    fine: float, plain: float, taken: str, left_out: bool
+) -> None:
+    """Of 300 s a trial may take 150, and two epochs are the least.
+
+    By the ranking an epoch takes 15 s with the good one, 5 with the one that is hardly worse. One
+    is even faster, and clearly worse.
+    """
+    speeds = {"fine": (0.90, 200), "plain": (0.88, 600), "poor": (0.80, 6000)}
+    networks = [
+        {"name": name, "side": 160, "accuracy": good, "error": 0.015, "images_per_second": speed}
+        for name, (good, speed) in speeds.items()
+    ]
+
+    def cost(overrides: list[str]) -> dict[str, Any]:
+        each = fine if "model.name=fine" in overrides else plain
+        return of_size(2 * each, each)(overrides) | {"published": True}
+
+    pool, study = Answers(cost), Study()
+    made = preparation(pool, 300, study=study)
+    made.jobs.prepared["frozen"] = Prepared([], 1, 0.0, networks=networks, parts={"train": 1000})
+    found = made.measure(family("finetuned", "recipe=finetune"))
+    assert (found.network, found.affordable) == (taken, not left_out)
+    assert sum("model.name=poor" in job.overrides for job in pool.jobs) == 0
+    if taken == "plain":
+        assert found.notes[0].startswith("model.name=plain, since fine is too slow: 12 epochs")
+        assert found.limit == 300, "more time may change it"
+    if left_out:
+        assert found.why_left_out.startswith("12 epochs would take ")
+
+
+def test_a_chosen_network_that_memory_is_too_small_for_has_its_reason_and_no_successor() -> None:
+    networks = [
+        {"name": name, "side": 160, "accuracy": 0.9, "error": 0.01, "images_per_second": speed}
+        for name, speed in (("fine", 200), ("plain", 600))
+    ]
+    huge = {"affordable": False, "notes": ["left out: there is not enough memory"]}
+    pool = Answers(lambda _: {"seconds_per_epoch": 0.0, **huge})
+    made = preparation(pool, 300)
+    made.jobs.prepared["frozen"] = Prepared([], 1, 0.0, networks=networks, parts={"train": 1000})
+    found = made.measure(family("finetuned", "recipe=finetune"))
+    assert found.why_left_out == "there is not enough memory" and not found.is_late
+    assert len(pool.jobs) == 1
+
+
 def test_a_chosen_network_of_large_pictures_is_not_measured_at_its_own_size() -> None:
     """Of 1,000 pictures, an epoch takes 30 s at 160 pixels, and 314 at 518: twelve take an hour."""
     record = {"name": "fine", "side": 518, "accuracy": 0.9, "error": 0.01}

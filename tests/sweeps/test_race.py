@@ -374,7 +374,8 @@ def test_a_trial_that_leaves_no_time_for_its_finals_does_not_begin(
 ) -> None:
     """An hour has 500 s left. The mlp was measured to take 180 s, and four of its finals 360 s."""
     (tmp_path / "slow").touch()
-    first = sweep(tmp_path, "budget.minutes=60")
+    more_keys = "search=[model.dropout,model.classifier,model.*.strength]"
+    first = sweep(tmp_path, "budget.minutes=60", more_keys)
     assert {trial.family for trial in first.trials} == {"embedding", "mlp"}
     said = capsys.readouterr().err
     assert (
@@ -382,11 +383,41 @@ def test_a_trial_that_leaves_no_time_for_its_finals_does_not_begin(
         "finals" in said
     )
     monkeypatch.setattr(race_module, "spent", lambda study: 3600 - 500)
-    more = sweep(tmp_path, "budget.minutes=60", "budget.trials=10").trials[4:]
+    more = sweep(tmp_path, "budget.minutes=60", "budget.trials=10", more_keys).trials[4:]
     assert [trial.family for trial in more] == ["embedding"] * 6
     monkeypatch.setattr(race_module, "spent", lambda study: 3600 - 600)
-    more = sweep(tmp_path, "budget.minutes=60", "budget.trials=16").trials[10:]
+    more = sweep(tmp_path, "budget.minutes=60", "budget.trials=16", more_keys).trials[10:]
     assert {trial.family for trial in more} == {"embedding", "mlp"}
+
+
+def test_a_race_of_stated_minutes_ends_where_every_configuration_was_tried(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its frozen networks have five classifiers; those of another kind begin with more minutes."""
+    free = ["budget.trials=null", "finalists=0", "evaluate_test=false"]
+    first = sweep(tmp_path, "families=[embedding]", "budget.minutes=30", *free)
+    assert len({trial.values["model.classifier"] for trial in first.trials}) == 5
+    assert len(first.trials) == 5
+    assert "of 30 min 0 s: there is no further configuration" in capsys.readouterr().err
+    done = log(tmp_path)
+    again = sweep(tmp_path, "families=[embedding]", "budget.minutes=30", *free)
+    assert again.trials == first.trials and log(tmp_path) == done, "it is only shown"
+    more = sweep(tmp_path, "families=[embedding]", "budget.minutes=60", *free)
+    assert more.trials == first.trials
+    assert "no further trial, 5 so far: there is no further" in capsys.readouterr().err
+
+
+def test_a_race_of_stated_minutes_does_not_go_on_with_what_no_trial_makes_better(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """All trials of its frozen networks are equally good; a counted number of them is run."""
+    wide = ["families=[embedding]", "search=[model.*]", "finalists=0", "evaluate_test=false"]
+    first = sweep(tmp_path, *wide, "budget.trials=null", "budget.minutes=60")
+    assert len(first.trials) == 25
+    said = "the latest trials of embedding were no better than earlier ones"
+    assert said in capsys.readouterr().err
+    more = sweep(tmp_path, *wide, "budget.trials=27", "budget.minutes=60")
+    assert len(more.trials) == 27
 
 
 def test_a_journal_that_lost_its_end_between_two_lines_is_not_gone_on_with_in_silence(

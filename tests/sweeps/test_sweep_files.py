@@ -370,3 +370,22 @@ def test_trials_answer_for_what_the_sweep_goes_by(
     found = base_overrides([f"data.target={target}", *overrides], "default")
     expected = [] if answer is None else [f"data.answer={answer}"]
     assert [override for override in found if "data.answer" in override] == expected
+
+
+@pytest.mark.parametrize(
+    ("overrides", "trials", "minutes"),
+    [
+        ([], 24, 20),
+        (["budget.minutes=30"], None, 30),
+        (["++budget.minutes=30"], None, 30),
+        (["budget.minutes=30", "budget.trials=9"], 9, 30),
+        (["budget.trials=9"], 9, 20),
+        (["budget.minutes=null"], 24, None),
+        (["budget.epochs=500"], 24, 20),
+    ],
+)
+def test_minutes_that_are_stated_alone_are_not_ended_by_the_trials_of_the_file(
+    overrides: list[str], trials: int | None, minutes: float | None
+) -> None:
+    budget = read_sweep_settings(overrides, "default").budget
+    assert (budget.trials, budget.minutes) == (trials, minutes)

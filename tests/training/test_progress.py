@@ -57,8 +57,14 @@ def test_a_file_gets_a_plain_line_an_epoch(totals: RunningTotals) -> None:
 def test_of_label_sets_an_epoch_shows_exact_matches_and_no_accuracy() -> None:
     file = io.StringIO()
     Progress(10, 5, stream=file).epoch(0, METRICS | {"val/map": 0.5})
-    assert "exact match 100.0 % map 50.0 %" in file.getvalue()
+    assert "exact match 100.0 % mAP 50.0 %" in file.getvalue()
     assert "accuracy" not in file.getvalue()
+
+
+def test_kappa_is_no_percentage() -> None:
+    file = io.StringIO()
+    Progress(10, 5, stream=file).epoch(0, METRICS | {"val/kappa": 0.5468})
+    assert "accuracy 100.0 % kappa 0.547" in file.getvalue()
 
 
 def test_a_terminal_shows_the_time_left_of_the_whole_training(

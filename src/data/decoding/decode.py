@@ -27,6 +27,7 @@ from .depth import (
     pixel_bounds,
     scaled,
 )
+from .jpeg import Jpeg, read_jpeg
 from .picture_files import (
     ON_THEIR_SIDE,
     PictureError,
@@ -36,10 +37,10 @@ from .picture_files import (
     file_errors,
     open_picture,
     read_header,
-    turn_of,
 )
 from .picture_format import PictureFormat
 from .rasters import Raster, bands_of_array, orientation_of, turned
+from .resizing import fitted
 
 __all__ = [
     "LARGE_PIXELS",
@@ -47,7 +48,6 @@ __all__ = [
     "decode_picture",
     "opened_file",
     "padded",
-    "resized",
     "shown_size",
     "thumbnail",
 ]
@@ -62,7 +62,9 @@ _BAND_PIXELS = 4_000_000
 PADDING_GREY = 128
 # ITU-R 601, as Pillow and this project have it.
 _LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)
-_Box = tuple[float, float, float, float]  # left, upper, right, lower
+# A photo is decoded at a fraction of its size if that is still so many times the one wanted, which
+# leaves antialiasing its work.
+_LEAST_SCALE = 2
 
 
 def decode_picture(
@@ -109,6 +111,9 @@ def decode_picture(
         if isinstance(data, PictureFile):
             return _of_file(data.open(page), form, scale)
         with opened_file(data) as stream:
+            if page == 0 and (jpeg := _read_jpeg(stream, form)) is not None:
+                pixels = _fitted(jpeg.pixels, form, jpeg.orientation)
+                return _arranged(pixels, form, jpeg.orientation)
             return _of_file(open_picture(stream, page), form, scale)
 
 
@@ -140,8 +145,8 @@ def shown_size(
     if isinstance(data, Raster):
         return data.height, data.width
     if isinstance(data, Image.Image):
-        turn = turn_of(data)
-        return (data.width, data.height) if turn in ON_THEIR_SIDE else (data.height, data.width)
+        turned_over = orientation_of(data) in ON_THEIR_SIDE
+        return (data.width, data.height) if turned_over else (data.height, data.width)
     if isinstance(data, PictureFile):
         header = read_header(data, page)
     else:
@@ -176,22 +181,35 @@ def _of_file(image: Image.Image | Raster, form: PictureFormat, scale: ScaleBy) -
     if isinstance(image, Raster):
         with _LARGE_TURN if image.nbytes > _LARGE_BYTES else nullcontext():
             return _of_raster(image, form, scale)
-    # Lets libjpeg decode at 1/2, 1/4 or 1/8; twice the size leaves antialiasing its work.
-    # Which side will be the height is not known before the turn.
-    longer = 2 * max(form.image_size)
+    # Lets libjpeg decode at 1/2, 1/4 or 1/8.
+    longer = _LEAST_SCALE * max(form.image_size)
     whole = image.width * image.height
     scaled_down = image.draft(None, (longer, longer))
     box = scaled_down[1] if scaled_down else None
     # Of a progressive JPEG libjpeg keeps the coefficients of all pixels whatever it decodes.
     in_memory = whole if image.info.get("progressive") else image.width * image.height
     with _LARGE_TURN if in_memory > LARGE_PIXELS else nullcontext():
-        return _converted(image, form, scale, box)
+        return _converted(image, form, scale, box and (box[3], box[2]))
+
+
+def _read_jpeg(stream: BinaryIO, form: PictureFormat) -> Jpeg | None:
+    """Return the pixels of a JPEG file that is to be decoded in its own size and colours."""
+    if form.bands is not None:
+        return None
+    shortest = 2 * _LEAST_SCALE * max(form.image_size)
+    jpeg = read_jpeg(stream, shortest=shortest, most_pixels=LARGE_PIXELS)
+    if jpeg is None or jpeg.pixels.shape[2] > form.channels:  # Pillow makes grey of colour
+        return None
+    return jpeg
 
 
 def _converted(
-    image: Image.Image, form: PictureFormat, scale: ScaleBy, box: _Box | None = None
+    image: Image.Image,
+    form: PictureFormat,
+    scale: ScaleBy,
+    extent: tuple[float, float] | None = None,
 ) -> Pixels:
-    """Return the picture inside `box`, by default all, as an array."""
+    """Return the picture, or what `extent` (height, width) of it takes, as an array."""
     if is_deep(image):
         values = deep_values(image)
         turn = 1 if image.format == "TIFF" else orientation_of(image)
@@ -199,23 +217,46 @@ def _converted(
         return _of_raster(Raster.of(values, inverted=has_white_as_zero(image)), form, scale)
     image.load()
     # Asked after loading: Pillow turns a TIFF by itself.
-    turn_by = turn_of(image)
+    orientation = orientation_of(image)
     _check_bands(bands_of(image), form)
     mode = "L" if (form.channels if form.bands is None else form.band_count) == 1 else "RGB"
     if image.has_transparency_data:
         image = _on_white(image, mode)
     elif image.mode != mode:  # or it would be copied
         image = image.convert(mode)
-    height, width = form.image_size
-    size = (height, width) if turn_by in ON_THEIR_SIDE else (width, height)
-    if image.size != size:
-        image = resized(image, size, form.fit, box or (0, 0, *image.size))
-    if turn_by is not None:
-        image = image.transpose(turn_by)
-    pixels = np.array(image, np.uint8)
-    pixels = pixels[None] if mode == "L" else pixels.transpose(2, 0, 1)
+    pixels = _fitted(image, form, orientation, extent)
     if form.bands is not None:
-        pixels = pixels[[band - 1 for band in form.bands]]
+        pixels = pixels[:, :, [band - 1 for band in form.bands]]
+    return _arranged(pixels, form, orientation)
+
+
+def _fitted(
+    picture: Image.Image | AnyArray,
+    form: PictureFormat,
+    orientation: int = 1,
+    extent: tuple[float, float] | None = None,
+) -> AnyArray:
+    """Return a picture (H, W, C) in the format's size, before it is turned."""
+    height, width = form.image_size
+    size = (width, height) if orientation in ON_THEIR_SIDE else (height, width)
+    whole_numbers = isinstance(picture, Image.Image) or picture.dtype == np.uint8
+    resize = None if whole_numbers else _resized_numbers
+    return fitted(picture, size, form.fit, extent, resize=resize, fill=PADDING_GREY)
+
+
+def _resized_numbers(
+    plane: AnyArray, size: tuple[int, int], extent: tuple[float, float] | None
+) -> AnyArray:
+    """Return what `resized_pixels` does, of a whole plane (H, W, 1) of float32."""
+    image = Image.fromarray(np.ascontiguousarray(plane[:, :, 0]))
+    return np.asarray(image.resize(size[::-1], Image.Resampling.BICUBIC))[:, :, None]
+
+
+def _arranged(pixels: UInt8Array, form: PictureFormat, orientation: int) -> Pixels:
+    """Return pixels (H, W, C) turned upright, with the channels first."""
+    pixels = turned(pixels, orientation).transpose(2, 0, 1)
+    if len(pixels) < form.channels:
+        pixels = np.repeat(pixels, form.channels, axis=0)
     return np.ascontiguousarray(pixels, form.dtype)
 
 
@@ -239,18 +280,14 @@ def _of_raster(raster: Raster, form: PictureFormat, scale: ScaleBy) -> Pixels:
     wanted = [band - 1 for band in form.bands or ()]
     if form.bands is None:
         wanted = [0, 1, 2] if raster.bands >= 3 else [0] * form.channels
-    size = form.image_size[1], form.image_size[0]
     planes = {}
     for band in dict.fromkeys(wanted):
-        plane = np.ascontiguousarray(values[:, :, band])
+        plane = np.ascontiguousarray(values[:, :, [band]])
         if used is not None:
             plane = scaled(plane, used)
         if raster.inverted:
             plane = 255 - plane
-        image = Image.fromarray(plane)
-        if image.size != size:
-            image = resized(image, size, form.fit, (0, 0, *image.size))
-        planes[band] = np.asarray(image)
+        planes[band] = _fitted(plane, form)[:, :, 0]
     pixels = np.stack([planes[band] for band in wanted])
     if form.bands is None and form.channels == 1 and len(pixels) == 3:
         if pixels.dtype == np.uint8:  # in the whole numbers of Pillow
@@ -285,44 +322,3 @@ def _on_white(image: Image.Image, mode: str) -> Image.Image:
         white = Image.new("RGBA", band.size, "white")
         whole.paste(Image.alpha_composite(white, band).convert(mode), (0, top))
     return whole
-
-
-def resized(
-    image: Image.Image,
-    size: tuple[int, int],
-    fit: str,
-    box: _Box,
-    *,
-    method: Image.Resampling = Image.Resampling.BICUBIC,
-    fill: int = PADDING_GREY,
-) -> Image.Image:
-    """Return the part of a picture inside `box` resized to `size` (W, H).
-
-    Args:
-        image: the picture.
-        size: of the result.
-        fit: what becomes of other proportions, as of `PictureFormat`.
-        box: left, upper, right and lower.
-        method: of interpolation.
-        fill: the value of what `pad` adds, in all channels.
-    """
-    left, upper, right, lower = box
-    across, down = size[0] / (right - left), size[1] / (lower - upper)
-    if fit == "crop":
-        scale = max(across, down)
-        cut = ((right - left) - size[0] / scale) / 2, ((lower - upper) - size[1] / scale) / 2
-        # Nothing is cut along one side, and rounding may make a little less than nothing of it,
-        # which Pillow takes for a place outside of the picture.
-        cut = max(0.0, cut[0]), max(0.0, cut[1])
-        box = (left + cut[0], upper + cut[1], right - cut[0], lower - cut[1])
-    elif fit == "pad" and across != down:
-        scale = min(across, down)
-        inner = (
-            max(1, min(size[0], round((right - left) * scale))),
-            max(1, min(size[1], round((lower - upper) * scale))),
-        )
-        padded = Image.new(image.mode, size, (fill,) * 3 if image.mode == "RGB" else fill)
-        corner = ((size[0] - inner[0]) // 2, (size[1] - inner[1]) // 2)
-        padded.paste(image.resize(inner, method, box), corner)
-        return padded
-    return image.resize(size, method, box)

@@ -11,11 +11,12 @@ from PIL import Image
 
 from ...machine.arrays import AnyArray, UInt8Array
 from ...records.pixels import colours
-from .decode import opened_file, padded, resized
+from .decode import opened_file, padded
 from .depth import has_white_as_zero
 from .picture_files import PictureError, decoder_errors, turn_of
 from .picture_format import PictureFormat
 from .rasters import NPY, open_raster
+from .resizing import fitted
 
 __all__ = ["LEFT_OUT", "MOST_CLASSES", "decode_mask", "mask_png", "mask_values"]
 
@@ -120,19 +121,26 @@ def decode_mask(values: UInt8Array, table: UInt8Array, form: PictureFormat) -> U
         form: of the picture. The nearest pixel counts; what `pad` and `windows` add is left out.
     """
     height, width = form.scaled_size((values.shape[0], values.shape[1]))
-    image = Image.fromarray(table[values])
-    if image.size != (width, height):
-        image = resized(
-            image,
-            (width, height),
-            "squeeze" if form.windowed else form.fit,
-            (0, 0, *image.size),
-            method=Image.Resampling.NEAREST,
-            fill=LEFT_OUT,
-        )
-    classes = np.array(image, np.uint8)
+    classes = fitted(
+        table[values][:, :, None],
+        (height, width),
+        "squeeze" if form.windowed else form.fit,
+        resize=_nearest,
+        fill=LEFT_OUT,
+    )
+    classes = np.ascontiguousarray(classes[:, :, 0])
     whole = form.array_size((values.shape[0], values.shape[1]))
     return padded(classes, whole, LEFT_OUT) if form.windowed else classes
+
+
+def _nearest(
+    classes: UInt8Array, size: tuple[int, int], extent: tuple[float, float] | None
+) -> UInt8Array:
+    """Return a whole mask (H, W, 1) in another size, each pixel the nearest of it."""
+    if classes.shape[:2] == size:
+        return classes
+    image = Image.fromarray(np.ascontiguousarray(classes[:, :, 0]))
+    return np.asarray(image.resize(size[::-1], Image.Resampling.NEAREST))[:, :, None]
 
 
 def mask_png(classes: UInt8Array) -> bytes:

@@ -84,7 +84,8 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-ON_THEIR_SIDE = [_TURNS[orientation] for orientation in (5, 6, 7, 8)]
+# Orientations that make the height of what is stored the width of what is seen.
+ON_THEIR_SIDE = (5, 6, 7, 8)
 _PNG = b"\x89PNG\r\n\x1a\n"
 _PNG_TEXTS = (b"tEXt", b"zTXt", b"iTXt", b"iCCP")
 # How a pointer of Git LFS begins.
@@ -136,7 +137,7 @@ def read_header(file: BinaryIO | PictureFile, page: int = 0) -> Header:
             )
         width, height = image.size
         # Pillow turns the size of a TIFF already when it opens it.
-        if image.format != "TIFF" and turn_of(image) in ON_THEIR_SIDE:
+        if image.format != "TIFF" and orientation_of(image) in ON_THEIR_SIDE:
             width, height = height, width
         return Header(height, width, bands_of(image), is_deep(image))
 

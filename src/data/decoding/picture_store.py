@@ -39,9 +39,9 @@ __all__ = [
     "store_of",
 ]
 
-# Part of the keys of sets with pixels of more than 8 bits, and with pictures of `LARGE_PIXELS`: to
-# be raised when these alone would decode to other pixels.
-_DEEP_VERSION, _LARGE_VERSION = 2, 2
+# Part of the keys of all sets; of those with pixels of more than 8 bits; and of those with pictures
+# of `LARGE_PIXELS`: to be raised when these would decode to other pixels.
+_RESIZING_VERSION, _DEEP_VERSION, _LARGE_VERSION = 2, 2, 2
 _CHANGED = "has been changed since it was looked at"
 
 
@@ -262,6 +262,7 @@ def pixels_identity(
     large = bool((sizes.prod(axis=1) > LARGE_PIXELS).any())
     return (
         form.identity()
+        | {"resizing": _RESIZING_VERSION}
         | ({} if files else {"original_size": sizes[0].tolist()})
         | ({"deep": _DEEP_VERSION} if deep else {})
         | ({"large": _LARGE_VERSION} if large else {})

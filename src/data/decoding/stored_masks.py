@@ -27,7 +27,7 @@ T = TypeVar("T")
 FILE = "images.bin"
 _PLACES = "places.npz"
 # Part of every key: to be raised when the same mask would decode to other classes.
-_VERSION = 3
+_VERSION = 4
 _NAMED = 3
 
 

@@ -99,11 +99,14 @@ class Fitted:
     Attributes:
         trained: the model.
         checkpoint: the file that it is loaded from.
-        seconds: duration of the fit, all starts of the run together.
+        seconds: duration of the fit, all starts of the run together, without that of the features.
         metrics: the last values measured while fitting, by `{split}/{metric}`.
         history: (epoch from 1, value) pairs of those that have a curve.
         split_fingerprint: of the division that its held-out predictions go by, where that is not
             the split of its pictures: the folds of the cross-validations that it was made of.
+        features_seconds: that computing the features of its pictures took, now or in an earlier
+            run; None where it is fitted on none.
+        features_here: those of them that computing took in this run.
     """
 
     trained: Trained
@@ -112,6 +115,22 @@ class Fitted:
     metrics: dict[str, float]
     history: dict[str, list[list[float]]] = field(default_factory=dict)
     split_fingerprint: str | None = None
+    features_seconds: float | None = None
+    features_here: float = 0.0
+
+    def cost(self) -> dict[str, float]:
+        """Return the seconds of the training by the plain names that a run's `cost/` metrics have.
+
+        Features that were kept count in `training_seconds` as if they were computed now, so that
+        the order of runs does not change what they cost.
+        """
+        if self.features_seconds is None:
+            return {"training_seconds": self.seconds}
+        return {
+            "training_seconds": self.seconds + self.features_seconds,
+            "features_seconds": self.features_seconds,
+            "features_here_seconds": self.features_here,
+        }
 
 
 @dataclass(frozen=True)

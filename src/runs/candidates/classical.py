@@ -134,8 +134,14 @@ class ClassicalCandidate:
                 metric_key("val", name): found[name] for name in {"accuracy", kind.primary}
             } | {metric_key("val", "loss"): found["log_loss"]}
         context.report(metrics)
-        # Features from the cache count as if they were computed now.
-        return Fitted(trained, file, seconds + table.seconds, metrics)
+        return Fitted(
+            trained,
+            file,
+            seconds,
+            metrics,
+            features_seconds=table.seconds,
+            features_here=table.seconds_here,
+        )
 
     def describe_seconds(self, deadline: float | None = None) -> float:
         """Compute the features that a fit needs, or return the seconds that a fit takes for them.

@@ -18,8 +18,8 @@ from ...config.schema import RunSettings
 from ...data.loading.datamodule import PictureData
 from ...ensembles.combine import figure_of, greedy_soup, ranked
 from ...machine.arrays import AnyArray
+from ...metrics.summary import metric_name
 from ...records.combination import Combination
-from ...reporting.comparison_verdict import MEASURE_NAMES
 from ...reporting.formatting import metric_text
 from ...training.checkpoints import AtomicCheckpointIO
 from ...training.task import ClassificationTask
@@ -123,7 +123,7 @@ def choose_soup(
     measure = found.measure
 
     def stated(figure: float) -> str:
-        return f"{MEASURE_NAMES[measure]} {metric_text(measure, figure)}"
+        return f"{metric_name(measure)} {metric_text(measure, figure)}"
 
     if len(chosen) == 1:
         raise NothingGained(

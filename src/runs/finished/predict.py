@@ -129,10 +129,11 @@ class _Sheets:
         """Return where the table and the sheets are, to be read after what is in them."""
         if self.labels is None:
             return ""
-        where = f", written to {out} and shown in {self.labels.name}"
+        beside = Path(out or "").with_name
+        where = f", written to {out} and shown in {beside(self.labels.name)}"
         if self.explained is None:
             return where
-        return f"{where}, what the network looked at in {self.explained.name}"
+        return f"{where}, what the network looked at in {beside(self.explained.name)}"
 
 
 def _label_next(table: Path | None, count: int | None) -> LabelNext | None:

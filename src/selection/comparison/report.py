@@ -58,7 +58,8 @@ def gather(comparison: Comparison, settings: CompareSettings) -> ReportData:
     first = [repeats[0] for repeats in by_leader]
     disagreements: tuple[Disagreement, ...] = ()
     agreement = None
-    pixels, values = kind_of(first[0].kind).pixels, None
+    kind, values = kind_of(first[0].kind), None
+    pixels = kind.pixels
     if settings.subgroup is not None:
         if pixels:
             raise ConfigError("subgroup is about pictures that are right or wrong, not pixels.")
@@ -77,10 +78,10 @@ def gather(comparison: Comparison, settings: CompareSettings) -> ReportData:
         ),
         agreement=agreement,
         disagreements=disagreements,
-        curves=_curves(comparison.entrants, "miou" if pixels else "accuracy"),
+        curves=_curves(comparison.entrants, kind.primary),
         importances=importances,
         importance_of=metric,
-        curve="miou" if pixels else "accuracy",
+        curve=kind.primary,
         of_classes="iou" if pixels else "recall",
         subgroup=settings.subgroup,
     )

@@ -197,7 +197,7 @@ def test_photos_of_a_large_set_alone_have_keys_of_their_own() -> None:
         pixels_identity(form, np.array([[6000, 4000], size]), None, files=True)
         for size in ([4000, 3000], [6000, 8000])
     )
-    assert ordinary == form.identity() != large
+    assert ordinary == form.identity() | {"resizing": 2} and ordinary != large
 
 
 @given(
@@ -236,8 +236,7 @@ def test_a_crop_keeps_the_proportions_and_the_middle(size: tuple[int, int]) -> N
     box = (left, top, left + side, top + side)
     expected = np.asarray(image.crop(box).resize((24, 24), Image.Resampling.BICUBIC))
     difference = cropped.astype(int) - expected.transpose(2, 0, 1)
-    # Resizing within a box sees what lies beyond its edge; a crop before it does not.
-    assert np.abs(difference).max() <= 4
+    assert np.abs(difference).max() <= 1
 
 
 @pytest.mark.parametrize("size", [(30, 90), (90, 30)])

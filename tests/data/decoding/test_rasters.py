@@ -280,7 +280,7 @@ def test_8_bits_of_a_set_stay_8_bits(tmp_path: Path) -> None:
             write(tmp_path / "set" / label / f"{number}.png", encoded(picture, "PNG"))
     store = opened(tmp_path / "set", tmp_path / "cache")
     assert store.images is not None and store.images.dtype == np.uint8
-    assert set(store.identity()) == {"image_size", "channels", "fit"}
+    assert set(store.identity()) == {"image_size", "channels", "fit", "resizing"}
 
 
 @pytest.mark.parametrize("bands", [1, 2])

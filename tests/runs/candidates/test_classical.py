@@ -73,6 +73,19 @@ def test_the_same_command_gives_the_same_predictions(tmp_path: Path) -> None:
     assert (probs[0] != probs[2]).any() and first.split_fingerprint == other.split_fingerprint
 
 
+def test_features_that_were_kept_count_as_training_and_not_as_time_of_the_run(
+    tmp_path: Path,
+) -> None:
+    overrides = ["model.features=[hog]", "evaluate_test=false", f"data.cache_dir={tmp_path}/cache"]
+    first, second = (fit(tmp_path, *overrides).metrics for _ in range(2))
+    described = first["cost/features_seconds"]
+    assert described > 0 and second["cost/features_seconds"] == described
+    assert first["cost/features_here_seconds"] == described
+    assert second["cost/features_here_seconds"] == 0
+    for metrics in (first, second):
+        assert metrics["cost/training_seconds"] > described
+
+
 def test_mirrored_pictures_teach_where_the_data_set_allows_it(tmp_path: Path) -> None:
     overrides = ["evaluate_test=false", "model.classifier=knn", "model.features=[raw]"]
     kept = [
