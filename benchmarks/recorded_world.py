@@ -34,7 +34,7 @@ from src.search.storage import Journal
 from src.selection.choice import read_chosen
 from src.selection.comparison import compared
 from src.serving.bundle import open_predictor
-from src.storage.cache import Record, cache_folder, load_record, store_record
+from src.storage.cache import CachedMeasurement, cache_folder, load_measurement, store_measurement
 from src.tracking.events import read_history
 from src.tracking.logged_models import pack
 from src.training.checkpoints import read_checkpoint
@@ -97,7 +97,7 @@ class World:
         for path in unfinished.predictions.iterdir():
             path.unlink()
         Champion("pets", run.name, run.run_id).write(place / "out")
-        store_record("plan", {"a": 1}, Record({"seconds": 1.25}, False))
+        store_measurement("plan", {"a": 1}, CachedMeasurement({"seconds": 1.25}, False))
         _study(place / "out" / "sweeps" / "s")
         _offered(place)
         models = _packed(run, "m-0"), _packed(classical, "m-1")
@@ -250,7 +250,7 @@ def _measurements(run: RunFolder) -> int:
 
 
 def _plan() -> str:
-    found = load_record("plan", {"a": 1})
+    found = load_measurement("plan", {"a": 1})
     if found is None:
         raise ValueError("it is measured anew")
     return repr(found)

@@ -208,7 +208,7 @@ def compare(
         if "runs" in by_key(all_overrides):
             raise ConfigError("runs=[...] beside runs as objects: name all of them in one way.")
         all_overrides.append(override_of("runs", runs))
-    read = partial(compose_settings, CompareSettings, config_name="compare")
+    read = partial(compose_settings, CompareSettings)
     asked = read(
         [*all_overrides, *from_environment(_FROM_MLFLOW[:1], read(all_overrides), all_overrides)]
     )
@@ -247,7 +247,7 @@ def scaling(
     _refuse_no_name(run=run, output_dir=output_dir)
     given = _given(overrides, settings, "run", "output_dir")
     all_overrides = [f"run={run}", *given, f"output_dir={output_dir}"]
-    asked = compose_settings(ScalingSettings, all_overrides, config_name="scaling")
+    asked = compose_settings(ScalingSettings, all_overrides)
     with doing("reading the run"):
         from .selection.scaling_plan import plan_scaling
 
@@ -389,7 +389,7 @@ class Sweep:
 
         all_overrides = [f"sweep={self.settings.study}", f"output_dir={self.settings.output_dir}"]
         all_overrides += _given(overrides, settings)
-        asked = compose_settings(SelectSettings, all_overrides, config_name="select")
+        asked = compose_settings(SelectSettings, all_overrides)
         champion = select(choose(asked), asked)
         return load(champion.run, output_dir=self.settings.output_dir, changed=asked.changed)
 

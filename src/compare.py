@@ -72,7 +72,7 @@ def _compare(settings: CompareSettings, overrides: Sequence[str], spare: SpareCo
 
 def main() -> int:
     """The exit code of the command line."""
-    read = partial(compose_settings, CompareSettings, config_name="compare")
+    read = partial(compose_settings, CompareSettings)
     return run_entry(__doc__ or "", read, compare, from_mlflow=["tracking.uri"])
 
 

@@ -19,6 +19,7 @@ from .config.checks import input_of
 from .config.command_line import run_entry
 from .config.compose import compose_settings
 from .config.finished import ExportSettings
+from .config.overrides import output_overrides
 from .config.plugins import plugin_overrides
 from .machine.ending import leave
 from .machine.status import doing
@@ -41,7 +42,7 @@ def export(settings: ExportSettings, overrides: Sequence[str]) -> None:
         from .runs.finished.export import export_run
 
     record, serving = export_run(folder, checkpoint, settings)
-    run = folder.name if folder.output_dir == Path("outputs").absolute() else str(folder.path)
+    run = str(folder.path) if output_overrides(folder.output_dir) else folder.name
     target = folder.plain_settings()["data"].get("target", "single")
     label = predict_command(run, target, f"variant={record.chosen}", *plugin_overrides())
     print(format_export(record, run, label, serving))
@@ -50,7 +51,7 @@ def export(settings: ExportSettings, overrides: Sequence[str]) -> None:
 
 def main() -> int:
     """The exit code of the command line."""
-    read = partial(compose_settings, ExportSettings, config_name="export")
+    read = partial(compose_settings, ExportSettings)
     return run_entry(__doc__ or "", read, export)
 
 

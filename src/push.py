@@ -48,7 +48,7 @@ def _has_token() -> bool:
 
 def main() -> int:
     """Return the exit code of the command line."""
-    read = partial(compose_settings, PushSettings, config_name="push")
+    read = partial(compose_settings, PushSettings)
     return run_entry(__doc__ or "", read, push)
 
 

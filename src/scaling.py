@@ -47,7 +47,7 @@ def scaling(settings: ScalingSettings, overrides: Sequence[str]) -> None:
 
 def main() -> int:
     """The exit code of the command line."""
-    read = partial(compose_settings, ScalingSettings, config_name="scaling")
+    read = partial(compose_settings, ScalingSettings)
     return run_entry(__doc__ or "", read, scaling)
 
 

@@ -37,7 +37,7 @@ def select(settings: SelectSettings, overrides: Sequence[str]) -> None:
 
 def main() -> int:
     """The exit code of the command line."""
-    read = partial(compose_settings, SelectSettings, config_name="select")
+    read = partial(compose_settings, SelectSettings)
     return run_entry(__doc__ or "", read, select)
 
 

@@ -42,7 +42,7 @@ def verify(settings: VerifySettings, overrides: Sequence[str]) -> bool:
 def main() -> int:
     """The exit code of the command line: 0 all is well, 1 something is damaged, 2 wrong input."""
     well: list[bool] = []
-    read = partial(compose_settings, VerifySettings, config_name="verify")
+    read = partial(compose_settings, VerifySettings)
     code = run_entry(__doc__ or "", read, lambda settings, w: well.append(verify(settings, w)))
     return code or int(not all(well))
 

@@ -7,7 +7,7 @@ from contextlib import suppress
 from typing import Any
 
 from ..machine.package import ENTRIES
-from .checks import ConfigError, options_of, to_plain
+from .checks import ConfigError, Settings, options_of, to_plain
 from .command_line import CONFIG_NAME_FLAGS, parse, take_config_name
 from .compose import compose_plain, groups, leaves
 from .finished import (
@@ -31,7 +31,7 @@ __all__ = ["completions"]
 
 _RUNS = ("train", "sweep")
 # What the settings of the entries are.
-_SETTINGS: dict[str, type] = {
+_SETTINGS: dict[str, type[Settings]] = {
     "train": RunSettings,
     "sweep": SweepSettings,
     "compare": CompareSettings,
@@ -88,11 +88,12 @@ def _settings(entry: str, arguments: list[str]) -> dict[str, Any]:
 
     Invalid arguments are ignored: the command reports them when it is run.
     """
-    name = "config" if entry == "train" else entry  # of the file in conf/, or in sweeps/
-    if entry == "sweep":
-        arguments, name = take_config_name(arguments, "default")
-    elif entry not in _SETTINGS:
+    cls = _SETTINGS.get(entry)
+    if cls is None:
         return {}
+    sweep_file = ""
+    if entry == "sweep":
+        arguments, sweep_file = take_config_name(arguments, "default")
     try:
         overrides = parse(arguments).overrides
     except ConfigError:  # a flag that there is not
@@ -102,9 +103,9 @@ def _settings(entry: str, arguments: list[str]) -> dict[str, Any]:
 
     def composed(some: list[str]) -> dict[str, Any]:
         if entry == "sweep":
-            plain: dict[str, Any] = to_plain(read_sweep_settings(some, name))
+            plain: dict[str, Any] = to_plain(read_sweep_settings(some, sweep_file))
             return plain
-        return compose_plain(some, name, cls=_SETTINGS[entry])
+        return compose_plain(some, cls.config_name, cls=cls)
 
     with suppress(Exception):
         return composed(overrides)

@@ -8,9 +8,8 @@ import re
 import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import is_dataclass
-from difflib import get_close_matches
 from functools import lru_cache
-from itertools import product, takewhile
+from itertools import product
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
@@ -22,14 +21,16 @@ from omegaconf.errors import OmegaConfBaseException
 
 from ..machine.package import PRESETS
 from ..machine.text import nearest
-from .checks import ConfigError, WithoutEffect, completed, from_plain, is_literal
+from .checks import ConfigError, Settings, WithoutEffect, completed, from_plain, is_literal
 from .models import NetworkSettings
-from .other_names import (
-    hint_for_argument,
-    hint_for_key,
-    hint_for_option,
-    nearest_network,
-    with_libraries,
+from .other_names import with_libraries
+from .override_faults import (
+    LISTED,
+    divided_path,
+    no_key,
+    no_option,
+    not_understood,
+    several_values,
 )
 from .overrides import CONSTANTS, key_of_override, parse_override, split_override, value_of
 from .plugins import plugin_folders
@@ -51,15 +52,10 @@ __all__ = [
     "refuse_idle",
 ]
 
-T = TypeVar("T")
+S = TypeVar("S", bound=Settings)
 
 CONF = PRESETS / "conf"
 SWEEPS = PRESETS / "sweeps"
-# Least shares of equal letters of names that may be meant for one another.
-_ALIKE, _ALIKE_ELSEWHERE = 0.65, 0.75
-_PART = 2  # letters that many names begin with
-# Where no key is like the one that was given.
-_LISTED = "; --help lists those that there are"
 
 # Hydra's groups for what it does around a program, of which composing alone has no use: reading
 # them takes two fifths of the time.
@@ -161,12 +157,12 @@ def compose_plain(
             literal[key] = value_of(argument)
             continue
         if not equals and not argument.startswith(("~", "+")):
-            if whole := _divided_path(overrides, at):
+            if whole := divided_path(overrides, at):
                 raise ConfigError(
                     f"{argument!r} is not understood: if it belongs to the path before it, put "
                     f"both in quotes, {shlex.quote(whole)}."
                 )
-            raise _alone(argument, _completed(config_name, folders, (), cls))
+            raise not_understood(argument, leaves(_completed(config_name, folders, (), cls)))
         parsed[argument] = override = parse_override(argument)
         _refuse_override(argument, override, options, cls)
     chosen = [argument for argument, o in parsed.items() if _chooses(o, options)]
@@ -200,43 +196,10 @@ def _refuse_override(
         key = override.key_or_group
         raise ConfigError(f"{argument!r}: a setting cannot be removed: set {key}=VALUE.")
     if override.is_sweep_override():
-        raise _several(argument, cls)
+        raise several_values(argument, cls)
     key = key_of_override(argument)
     if key in options and isinstance(given := override.value(), int | float):
-        raise ConfigError(f"{key} is {given}: {_no_option(key, str(given), options[key])}.")
-
-
-def _divided_path(overrides: Sequence[str], at: int) -> str | None:
-    """Return the override of a path that the shell has divided at spaces before `at`, or None."""
-    before = overrides[at - 1] if at else ""
-    key, value = split_override(before)
-    if not is_literal(key) or "/" not in value:
-        return None
-    rest = takewhile(lambda argument: "=" not in argument, overrides[at:])
-    return " ".join([before, *rest])
-
-
-def _alone(argument: str, plain: Mapping[str, Any]) -> ConfigError:
-    """Return the error for an argument without a `=`, which says how to give it."""
-    hint = hint_for_argument(argument, leaves(plain))
-    return ConfigError(
-        f"{argument!r} is not understood: settings are given as KEY=VALUE, spaces in quotes"
-        f"{f'; {hint}' if hint else ''}."
-    )
-
-
-def _several(argument: str, cls: type) -> ConfigError:
-    """Return the error for `key=a,b`, which says how to give a list, a number or several runs."""
-    key, value = split_override(argument)
-    if "list[" in str(get_type_hints(cls).get(key)):
-        advice = f"a list is {key}=[{value}]"
-    elif cls is RunSettings:
-        advice = "add -m to run them one by one"
-    else:
-        advice = "it takes one, and a sweep searches what the files of sweeps/spaces/ name"
-    if re.fullmatch(r"-?\d+,\d+", value):
-        advice += f"; a decimal number has a point, {key}={value.replace(',', '.')}"
-    return ConfigError(f"{argument!r} names several values: {advice}.")
+        raise ConfigError(f"{key} is {given}: {no_option(key, str(given), options[key])}.")
 
 
 def _chosen_from(cls: type, folders: tuple[Path, ...]) -> dict[str, list[str]]:
@@ -294,13 +257,18 @@ def _composed(
     return {str(key): value for key, value in plain.items()}, choices
 
 
-def compose_settings(cls: type[T], overrides: Sequence[str], config_name: str = "config") -> T:
-    """Compose and validate; nothing heavier than Hydra is imported.
+def compose_settings(cls: type[S], overrides: Sequence[str], config_name: str | None = None) -> S:
+    """Compose and validate the settings of a command; nothing heavier than Hydra is imported.
+
+    Args:
+        cls: the settings.
+        overrides: as of `compose_plain`.
+        config_name: of a file in conf/; None for that of `cls`.
 
     Raises:
         ConfigError: anything wrong with the overrides, in one plain sentence.
     """
-    return from_plain(cls, compose_plain(overrides, config_name, cls=cls))
+    return from_plain(cls, compose_plain(overrides, config_name or cls.config_name, cls=cls))
 
 
 def read_run_settings(overrides: Sequence[str], *, sampled: bool = False) -> RunSettings:
@@ -399,7 +367,7 @@ def put(plain: dict[str, Any], key: str, value: Any) -> None:
     for folder in folders:
         node = node.get(folder) if isinstance(node, dict) else None
     if not isinstance(node, dict) or name not in node:
-        raise _no_key(key, _keys(plain))
+        raise no_key(key, _keys(plain))
     node[name] = value
 
 
@@ -416,7 +384,7 @@ def _explained(
     for override in chosen.values():
         key, given = override.key_or_group, override.value()
         if given not in options[key]:
-            return ConfigError(f"{key} is {given!r}: {_no_option(key, str(given), options[key])}.")
+            return ConfigError(f"{key} is {given!r}: {no_option(key, str(given), options[key])}.")
     try:
         known = _keys(_completed(config_name, folders, tuple(chosen), cls))
     except (HydraException, OmegaConfBaseException):
@@ -424,7 +392,7 @@ def _explained(
     for argument, override in overrides.items():
         key = override.key_or_group
         if argument not in chosen and known and key not in known and not override.is_add():
-            return _no_key(key, [*known, *options])
+            return no_key(key, [*known, *options])
     if group := re.match(r"Could not override '([^']+)'\. No match", str(error)):
         return ConfigError(_no_group(group[1], config_name, folders, cls))
     reason = str(error).strip().splitlines()[0]
@@ -438,45 +406,7 @@ def _no_group(group: str, config_name: str, folders: tuple[Path, ...], cls: type
     keys = _keys(_completed(config_name, folders, (), cls))
     if own := [key for key in keys if key.startswith(f"{group}.")]:
         return f"{group}: this command has no options of it to choose, it has {', '.join(own)}."
-    return f"{group}: this command has no such setting{_LISTED}."
-
-
-def _no_option(group: str, given: str, options: Sequence[str]) -> str:
-    """Return what an option of a group must be, with what `given` may have meant."""
-    if instead := hint_for_option(group, given):
-        return f"set {instead}"
-    further, near = "", nearest(given, options)
-    if group == "model":
-        further, near = ", or a network of timm or torchvision", nearest_network(given, options)
-    if group == "data" and not near:
-        further = "; pictures of your own are data=folder data.root=FOLDER"
-    return f"it must be one of {', '.join(options)}{further}{near}"
-
-
-def _no_key(key: str, known: Sequence[str]) -> ConfigError:
-    """Return the error for an unknown key, with the key that may have been meant."""
-    elsewhere = hint_for_key(key, known)
-    hint = f"; {elsewhere}" if elsewhere else _near_key(key, known) or _LISTED
-    return ConfigError(f"{key}: there is no such key{hint}.")
-
-
-def _near_key(key: str, known: Sequence[str]) -> str:
-    """`data.batchsize` -> ' (did you mean data.batch_size?)'.
-
-    Names are compared without their groups, which would make all keys of a group alike; one of the
-    same group may differ by more.
-    """
-    group, _, name = key.rpartition(".")
-    for cutoff, near in (
-        (_ALIKE, {one.rpartition(".")[2]: one for one in known if one.rpartition(".")[0] == group}),
-        (_ALIKE_ELSEWHERE, {one.rpartition(".")[2]: one for one in reversed(known)}),
-    ):
-        close = get_close_matches(name.lower(), near, n=1, cutoff=cutoff)
-        begins = [one for one in near if len(name) > _PART and one.startswith(name.lower())]
-        close += sorted(begins, key=len)
-        if close:
-            return f" (did you mean {near[close[0]]}?)"
-    return ""
+    return f"{group}: this command has no such setting{LISTED}."
 
 
 def _keys(plain: Any, prefix: str = "") -> list[str]:

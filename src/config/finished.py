@@ -58,6 +58,8 @@ class _OneRunSettings(Settings):
 class EvaluateSettings(_OneRunSettings):
     """`python -m src.evaluate`."""
 
+    config_name = "evaluate"
+
     split: Literal["train", "val", "test"] = setting("the part to measure", "val")
 
 
@@ -70,6 +72,8 @@ def _fractions_problem(fractions: list[float]) -> str | None:
 @dataclass(frozen=True)
 class ScalingSettings(_OneRunSettings):
     """`python -m src.scaling`."""
+
+    config_name = "scaling"
 
     fractions: list[float] = setting(
         "of the training pictures, on each of which the run's settings are trained once more",
@@ -102,6 +106,8 @@ class ScalingSettings(_OneRunSettings):
 @dataclass(frozen=True)
 class PredictSettings(_OneRunSettings):
     """`python -m src.predict`."""
+
+    config_name = "predict"
 
     images: str = setting(
         "a picture, a folder (with all below it), or a pattern like /a/**/*.jpg", literal=True
@@ -166,6 +172,8 @@ class PredictSettings(_OneRunSettings):
 @dataclass(frozen=True)
 class ExportSettings(_OneRunSettings):
     """`python -m src.export`."""
+
+    config_name = "export"
 
     variants: list[Literal["onnx", "int8", "pt2"]] = setting(
         "what to make, of onnx, int8, pt2; all but pt2 need the extra `export`",
@@ -280,6 +288,8 @@ class ComparisonSettings(Settings):
 class CompareSettings(ComparisonSettings):
     """`python -m src.compare`."""
 
+    config_name = "compare"
+
     ensemble: Literal[True, False, "greedy", "stacking", "soup"] = setting(
         "combine the runs and save what comes of it as a run: true by the better of greedy and "
         "stacking, soup by the mean of the weights of networks of one architecture",
@@ -296,6 +306,8 @@ class CompareSettings(ComparisonSettings):
 @dataclass(frozen=True)
 class SelectSettings(ComparisonSettings):
     """`python -m src.select`: the settings of `compare`, and the use of its verdict."""
+
+    config_name = "select"
 
     run: str | None = setting(
         f"{_RUN}, to take; null for the one that the comparison names",
@@ -345,6 +357,8 @@ def _place_problem(to: str) -> str | None:
 class PushSettings(_OneRunSettings):
     """`python -m src.push`."""
 
+    config_name = "push"
+
     to: str = setting(
         "folder to write, or hf://USER/NAME for a repository of the Hugging Face hub",
         check=_place_problem,
@@ -366,6 +380,8 @@ class PushSettings(_OneRunSettings):
 @dataclass(frozen=True)
 class VerifySettings(Settings):
     """`python -m src.verify`."""
+
+    config_name = "verify"
 
     run: str | None = setting(
         f"{_RUN}, or champion; null for all of output_dir", None, literal=True

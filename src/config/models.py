@@ -393,6 +393,8 @@ class EnsembleSettings(ModelSettings):
 class WeightsSettings(Settings):
     """`python -m src.weights`."""
 
+    config_name = "weights"
+
     filter: str | None = setting(
         "part of the names of the networks to list, upper and lower case alike; null for all",
         None,

@@ -7,6 +7,7 @@ import re
 from collections.abc import Container, Iterable, Mapping
 from dataclasses import replace
 from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import unquote
 
@@ -24,6 +25,7 @@ __all__ = [
     "by_key",
     "changed",
     "key_of_override",
+    "output_overrides",
     "override_of",
     "parse_override",
     "split_override",
@@ -112,6 +114,12 @@ def override_of(key: str, value: Any) -> str:
     if isinstance(value, str) and is_literal(key) and value not in CONSTANTS:
         return f"{key}={value}"
     return f"{key}={_written(value)}"
+
+
+def output_overrides(output_dir: str | Path) -> list[str]:
+    """Return the override that names an output folder on a command line; none for the default."""
+    is_default = Path(output_dir).absolute() == Path("outputs").absolute()
+    return [] if is_default else [f"output_dir={output_dir}"]
 
 
 def _written(value: Any) -> str:

@@ -36,6 +36,8 @@ _UNUSED = {
 class RunSettings(Settings):
     """All settings of one run."""
 
+    config_name = "config"
+
     seed: int = setting("seed of weights, order and augmentation", 0, at_least=0, below=2**31)
     evaluate_test: bool = setting("measure the test part at the end (and count that it was)", True)
     find_lr: bool = setting("set optimizer.lr by a learning-rate range test before training", False)

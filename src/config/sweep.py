@@ -156,6 +156,8 @@ def _metric_problem(names: Any) -> str | None:
 class DashboardSettings(Settings):
     """`python -m src.sweeps.dashboard`."""
 
+    config_name = "dashboard"
+
     study: str = setting(
         "name of the study, in output_dir/sweeps", check=_study_problem, literal=True
     )

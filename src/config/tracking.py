@@ -157,6 +157,8 @@ class TrackingSettings(TrackingPlace):
 class ReplaySettings(Settings):
     """`python -m src.tracking.replay`."""
 
+    config_name = "replay"
+
     tracking: TrackingPlace = setting("where the run is mirrored")
     output_dir: str = setting("folder under which the runs are looked for", "outputs", literal=True)
 
@@ -164,5 +166,7 @@ class ReplaySettings(Settings):
 @dataclass(frozen=True)
 class UISettings(ReplaySettings):
     """`python -m src.tracking.ui`."""
+
+    config_name = "ui"
 
     port: int = positive_int("port on 127.0.0.1 to answer on", 5000, at_most=65535)

@@ -36,8 +36,8 @@ from .mixing import Method, as_pairs, combined_probabilities, from_pairs
 
 __all__ = [
     "METHODS",
-    "Fit",
     "Mixture",
+    "WeightFit",
     "combine",
     "combine_pixels",
     "dealt",
@@ -58,7 +58,7 @@ _METHOD_FOLDS = 2
 
 
 @dataclass(frozen=True)
-class Fit:
+class WeightFit:
     """How weights are fitted.
 
     Attributes:
@@ -111,7 +111,7 @@ def combine(
     members: Sequence[str],
     probs: Probs,
     targets: IntegerArray,
-    fit: Fit,
+    fit: WeightFit,
     *,
     kind: str = "single",
     groups: Int64Array | None = None,
@@ -160,7 +160,7 @@ def combine_pixels(
     answers: Sequence[AnyArray],
     targets: IntegerArray,
     mixed: Callable[[Sequence[Mixture], Int64Array], AnyArray],
-    fit: Fit,
+    fit: WeightFit,
     groups: Int64Array | None = None,
 ) -> Combination:
     """Fit a combination of predictions of pixels, and measure it on all pixels of pictures.

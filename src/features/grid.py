@@ -12,7 +12,7 @@ import numpy as np
 
 from ..config.features import ClassicalSettings
 
-__all__ = ["Group", "Head", "Normalisation", "axes_seconds", "head_groups"]
+__all__ = ["Head", "HeadGroup", "Normalisation", "axes_seconds", "head_groups"]
 
 # Number of training pictures above which kernels and distances between all of them are left out.
 _MOST_EXACT = 7_500
@@ -95,7 +95,7 @@ _SHOWN = ("strength", "gamma", "shrinkage", "neighbours")
 
 
 @dataclass(frozen=True)
-class Group:
+class HeadGroup:
     """Heads of one kind and normalisation, which share their work."""
 
     kind: str
@@ -105,12 +105,12 @@ class Group:
     @classmethod
     def of(
         cls, kind: str, normalisation: Normalisation, values: Sequence[dict[str, float]]
-    ) -> Group:
+    ) -> HeadGroup:
         """Return the group of one head for each of the classifier's settings."""
         heads = tuple(Head(kind, normalisation, tuple(one.items())) for one in values)
         return cls(kind, normalisation, heads)
 
-    def only(self, heads: Container[Head]) -> Group:
+    def only(self, heads: Container[Head]) -> HeadGroup:
         """Return the group of those of its heads that are among these, in its own order."""
         return replace(self, heads=tuple(head for head in self.heads if head in heads))
 
@@ -139,7 +139,7 @@ def axes_seconds(rows: int, held: int, features: int) -> float:
     return 2 * _PRODUCT * (rows + held) * features * min(rows, features)
 
 
-def head_groups(pictures: int, features: int) -> list[Group]:
+def head_groups(pictures: int, features: int) -> list[HeadGroup]:
     """Return the heads to try for so many training pictures and features, the most promising first.
 
     Order and ranges come from held-out photos under a frozen network and digits under wavelets.
@@ -157,15 +157,15 @@ def head_groups(pictures: int, features: int) -> list[Group]:
     found.append(_kernel(part, exact))
     found += _linear(plain[2:]) + _linear(whitened)
     hinge = [{"strength": one} for one in _powers(-1, 1, 9)]
-    found += [Group.of("linear_svm", one, hinge) for one in plain[:2]]
+    found += [HeadGroup.of("linear_svm", one, hinge) for one in plain[:2]]
     found += [_kernel(one, exact) for one in (plain[:3] if exact else plain[:1])]
     if exact:
         counts: list[dict[str, float]] = [{"neighbours": count} for count in _COUNTS]
-        found += [Group.of("knn", n, counts) for n in (plain[0], plain[2], whitened[1], part)]
+        found += [HeadGroup.of("knn", n, counts) for n in (plain[0], plain[2], whitened[1], part)]
     return found
 
 
-def _linear(normalisations: Sequence[Normalisation]) -> list[Group]:
+def _linear(normalisations: Sequence[Normalisation]) -> list[HeadGroup]:
     """Return the kinds that are solved in closed form, and logistic regression."""
     ridge = [{"strength": one} for one in _powers(-2, 2.5, 19)]
     shrinkages = (0.01, 0.02, *(0.05 * step for step in range(1, 21)))
@@ -175,19 +175,19 @@ def _linear(normalisations: Sequence[Normalisation]) -> list[Group]:
         # Weak penalties never win where the small components are raised.
         logistic = _powers(0, 2, 9) if one.whitening > 0 else _powers(0, 3, 13)
         groups += [
-            Group.of("nearest_mean", one, mean),
-            Group.of("logistic", one, [{"strength": strength} for strength in logistic]),
-            Group.of("ridge", one, ridge),
+            HeadGroup.of("nearest_mean", one, mean),
+            HeadGroup.of("logistic", one, [{"strength": strength} for strength in logistic]),
+            HeadGroup.of("ridge", one, ridge),
         ]
     return groups
 
 
-def _kernel(normalisation: Normalisation, exact: bool) -> Group:
+def _kernel(normalisation: Normalisation, exact: bool) -> HeadGroup:
     gammas, strengths = ((0.25, 0.5, 1.0, 2.0), (1.0, 10.0)) if exact else ((0.5, 1.0), (10.0,))
     beyond: dict[str, float] = {"exact_up_to": 0, "components": _COMPONENTS}
     further: dict[str, float] = {"exact_up_to": 2 * _MOST_EXACT} if exact else beyond
     values = [{"gamma": g, "strength": c, **further} for g in gammas for c in strengths]
-    return Group.of("rbf_svm", normalisation, values)
+    return HeadGroup.of("rbf_svm", normalisation, values)
 
 
 def _powers(low: float, high: float, count: int) -> list[float]:

@@ -31,7 +31,7 @@ from .calibration import (
     of_all_classes,
     scores_of,
 )
-from .grid import Group, Head, Normalisation, axes_seconds
+from .grid import Head, HeadGroup, Normalisation, axes_seconds
 from .paths import (
     LinearPath,
     View,
@@ -173,7 +173,7 @@ def choose_head(
     folds: int,
     seed: int,
     seconds: float,
-    groups: Sequence[Group],
+    groups: Sequence[HeadGroup],
 ) -> ChosenHead:
     """Return the head with the smallest out-of-fold log-loss.
 
@@ -256,7 +256,7 @@ class _ScoredHead:
 class _HeadSearch:
     """The heads that are left, with their scores of the folds so far."""
 
-    groups: list[Group]
+    groups: list[HeadGroup]
     scores: dict[Head, list[Float32Array]] = field(default_factory=dict)
     judged: dict[Head, _ScoredHead] = field(default_factory=dict)
     targets: list[Int64Array] = field(default_factory=list)
@@ -332,7 +332,7 @@ class _Fold:
         self._scaled: dict[str, View] = {}
         self._views: dict[Normalisation, View] = {}
 
-    def seconds(self, group: Group) -> float:
+    def seconds(self, group: HeadGroup) -> float:
         """Estimate the seconds of the scores of a group from sizes only."""
         wanted, rows, held = group.normalisation, len(self._train), len(self._held)
         wide = self._features.shape[1]
@@ -384,7 +384,7 @@ class _Fold:
         return axes.transform(train), axes.transform(held)
 
 
-def _group_scores(group: Group, fold: _Fold) -> Iterator[Float32Array]:
+def _group_scores(group: HeadGroup, fold: _Fold) -> Iterator[Float32Array]:
     """Yield scores (M, K) float32 of a fold's held-out pictures for each head of a group."""
     view = fold.view(group.normalisation)
     if len(fold.known) == 1:  # too few pictures for a choice: all heads predict the same
@@ -395,7 +395,7 @@ def _group_scores(group: Group, fold: _Fold) -> Iterator[Float32Array]:
         yield of_all_classes(scores.astype(np.float64), fold.known, fold.classes).astype(np.float32)
 
 
-def _path(group: Group, view: View, seed: int) -> Iterator[Float64Array]:
+def _path(group: HeadGroup, view: View, seed: int) -> Iterator[Float64Array]:
     """Yield scores (M, K') of each head of a group, in its order."""
     values = [dict(head.values) for head in group.heads]
     match group.kind:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 __all__ = [
-    "Loaded",
+    "LoadedWeights",
     "adapt_input",
     "check_weights",
     "load_weights",
@@ -36,7 +36,7 @@ _ZOO_PREFIX = "backbone."
 _COUNTED = "num_batches_tracked"
 
 
-class Loaded(NamedTuple):
+class LoadedWeights(NamedTuple):
     """The number of loaded tensors, and the names of those that keep their initial values."""
 
     used: int
@@ -45,7 +45,7 @@ class Loaded(NamedTuple):
 
 def load_weights(
     network: nn.Module, pretrained: bool | str | None, *, head: bool = True
-) -> Loaded | None:
+) -> LoadedWeights | None:
     """Put weights into a network; those of a head for other classes are left out.
 
     The first convolution is adapted where the pictures have another number of channels. Names are
@@ -84,7 +84,7 @@ def load_weights(
                 f"{list(own[name].shape)} in the network"
             )
     network.load_state_dict(fitting, strict=False)
-    return Loaded(len(fitting), tuple(name for name in own if name not in fitting))
+    return LoadedWeights(len(fitting), tuple(name for name in own if name not in fitting))
 
 
 def adapt_input(weight: Tensor, channels: int) -> Tensor:

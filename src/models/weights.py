@@ -21,7 +21,7 @@ from .pretrained import read_weights, tensor_shapes
 __all__ = [
     "PACKAGED",
     "PUBLISHED",
-    "Published",
+    "PublishedWeights",
     "WeightsFile",
     "fetch",
     "find_weights",
@@ -60,7 +60,7 @@ _BUFFERS = ("running_mean", "running_var", "num_batches_tracked")
 
 
 @dataclass(frozen=True)
-class Published:
+class PublishedWeights:
     """Published weights that this machine can load without a connection.
 
     Attributes:
@@ -96,7 +96,7 @@ class WeightsFile:
 
 
 @dataclass(frozen=True)
-class _Listing:
+class _LibraryEntry:
     """A library's entry of one set of published weights, and where they may be."""
 
     library: str
@@ -123,11 +123,11 @@ def native_size(library: str, name: str) -> int | None:
     figures were measured with. None if the library ("timm" or "torchvision") does not know the
     network or its size.
     """
-    listing = _listing(library, name)
-    return None if listing is None else listing.input_size
+    entry = _library_entry(library, name)
+    return None if entry is None else entry.input_size
 
 
-def loadable(architectures: Collection[str] | None = None) -> list[Published]:
+def loadable(architectures: Collection[str] | None = None) -> list[PublishedWeights]:
     """Return what this machine can load now without a connection, by library and name.
 
     No network is built. Files that are visibly damaged are left out. `architectures` are names,
@@ -142,23 +142,23 @@ def loadable(architectures: Collection[str] | None = None) -> list[Published]:
     for library, name in names:
         if architectures is not None and name.partition(".")[0] not in architectures:
             continue
-        listing = _listing(library, name)
-        weights = None if listing is None else _on_this_machine(listing)
-        if listing is None or weights is None:
+        entry = _library_entry(library, name)
+        weights = None if entry is None else _on_this_machine(entry)
+        if entry is None or weights is None:
             continue
-        parameters = _parameters(listing.parameters, weights.file)
+        parameters = _parameters(entry.parameters, weights.file)
         if parameters is None:
             continue
         packaged = weights.source == _PACKAGE
         found.append(
-            Published(
-                library=listing.library,
-                name=str(listing.package) if packaged else listing.name,
+            PublishedWeights(
+                library=entry.library,
+                name=str(entry.package) if packaged else entry.name,
                 source=weights.source,
-                input_size=listing.input_size,
+                input_size=entry.input_size,
                 parameters=parameters,
-                licence=listing.licence,
-                accuracy=_PACKAGES[str(listing.package)][2] if packaged else listing.accuracy,
+                licence=entry.licence,
+                accuracy=_PACKAGES[str(entry.package)][2] if packaged else entry.accuracy,
                 file=weights.file,
             )
         )
@@ -167,8 +167,8 @@ def loadable(architectures: Collection[str] | None = None) -> list[Published]:
 
 def find_weights(library: str, name: str) -> WeightsFile | None:
     """Return a network's published weights if they are on this machine."""
-    listing = _listing(library, name)
-    return None if listing is None else _on_this_machine(listing)
+    entry = _library_entry(library, name)
+    return None if entry is None else _on_this_machine(entry)
 
 
 def get_weights(library: str, name: str, pretrained: bool | str | None) -> WeightsFile:
@@ -184,20 +184,20 @@ def get_weights(library: str, name: str, pretrained: bool | str | None) -> Weigh
         ValueError: they are not available; the message names networks whose weights are.
         OSError: the disk of the cache refuses them.
     """
-    listing = _listing(library, name)
-    if pretrained == "package" and (listing is None or listing.package is None):
+    entry = _library_entry(library, name)
+    if pretrained == "package" and (entry is None or entry.package is None):
         raise ValueError(
             f"no installed package has weights for {library}'s {name}: packages hold "
             f"{', '.join(_PACKAGES)}; model.pretrained=true looks elsewhere too"
         )
-    if listing is None or not (listing.package or listing.hub_id or listing.url):
+    if entry is None or not (entry.package or entry.hub_id or entry.url):
         raise ValueError(f"{library} knows no published weights of {name}; {_instead(name)}")
     packages, elsewhere = pretrained != "hub", pretrained != "package"
-    found = _on_this_machine(listing, packages=packages, caches=elsewhere)
+    found = _on_this_machine(entry, packages=packages, caches=elsewhere)
     if found is not None:
         return found
     try:
-        if elsewhere and (fetched := _fetched(listing)) is not None:
+        if elsewhere and (fetched := _fetched(entry)) is not None:
             return fetched
     except OSError as error:
         if error.errno is not None:  # of the disk
@@ -206,9 +206,9 @@ def get_weights(library: str, name: str, pretrained: bool | str | None) -> Weigh
             f"the weights of {name} are not on this machine and cannot be fetched ({error}): give "
             f"a file with model.pretrained=PATH, or take another network; {_instead(name)}"
         ) from error
-    package = _PACKAGES[str(listing.package)][0].replace("_", "-")
+    package = _PACKAGES[str(entry.package)][0].replace("_", "-")
     raise ValueError(
-        f"the package {package} with the weights of {listing.package} is not installed: "
+        f"the package {package} with the weights of {entry.package} is not installed: "
         "run make install"
     )
 
@@ -224,25 +224,25 @@ def fetch(name: str) -> tuple[WeightsFile, bool]:
         OSError: no connection, or nothing where the library expects them; one with an `errno` where
             the disk of the cache refuses them.
     """
-    listings = (_listing(library, name) for library in _LIBRARIES)
-    listing = next((one for one in listings if one is not None), None)
-    if listing is None:
+    entries = (_library_entry(library, name) for library in _LIBRARIES)
+    entry = next((one for one in entries if one is not None), None)
+    if entry is None:
         raise ValueError(f"neither timm nor torchvision knows published weights of {name!r}")
-    if (found := _on_this_machine(listing)) is not None:
+    if (found := _on_this_machine(entry)) is not None:
         return found, False
-    if (fetched := _fetched(listing)) is None:
-        raise ValueError(f"{listing.library} knows no published weights of {name}")
+    if (fetched := _fetched(entry)) is None:
+        raise ValueError(f"{entry.library} knows no published weights of {name}")
     return fetched, True
 
 
-def _fetched(listing: _Listing) -> WeightsFile | None:
-    """Fetch the weights of a listing; None if it has no address. Raises OSError as `from_hub`."""
-    if listing.hub_id is not None:
-        file = from_hub(listing.hub_id, listing.hub_files)
-        return WeightsFile(file, _HUB_CACHE, listing.custom_in_hub)
-    if listing.url is not None:
-        file = from_address(listing.url, _torch_cache() / listing.url_file)
-        return WeightsFile(file, _TORCH_CACHE, listing.custom_at_url)
+def _fetched(entry: _LibraryEntry) -> WeightsFile | None:
+    """Fetch the weights of an entry; None if it has no address. Raises OSError as `from_hub`."""
+    if entry.hub_id is not None:
+        file = from_hub(entry.hub_id, entry.hub_files)
+        return WeightsFile(file, _HUB_CACHE, entry.custom_in_hub)
+    if entry.url is not None:
+        file = from_address(entry.url, _torch_cache() / entry.url_file)
+        return WeightsFile(file, _TORCH_CACHE, entry.custom_at_url)
     return None
 
 
@@ -260,8 +260,8 @@ def package_state(weights: WeightsFile, names: Iterator[str]) -> dict[str, Tenso
 
 def place_of_weights(name: str) -> str:
     """Return where the published weights of a network of torchvision would be in torch's cache."""
-    listing = _of_torchvision(name)
-    file = listing.url_file if listing is not None else ""
+    entry = _of_torchvision(name)
+    file = entry.url_file if entry is not None else ""
     return str(_torch_cache() / file)
 
 
@@ -295,12 +295,12 @@ def _instead(name: str) -> str:
     return f"this machine can load {listed} (python -m src.weights lists all)"
 
 
-def _listing(library: str, name: str) -> _Listing | None:
+def _library_entry(library: str, name: str) -> _LibraryEntry | None:
     """Return the library's entry of a network's weights; None if it has no such network."""
     return _LIBRARIES[library](name)
 
 
-def _of_timm(name: str) -> _Listing | None:
+def _of_timm(name: str) -> _LibraryEntry | None:
     import timm
 
     described: Any = timm.get_pretrained_cfg(name)
@@ -311,7 +311,7 @@ def _of_timm(name: str) -> _Listing | None:
     url, url_file = described.url, ""
     if url:  # an address, or an address and the name of its file
         url, url_file = url if isinstance(url, tuple) else (url, url.rpartition("/")[2])
-    return _Listing(
+    return _LibraryEntry(
         library="timm",
         name=name,
         input_size=max(described.input_size[1:]),
@@ -326,15 +326,15 @@ def _of_timm(name: str) -> _Listing | None:
     )
 
 
-def _of_torchvision(name: str) -> _Listing | None:
+def _of_torchvision(name: str) -> _LibraryEntry | None:
     from torchvision import models
 
     if name not in models.list_models(module=models):
         return None
     weights: Any = getattr(models.get_model_weights(name), "DEFAULT", None)
     if weights is None:
-        return _Listing("torchvision", name, None)
-    return _Listing(
+        return _LibraryEntry("torchvision", name, None)
+    return _LibraryEntry(
         library="torchvision",
         name=name,
         input_size=max(weights.transforms().crop_size),
@@ -350,25 +350,25 @@ _LIBRARIES = {"timm": _of_timm, "torchvision": _of_torchvision}
 
 
 def _on_this_machine(
-    listing: _Listing, *, packages: bool = True, caches: bool = True
+    entry: _LibraryEntry, *, packages: bool = True, caches: bool = True
 ) -> WeightsFile | None:
     from huggingface_hub import try_to_load_from_cache
 
-    if packages and listing.package is not None:
-        package, file_name, _ = _PACKAGES[listing.package]
+    if packages and entry.package is not None:
+        package, file_name, _ = _PACKAGES[entry.package]
         spec = importlib.util.find_spec(package)
         if spec and spec.origin and (file := Path(spec.origin).parent / file_name).is_file():
             return WeightsFile(file, _PACKAGE)
     if not caches:
         return None
-    if listing.hub_id is not None:
-        repository, _, revision = listing.hub_id.partition("@")
-        for name in listing.hub_files:
+    if entry.hub_id is not None:
+        repository, _, revision = entry.hub_id.partition("@")
+        for name in entry.hub_files:
             cached = try_to_load_from_cache(repository, name, revision=revision or None)
             if isinstance(cached, str):
-                return WeightsFile(Path(cached), _HUB_CACHE, listing.custom_in_hub)
-    if listing.url_file and (file := _torch_cache() / listing.url_file).is_file():
-        return WeightsFile(file, _TORCH_CACHE, listing.custom_at_url)
+                return WeightsFile(Path(cached), _HUB_CACHE, entry.custom_in_hub)
+    if entry.url_file and (file := _torch_cache() / entry.url_file).is_file():
+        return WeightsFile(file, _TORCH_CACHE, entry.custom_at_url)
     return None
 
 

@@ -30,7 +30,7 @@ _SIZES = (32, 64, 96, 128, 224, 299)
 Statistics = tuple[list[float], list[float]]
 
 
-class _Wanted(NamedTuple):
+class _NetworkArguments(NamedTuple):
     """Arguments of a network that its library needs."""
 
     in_channels: int
@@ -84,8 +84,10 @@ class _ZooNet(nn.Module):
         self.input_statistics: Statistics | None = None
         if input_size is None and pretrained:
             input_size = native_size(self.library, name)
-        wanted = _Wanted(in_channels, num_classes, name, pretrained, input_size, drop_rate)
-        self.backbone = self._make(wanted)
+        arguments = _NetworkArguments(
+            in_channels, num_classes, name, pretrained, input_size, drop_rate
+        )
+        self.backbone = self._make(arguments)
         self.head_prefixes = tuple(f"backbone.{head}." for head in self._heads())
         size = image_size if input_size is None else (input_size, input_size)
         small = max(size) <= _SMALL and not pretrained
@@ -99,7 +101,7 @@ class _ZooNet(nn.Module):
                     f"{name} takes no pictures of {size[0]}x{size[1]} pixels with a finer stem: "
                     "model.stem must be auto or keep"
                 )
-        self.input_size = self._fitting_size(image_size, wanted)
+        self.input_size = self._fitting_size(image_size, arguments)
 
     def forward(self, images: Tensor) -> Tensor:
         """Normalised pictures (B, C, H, W) to logits (B, K)."""
@@ -110,18 +112,20 @@ class _ZooNet(nn.Module):
         return self.backbone(images)
 
     @abstractmethod
-    def _make(self, wanted: _Wanted) -> nn.Module: ...
+    def _make(self, arguments: _NetworkArguments) -> nn.Module: ...
 
     def _heads(self) -> Sequence[str]:
         return [_last_layer(self.backbone)]
 
-    def _fitting_size(self, image_size: tuple[int, int], wanted: _Wanted) -> tuple[int, int] | None:
+    def _fitting_size(
+        self, image_size: tuple[int, int], arguments: _NetworkArguments
+    ) -> tuple[int, int] | None:
         """Return what to resize pictures to, None for nothing; found by trying."""
-        if wanted.input_size is not None:
-            own = (wanted.input_size, wanted.input_size)
+        if arguments.input_size is not None:
+            own = (arguments.input_size, arguments.input_size)
             sizes = [own]
-            trained_so = wanted.in_channels == 3 and wanted.pretrained in PUBLISHED
-            if trained_so and wanted.input_size == native_size(self.library, wanted.name):
+            trained_so = arguments.in_channels == 3 and arguments.pretrained in PUBLISHED
+            if trained_so and arguments.input_size == native_size(self.library, arguments.name):
                 return None if own == image_size else own  # it is known to take these
         else:
             # The nearest from above, so that no detail is lost; else the largest.
@@ -131,16 +135,16 @@ class _ZooNet(nn.Module):
             near = sorted(sides, key=lambda side: (side < longer, abs(side - longer)))
             sizes = [image_size, *((side, side) for side in near)]
         for size in sizes:
-            if takes_pictures(self.backbone, wanted.in_channels, wanted.num_classes, size):
+            if takes_pictures(self.backbone, arguments.in_channels, arguments.num_classes, size):
                 return None if size == image_size else size
         tried = ", ".join(f"{height}x{width}" for height, width in sizes)
-        side = native_size(self.library, wanted.name)
+        side = native_size(self.library, arguments.name)
         hint = "" if side is None else f", such as the network's own {side}"
         # Larger ones are no multiple of its patches or windows.
-        is_small = side is None or (wanted.input_size or 0) <= side
+        is_small = side is None or (arguments.input_size or 0) <= side
         raise ValueError(
-            f"{wanted.name} takes pictures of none of these sizes: {tried}; model.input_size must "
-            f"be {'larger' if is_small else 'another'}{hint}"
+            f"{arguments.name} takes pictures of none of these sizes: {tried}; model.input_size "
+            f"must be {'larger' if is_small else 'another'}{hint}"
         )
 
 
@@ -150,30 +154,31 @@ class TorchvisionNet(_ZooNet):
     __doc__ = f"{__doc__}\n{_ZooNet.__doc__}"
     library = "torchvision"
 
-    def _make(self, wanted: _Wanted) -> nn.Module:
+    def _make(self, arguments: _NetworkArguments) -> nn.Module:
         from torchvision import models
 
-        name, known = wanted.name, models.list_models(module=models)
+        name, known = arguments.name, models.list_models(module=models)
         if name not in known:
-            raise ValueError(unknown_network(self.library, name, known, wanted.pretrained))
-        published = wanted.pretrained in PUBLISHED
+            raise ValueError(unknown_network(self.library, name, known, arguments.pretrained))
+        published = arguments.pretrained in PUBLISHED
         if published:
-            network = self._published(wanted)
+            network = self._published(arguments)
         else:
-            options: dict[str, object] = {"num_classes": wanted.num_classes}
+            options: dict[str, object] = {"num_classes": arguments.num_classes}
             if name in ("googlenet", "inception_v3"):
                 options |= {"aux_logits": False, "init_weights": True}
             network = _made(lambda: models.get_model(name, **options), name)
-        if wanted.in_channels != 3:
-            adapt_first_convolution(network, wanted.in_channels, keep_weights=published)
-        if wanted.drop_rate is not None:
-            _set_dropout(network, wanted.drop_rate)
+        if arguments.in_channels != 3:
+            adapt_first_convolution(network, arguments.in_channels, keep_weights=published)
+        if arguments.drop_rate is not None:
+            _set_dropout(network, arguments.drop_rate)
         return network
 
-    def _published(self, wanted: _Wanted) -> nn.Module:
+    def _published(self, arguments: _NetworkArguments) -> nn.Module:
         from torchvision import models
 
-        name, found = wanted.name, get_weights(self.library, wanted.name, wanted.pretrained)
+        name = arguments.name
+        found = get_weights(self.library, name, arguments.pretrained)
         weights = models.get_model_weights(name).DEFAULT
         # torchvision would run code that is in the file; `_filled` looks for it before.
         network = _filled(lambda: models.get_model(name, weights=weights), name, found)
@@ -183,9 +188,9 @@ class TorchvisionNet(_ZooNet):
             # These would bring ImageNet's statistics to 0.5 themselves, for RGB alone.
             network.transform_input = False  # type: ignore[assignment]
             expected = [0.5] * 3, [0.5] * 3
-        self.input_statistics = for_channels(expected, wanted.in_channels)
+        self.input_statistics = for_channels(expected, arguments.in_channels)
         # What is not ImageNet's number of classes cannot be asked for together with its weights.
-        _replace_head(network, wanted.num_classes)
+        _replace_head(network, arguments.num_classes)
         for auxiliary in ("aux1", "aux2", "AuxLogits"):
             if hasattr(network, auxiliary):
                 setattr(network, auxiliary, None)
@@ -200,22 +205,22 @@ class TimmNet(_ZooNet):
     __doc__ = f"{__doc__}\n{_ZooNet.__doc__}"
     library = "timm"
 
-    def _make(self, wanted: _Wanted) -> nn.Module:
+    def _make(self, arguments: _NetworkArguments) -> nn.Module:
         import timm
 
-        name = wanted.name
+        name = arguments.name
         if not timm.is_model(name) or ("." in name and name not in timm.list_pretrained()):
             known = [*timm.list_models(), *timm.list_pretrained()]
-            raise ValueError(unknown_network(self.library, name, known, wanted.pretrained))
-        options: dict[str, Any] = {"in_chans": wanted.in_channels}
+            raise ValueError(unknown_network(self.library, name, known, arguments.pretrained))
+        options: dict[str, Any] = {"in_chans": arguments.in_channels}
         described = timm.get_pretrained_cfg(name)
-        if wanted.input_size and described is not None and described.fixed_input_size:
-            options["img_size"] = wanted.input_size
-        published = wanted.pretrained in PUBLISHED
-        found = get_weights(self.library, name, wanted.pretrained) if published else None
-        further: dict[str, Any] = {"num_classes": wanted.num_classes}
-        if wanted.drop_rate is not None:
-            further["drop_rate"] = wanted.drop_rate
+        if arguments.input_size and described is not None and described.fixed_input_size:
+            options["img_size"] = arguments.input_size
+        published = arguments.pretrained in PUBLISHED
+        found = get_weights(self.library, name, arguments.pretrained) if published else None
+        further: dict[str, Any] = {"num_classes": arguments.num_classes}
+        if arguments.drop_rate is not None:
+            further["drop_rate"] = arguments.drop_rate
         network: nn.Module = _made(lambda: timm.create_model(name, **options, **further), name)
         if found is not None:
             # With the classes of its weights: for others timm would not mind missing tensors.
@@ -234,7 +239,7 @@ class TimmNet(_ZooNet):
             network.load_state_dict(fitting, strict=False)
             expected: dict[str, Any] = network.default_cfg  # type: ignore[assignment]
             statistics = expected["mean"], expected["std"]
-            self.input_statistics = for_channels(statistics, wanted.in_channels)
+            self.input_statistics = for_channels(statistics, arguments.in_channels)
         return network
 
     def _heads(self) -> Sequence[str]:

@@ -151,18 +151,8 @@ class Predictions:
         if self.kind in _OF_SETS:
             found = self.decided
             found = found.sum(axis=1) > 0 if self.kind == "dense" else found
-            sets = [np.asarray(self.targets, np.uint8), found.astype(np.uint8)]
-            targets, predictions = (
-                pa.FixedSizeListArray.from_arrays(pa.array(one.reshape(-1)), len(names))
-                for one in sets
-            )
-            texts = names.to_pylist()
-            target_names, prediction_names = (
-                pa.array(
-                    [[texts[k] for k in np.flatnonzero(row)] for row in one], pa.list_(pa.string())
-                )
-                for one in sets
-            )
+            targets, target_names = _set_columns(self.targets, names)
+            predictions, prediction_names = _set_columns(found, names)
         else:
             targets = pa.array(self.targets, pa.int64())
             predictions = pa.array(self.decided, pa.int64())
@@ -184,17 +174,21 @@ class Predictions:
         }
         if self.groups is not None:
             columns["group"] = pa.array(self.groups, pa.int64())
-        metadata = {_CLASS_NAMES_KEY: json.dumps(names.to_pylist()).encode()}
+        table = pa.table(columns).replace_schema_metadata(self._metadata())
+        with replacing(path) as temporary:
+            # Hardly two probabilities are the same, and looking for equal ones takes longest.
+            pq.write_table(table, temporary, use_dictionary=_WITH_REPEATS)
+
+    def _metadata(self) -> dict[bytes, bytes]:
+        names = [_printable(name) for name in self.class_names]
+        metadata = {_CLASS_NAMES_KEY: json.dumps(names).encode()}
         if self.kind != "single":
             metadata[_KIND_KEY] = self.kind.encode()
         if self.thresholds is not None:
             metadata[_THRESHOLDS_KEY] = json.dumps(self.thresholds.tolist()).encode()
         if self.groups is not None and self.copies:
             metadata[_COPIES_KEY] = b"true"
-        table = pa.table(columns).replace_schema_metadata(metadata)
-        with replacing(path) as temporary:
-            # Hardly two probabilities are the same, and looking for equal ones takes longest.
-            pq.write_table(table, temporary, use_dictionary=_WITH_REPEATS)
+        return metadata
 
     @classmethod
     def read(cls, path: Path | str, *, with_paths: bool = True) -> Predictions:
@@ -408,6 +402,23 @@ def _lists(column: Any, shape: tuple[int, int]) -> AnyArray:
     if lists.null_count:
         raise ValueError("it lacks lists of some pictures.")
     return np.from_dlpack(lists.values).reshape(shape)
+
+
+def _set_columns(sets: AnyArray, names: Any) -> tuple[Any, Any]:
+    """Return the columns of sets (N, K): lists of numbers 0 and 1, and of the names they stand for.
+
+    Args:
+        sets: true, or not 0, where a class belongs to a set.
+        names: K texts, an array of pyarrow's.
+    """
+    import pyarrow as pa
+
+    numbers, texts = pa.array(sets.astype(np.uint8).reshape(-1)), names.to_pylist()
+    named = [[texts[k] for k in np.flatnonzero(row)] for row in sets]
+    return (
+        pa.FixedSizeListArray.from_arrays(numbers, len(texts)),
+        pa.array(named, pa.list_(pa.string())),
+    )
 
 
 def _printable(text: str) -> str:

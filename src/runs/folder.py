@@ -14,7 +14,8 @@ from typing import Any
 
 import yaml
 
-from ..config.checks import ConfigError, not_written
+from ..config.checks import not_written
+from ..config.overrides import output_overrides
 from ..config.plugins import plugin_overrides
 from ..config.schema import RunSettings
 from ..data.splitting.test_usage import refuse_uncountable
@@ -25,13 +26,12 @@ from ..machine.text import nearest
 from ..machine.yaml_text import read_yaml
 from ..records.champions import find_champion, plain_name
 from ..records.run import RunSummary
-from ..records.trials import candidate_name
-from ..storage.digests import DamagedLine, line_content
 from ..storage.files import write_atomically
 from ..storage.locks import if_free
 from ..targets import kind_of
 from ..tracking.spool import is_being_written
 from .seal import amending, changed_since
+from .sweep_record import candidate_names, read_sweep_record, sweep_file, trainings_of
 
 __all__ = [
     "FOLDS",
@@ -45,7 +45,6 @@ __all__ = [
     "predict_command",
     "read_json",
     "refuse_unfinished",
-    "sweep_file",
     "trained_run",
 ]
 
@@ -109,8 +108,7 @@ class RunFolder:
 
     def place_overrides(self) -> list[str]:
         """Return the overrides with which a later command finds the run's code and folder."""
-        is_default = self.output_dir == Path("outputs").absolute()
-        return [*plugin_overrides(), *([] if is_default else [f"output_dir={self.output_dir}"])]
+        return [*plugin_overrides(), *output_overrides(self.output_dir)]
 
     def plain_settings(self) -> Any:
         """Return the settings as they are written, nested and not checked.
@@ -227,7 +225,8 @@ class RunFolder:
         names = nearest(run, [folder.name for folder in folders])
         raise ValueError(
             f"there is no run {run!r}{names}: give the folder of a run, the id or name of one "
-            f"under {runs}, a candidate of a sweep ({_candidates(run, output_dir)}), or champion"
+            f"under {runs}, a candidate of a sweep ({_some_candidates(run, output_dir)}), or "
+            "champion"
         )
 
     @classmethod
@@ -363,20 +362,6 @@ def predict_command(run: str, target: str, *overrides: str) -> str:
     return command("predict", f"run={run}", "images=FOLDER", out, *overrides)
 
 
-def sweep_file(output_dir: Path, study: str) -> Path:
-    """Return the file with a study's record.
-
-    Raises:
-        ConfigError: the study's folder holds what is no file.
-    """
-    file = output_dir / "sweeps" / study / "sweep.json"
-    try:
-        refuse_odd_files(file.parent)
-    except ValueError as error:
-        raise ConfigError(f"{error}.") from None
-    return file
-
-
 def _of_candidate(reference: str, output_dir: Path, kind: type[RunFolder]) -> list[RunFolder]:
     """Return the trainings of the candidate that a reference names; [] if it names none.
 
@@ -388,8 +373,9 @@ def _of_candidate(reference: str, output_dir: Path, kind: type[RunFolder]) -> li
         return []
     name, found = match["name"], {}
     for study in sorted(path.name for path in (output_dir / "sweeps").glob(match["study"] or "*")):
-        if places := _trainings(sweep_file(output_dir, study), name):
-            found[study] = places
+        with suppress(FileNotFoundError):
+            if places := trainings_of(read_sweep_record(sweep_file(output_dir, study)), name):
+                found[study] = places
     if len(found) > 1:
         raise ValueError(
             f"{name} is ambiguous: use one of {', '.join(f'{name}:{one}' for one in found)}"
@@ -401,44 +387,11 @@ def _of_candidate(reference: str, output_dir: Path, kind: type[RunFolder]) -> li
     return folders
 
 
-def _candidates(reference: str, output_dir: Path) -> str:
+def _some_candidates(reference: str, output_dir: Path) -> str:
     """Return some candidates of the study in a reference, or of all, as in "mlp-0, cnn-12"."""
-    study = reference.partition(":")[2]
-    found = []
-    for record in sorted((output_dir / "sweeps").glob("*/sweep.json")):
-        if study in ("", record.parent.name):
-            with suppress(OSError, DamagedLine, LookupError):
-                trials = line_content(record.read_bytes())["trials"]
-                found += [candidate_name(trial["family"], trial["number"]) for trial in trials]
-    names = list(dict.fromkeys(found))
+    names = candidate_names(output_dir, study=reference.partition(":")[2])
     more = ", ..." if len(names) > _MOST_NAMES else ""
     return ", ".join(names[:_MOST_NAMES]) + more if names else "such as cnn-12"
-
-
-def _trainings(record: Path, name: str) -> list[str]:
-    """Return the run folders of the candidate or the training that is called so in a study."""
-    try:
-        plain = line_content(record.read_bytes())
-    except FileNotFoundError:
-        return []
-    except DamagedLine as error:
-        raise ValueError(
-            f"{record} is damaged ({error}): the sweep's own command writes it anew"
-        ) from error
-    finalists = {one["trial"]: one for one in plain["finalists"]}
-    for trial in plain["trials"]:
-        candidate = candidate_name(trial["family"], trial["number"])
-        finalist = finalists.get(trial["number"], {"runs": {}, "run_dirs": {}})
-        trainings = {
-            f"{candidate}-seed{seed}": place
-            for seed, place in sorted(finalist["run_dirs"].items(), key=lambda one: int(one[0]))
-            if finalist["runs"].get(seed) is not None
-        }
-        if name == candidate:
-            return [*trainings.values()] or [one for one in [trial["run_dir"]] if one]
-        if name in trainings:
-            return [trainings[name]]
-    return []
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from ..config.checks import ConfigError, to_plain
 from ..config.models import NetworkSettings
+from ..config.overrides import output_overrides
 from ..config.plugins import plugin_overrides
 from ..config.schema import RunSettings
 from ..data.decoding.picture_store import PictureLost
@@ -404,8 +405,9 @@ def _ui_command(settings: RunSettings) -> str:
     """Return the command that shows the run in MLflow, or where its pictures are."""
     if not settings.tracking.enabled:
         return "not tracked; the pictures are in figures/ of the run folder"
-    places = {"output_dir": settings.output_dir, "tracking.uri": settings.tracking.uri}
-    overrides = [f"{k}={v}" for k, v in places.items() if v not in (None, "outputs")]
+    overrides = output_overrides(settings.output_dir)
+    if settings.tracking.uri is not None:
+        overrides.append(f"tracking.uri={settings.tracking.uri}")
     if CHECKOUT is not None and not overrides:
         return "make ui"
     return without_password(command("ui", *overrides))

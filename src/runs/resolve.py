@@ -26,7 +26,7 @@ from ..data.loading.loaders import Batch
 from ..machine.cpu_load import CpuLoad, is_idle, others_load, slowdown, threads_beside
 from ..machine.hardware import device_of, machine
 from ..models.arithmetic import own_threads
-from ..storage.cache import Record, load_record, store_record
+from ..storage.cache import CachedMeasurement, load_measurement, store_measurement
 from ..training.stepper import RangeTest, Stepper, range_test, step_seconds
 from ..training.task import ClassificationTask
 from ..training.training_plan import (
@@ -353,7 +353,7 @@ def _kept(
         "classes": len(data.pictures.class_names),
     }
     cache_dir = settings.data.cache_dir
-    earlier = load_record(kind, known, cache_dir)
+    earlier = load_measurement(kind, known, cache_dir)
     if earlier is not None and not (earlier.disturbed and is_idle()):
         return earlier.found, True
     size = data.batch_size
@@ -363,7 +363,7 @@ def _kept(
     finally:
         data.batch_size = size
     if found[needed]:
-        store_record(kind, known, Record(found, load.disturbed), cache_dir)
+        store_measurement(kind, known, CachedMeasurement(found, load.disturbed), cache_dir)
     return found, False
 
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
@@ -54,8 +54,6 @@ def read_resumed_settings(overrides: Sequence[str]) -> RunSettings:
     Raises:
         ConfigError: there is no such run, or an override would change it.
     """
-    from .folder import RunFolder
-
     given = {key_of_override(override): value_of(override) for override in overrides}
     for key, value in given.items():
         if isinstance(value, str) and not value.strip():
@@ -65,17 +63,7 @@ def read_resumed_settings(overrides: Sequence[str]) -> RunSettings:
                 f"{key}: a resumed run keeps its settings; beside resume only "
                 f"{', '.join(_CHANGEABLE)} may be given."
             )
-    try:
-        folder = RunFolder.find(str(given["resume"]), Path(str(given.get("output_dir", "outputs"))))
-        plain = folder.plain_settings()
-        if not isinstance(plain, dict):
-            raise ValueError(f"{folder.config} is damaged: it holds no settings")
-    except FileNotFoundError as error:
-        raise ConfigError(
-            f"resume: {error.filename} is gone: put a copy of it back, or begin a new run."
-        ) from error
-    except (ValueError, OSError, yaml.YAMLError) as error:
-        raise ConfigError(f"resume: {error}.") from error
+    folder, plain = _run_to_resume(str(given["resume"]), str(given.get("output_dir", "outputs")))
     place = given.get("output_dir")
     if place is not None and Path(str(place)).resolve() != folder.output_dir.resolve():
         raise ConfigError(
@@ -100,6 +88,24 @@ def read_resumed_settings(overrides: Sequence[str]) -> RunSettings:
             "they are: begin a new cross-validation."
         )
     return settings
+
+
+def _run_to_resume(run: str, output_dir: str) -> tuple[RunFolder, dict[str, Any]]:
+    """Return a run that is to go on, and its settings as they are written."""
+    from .folder import RunFolder
+
+    try:
+        folder = RunFolder.find(run, Path(output_dir))
+        plain = folder.plain_settings()
+    except FileNotFoundError as error:
+        raise ConfigError(
+            f"resume: {error.filename} is gone: put a copy of it back, or begin a new run."
+        ) from error
+    except (ValueError, OSError, yaml.YAMLError) as error:
+        raise ConfigError(f"resume: {error}.") from error
+    if not isinstance(plain, dict):
+        raise ConfigError(f"resume: {folder.config} is damaged: it holds no settings.")
+    return folder, plain
 
 
 def _whole_of(fold: RunFolder) -> str | None:

@@ -33,9 +33,9 @@ from ..statistics.missed_labels import fewest_labelled
 from ..statistics.novelty import feature_rows, feature_scale, neighbour_distances
 from ..statistics.risk_control import answering_rule, risk_coverage
 from ..targets import kind_of
-from .choice import Chosen
+from .choice import ChosenRun
 
-__all__ = ["Basis", "calibrate", "calibration_basis", "card_certainty", "features_of"]
+__all__ = ["CalibrationBasis", "calibrate", "calibration_basis", "card_certainty", "features_of"]
 
 # Number of pictures with which an error of 1 % can be promised if no answer is wrong.
 _ENOUGH_TEST_PICTURES = 300
@@ -47,7 +47,7 @@ _SHARES = (0.5, 0.7, 0.8, 0.9, 0.95, 1.0)
 
 
 @dataclass(frozen=True)
-class Basis:
+class CalibrationBasis:
     """Predictions for a calibration, with the attributes of `src.records.certainty.Certainty`."""
 
     source: str
@@ -57,8 +57,8 @@ class Basis:
 
 
 def calibration_basis(
-    model: Chosen, chosen: Chosen, tested: Predictions | None, looks: int
-) -> Basis | None:
+    model: ChosenRun, chosen: ChosenRun, tested: Predictions | None, looks: int
+) -> CalibrationBasis | None:
     """Return the answers that calibrate a champion; None where no picture was held out.
 
     None for pixels as well, since promises concern pictures.
@@ -80,10 +80,10 @@ def calibration_basis(
     folds = chosen.settings.cv.is_whole
     enough = tested is not None and _to_draw_on(tested) >= _ENOUGH_TEST_PICTURES
     if tested is not None and (enough or not folds or held_out is None):
-        return Basis("test", tested, refitted=False, candidates=max(1, looks))
+        return CalibrationBasis("test", tested, refitted=False, candidates=max(1, looks))
     if held_out is None or not len(held_out.targets):
         return None
-    return Basis(
+    return CalibrationBasis(
         "out-of-fold" if folds else "val",
         held_out,
         refitted=folds or model.folder != chosen.folder,
@@ -96,7 +96,7 @@ def _to_draw_on(found: Predictions) -> int:
     return len(found.targets if found.groups is None else np.unique(found.groups))
 
 
-def calibrate(again: Revisited, basis: Basis) -> Certainty:
+def calibrate(again: Revisited, basis: CalibrationBasis) -> Certainty:
     """Return a champion's answers on one calibration picture of each group, with its features.
 
     Args:

@@ -20,7 +20,7 @@ from ..config.plugins import plugin_overrides
 from ..config.schema import RunSettings, stored_settings
 from ..data.sources.costs import CostTable
 from ..machine.package import command
-from ..records.comparison import Comparison
+from ..records.comparison import Comparison, Standing, Verdict
 from ..records.run import RunSummary
 from ..reporting.comparison_verdict import caution_sentences, verdict_sentences
 from ..reporting.formatting import below_each_other
@@ -31,11 +31,11 @@ from .comparison import compared
 from .comparison.judge import wanted_measure
 from .turns import in_turns
 
-__all__ = ["Chosen", "choice_command", "choose", "read_chosen"]
+__all__ = ["ChosenRun", "choice_command", "choose", "read_chosen"]
 
 
 @dataclass(frozen=True)
-class Chosen:
+class ChosenRun:
     """A chosen run with the reasons.
 
     Attributes:
@@ -53,7 +53,7 @@ class Chosen:
     costs: CostTable | None = None
 
 
-def choose(settings: SelectSettings) -> Chosen:
+def choose(settings: SelectSettings) -> ChosenRun:
     """Return the run that the settings name, or that the comparison recommends.
 
     Of the repeats of a configuration the one with the lowest seed is taken, which is unbiased.
@@ -62,25 +62,17 @@ def choose(settings: SelectSettings) -> Chosen:
         ConfigError: there is no such run, none to compare, it did not finish, or it is a
             cross-validation and no refit is asked for.
     """
-    output_dir = Path(settings.output_dir)
     if settings.run is not None:
         run = settings.run if settings.sweep is None else f"{settings.run}:{settings.sweep}"
-        chosen = read_chosen(_found(run, output_dir)[0], changed=settings.changed)
+        with input_of("run"):
+            folder = RunFolder.find(run, Path(settings.output_dir))
+        chosen = read_chosen(folder, changed=settings.changed)
         print(f"chosen: {chosen.folder.name}")
         return _with_a_model(chosen, settings)
     comparison = compared(settings)
     if settings.choose != "winner":
         comparison = in_turns(comparison, settings.choose)
-    verdict = comparison.verdict
-    faster = "at least 1.5 times as fast as the winner"
-    standing, why = {
-        "one_se": (verdict.choice, f"{faster} and within one standard error of it"),
-        "cheapest": (verdict.cheapest or verdict.winner, f"{faster} and statistically tied"),
-        "winner": (verdict.winner, ""),
-    }[settings.choose]
-    if standing is verdict.winner:
-        alone = len(verdict.standings) == 1
-        why = "the only candidate" if alone else "the winner of the comparison"
+    standing, why = _taken(comparison.verdict, settings.choose)
     (entrant,) = (one for one in comparison.entrants if one.standing.name == standing.name)
     sentences = verdict_sentences(comparison)
     repeats = [
@@ -90,11 +82,25 @@ def choose(settings: SelectSettings) -> Chosen:
     chosen = min(repeats, key=lambda one: one.summary.seed)
     # `compare` prints all of the verdict, and the model card has it.
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-    if cautions := caution_sentences(verdict):
+    if cautions := caution_sentences(comparison.verdict):
         print(below_each_other(cautions, width))
     name = chosen.folder.name
     print(f"chosen: {name if name == standing.name else f'{standing.name} ({name})'}, {why}")
     return _with_a_model(chosen, settings)
+
+
+def _taken(verdict: Verdict, rule: str) -> tuple[Standing, str]:
+    """Return the candidate that a rule of `select` takes, and why, to be read after its name."""
+    faster = "at least 1.5 times as fast as the winner"
+    standing, why = {
+        "one_se": (verdict.choice, f"{faster} and within one standard error of it"),
+        "cheapest": (verdict.cheapest or verdict.winner, f"{faster} and statistically tied"),
+        "winner": (verdict.winner, ""),
+    }[rule]
+    if standing is not verdict.winner:
+        return standing, why
+    alone = len(verdict.standings) == 1
+    return standing, "the only candidate" if alone else "the winner of the comparison"
 
 
 def choice_command(
@@ -121,7 +127,7 @@ def choice_command(
     return command("select", *plugin_overrides(), *given, *["refit=true"] * folded)
 
 
-def _with_a_model(chosen: Chosen, settings: SelectSettings) -> Chosen:
+def _with_a_model(chosen: ChosenRun, settings: SelectSettings) -> ChosenRun:
     if chosen.settings.cv.is_whole and not settings.refit:
         raise ConfigError(
             f"run: {chosen.folder.name} is a cross-validation with a model for each fold: set "
@@ -137,14 +143,9 @@ def _costs(settings: SelectSettings) -> CostTable | None:
     return costs if measure == "cost" else None
 
 
-def _found(run: str, output_dir: Path) -> list[RunFolder]:
-    with input_of("run"):
-        return RunFolder.find_all(run, output_dir)
-
-
 def read_chosen(
     folder: RunFolder, reasons: tuple[str, ...] = (), *, changed: str = "refuse"
-) -> Chosen:
+) -> ChosenRun:
     """Read what is needed of a run that becomes the champion.
 
     Args:
@@ -172,4 +173,4 @@ def read_chosen(
             f"run: {folder.name} is a fold of a cross-validation: name the whole "
             "cross-validation, with refit=true."
         )
-    return Chosen(folder, settings, summary, reasons)
+    return ChosenRun(folder, settings, summary, reasons)

@@ -24,8 +24,7 @@ from ..serving.bundle_files import CERTAINTY, DIGEST
 from ..serving.hub_folder import BUNDLE, write_hub_folder
 from ..storage.files import write_atomically
 from ..targets import kind_of
-from .calibrate import card_certainty
-from .choice import Chosen, read_chosen
+from .choice import ChosenRun, read_chosen
 from .select import card_facts
 
 __all__ = ["publish"]
@@ -67,7 +66,7 @@ def publish(folder: RunFolder, settings: PushSettings) -> None:
         print(f"load it: with the code in its folder {BUNDLE}, as {_CARD} shows")
 
 
-def _write(chosen: Chosen, target: Path, settings: PushSettings, address: str) -> str:
+def _write(chosen: ChosenRun, target: Path, settings: PushSettings, address: str) -> str:
     """Write all files; return the library that loads the model."""
     folder = chosen.folder
     with tempfile.TemporaryDirectory() as place:
@@ -83,11 +82,10 @@ def _write(chosen: Chosen, target: Path, settings: PushSettings, address: str) -
     file = folder.predictions / "test.parquet"
     predictions = Predictions.read(file) if file.is_file() else None
     count = past_test_measurements(folder.output_dir, split.test_fingerprint)
-    facts = card_facts(chosen, chosen, predictions, split, count)
+    certainty = Certainty.read(target / BUNDLE / CERTAINTY)
+    facts = card_facts(chosen, chosen, predictions, split, count, certainty)
     # Paths and commands of this machine help nobody elsewhere, and exported files are not sent.
     facts = replace(facts, source=Path(facts.source).name, commands={}, exported=None)
-    if (certainty := Certainty.read(target / BUNDLE / CERTAINTY)) is not None:
-        facts = replace(facts, certainty=card_certainty(certainty))
     head = front_matter(chosen.summary, library=library, license=settings.license)
     pixels = kind_of(chosen.settings.data.target).pixels
     body = model_card(facts, use=usage(address, library, BUNDLE, pixels=pixels))

@@ -18,7 +18,7 @@ from ..records.run import Predictions
 from ..runs.folder import REFIT, RunFolder
 from ..runs.settings import refuse_lost_pictures
 from ..targets import kind_of
-from .choice import Chosen, read_chosen
+from .choice import ChosenRun, read_chosen
 
 __all__ = ["ScalingPlan", "plan_scaling"]
 
@@ -37,7 +37,7 @@ class ScalingPlan:
         metric: plain name of what is forecast.
     """
 
-    chosen: Chosen
+    chosen: ChosenRun
     pictures: int
     fewer: tuple[int, ...]
     metric: str

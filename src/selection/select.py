@@ -38,14 +38,14 @@ from ..storage.locks import alone
 from ..targets import kind_of
 from ..tracking.addresses import serve_command
 from ..tracking.provenance import command_line
-from .calibrate import Basis, calibrate, calibration_basis, card_certainty
-from .choice import Chosen, read_chosen
+from .calibrate import CalibrationBasis, calibrate, calibration_basis, card_certainty
+from .choice import ChosenRun, read_chosen
 from .refit import refit
 
 __all__ = ["card_facts", "make_champion", "select"]
 
 
-def select(chosen: Chosen, settings: SelectSettings) -> Champion:
+def select(chosen: ChosenRun, settings: SelectSettings) -> Champion:
     """Make the chosen run the champion, and print each step.
 
     Raises:
@@ -62,7 +62,7 @@ def select(chosen: Chosen, settings: SelectSettings) -> Champion:
         return make_champion(model, chosen, settings.tracking)
 
 
-def make_champion(model: Chosen, chosen: Chosen, place: TrackingSwitch) -> Champion:
+def make_champion(model: ChosenRun, chosen: ChosenRun, place: TrackingSwitch) -> Champion:
     """Measure the test part unless that was done, describe the model, and make it the champion.
 
     Args:
@@ -77,15 +77,13 @@ def make_champion(model: Chosen, chosen: Chosen, place: TrackingSwitch) -> Champ
     digest, certainty = _bundled(folder, calibration_basis(model, chosen, predictions, count))
     if predictions is not None:
         count = max(count, 1)  # the count may have been lost
-        print(f"test part: {_accuracy(model.summary)}, measured {times_measured(count)}")
+        print(f"test part: {_test_figures(model.summary)}, measured {times_measured(count)}")
     class_names = load_trained(folder.chosen_checkpoint()).metadata["class_names"]
     champion = Champion(model.summary.data, folder.name, folder.run_id, tuple(class_names))
     enabled = place.enabled and (uri is not None or model.settings.tracking.enabled)
     card = folder.model_card
-    facts = card_facts(model, chosen, predictions, split, count)
-    if certainty is not None:
-        facts = replace(facts, certainty=card_certainty(certainty))
-    serving = _serving(champion, model, uri)
+    facts = card_facts(model, chosen, predictions, split, count, certainty)
+    serving = _serve_command(champion, model, uri)
     if enabled:
         commands = {**facts.commands, "serve it over HTTP": serving}
         facts = replace(facts, registered=champion.registered_model, commands=commands)
@@ -100,11 +98,9 @@ def make_champion(model: Chosen, chosen: Chosen, place: TrackingSwitch) -> Champ
     print(f"champion of {champion.data}: {folder.name}{instead} ({record})", flush=True)
     if before is not None and (remark := champion.replacement_remark(before)):
         print(f"warning: {typed(remark)}", flush=True)
-    version = (
-        _register(model, chosen, champion, card=card, digest=digest, uri=uri)
-        if place.enabled
-        else None
-    )
+    version = None
+    if place.enabled:
+        version = _register(model, chosen, champion, card=card, digest=digest, uri=uri)
     if version is not None:
         print(f"registered: models:/{champion.registered_model}@{ALIAS}, version {version}")
         print(f"serve it: {serving}")
@@ -112,13 +108,7 @@ def make_champion(model: Chosen, chosen: Chosen, place: TrackingSwitch) -> Champ
         print("not registered yet: repeat the command, or wait for the next run to do it")
     else:
         print("not registered: tracking is off; tracking.uri=sqlite:///FILE.db registers it")
-        mirrored = folder.path.with_name(before.run if before else folder.name) / "tracking"
-        known = read_json(mirrored / "mirror.json").get("versions", {})
-        if before and before.run != folder.name and champion.registered_model in known:
-            print(
-                f"warning: in MLflow, {ALIAS} is still {before.run}: repeat the command with "
-                "tracking to change that"
-            )
+        _warn_of_earlier_version(champion, before, folder)
     name, place_overrides = f"champion:{champion.data}", folder.place_overrides()
     print(f"would more pictures help: {command('scaling', f'run={name}', *place_overrides)}")
     label = predict_command(name, model.settings.data.target, *place_overrides)
@@ -126,9 +116,23 @@ def make_champion(model: Chosen, chosen: Chosen, place: TrackingSwitch) -> Champ
     return champion
 
 
+def _warn_of_earlier_version(
+    champion: Champion, before: Champion | None, folder: RunFolder
+) -> None:
+    """Print that the alias in MLflow is still that of the champion before, where it is."""
+    if before is None or before.run == folder.name:
+        return
+    mirror = folder.path.with_name(before.run) / "tracking" / "mirror.json"
+    if champion.registered_model in read_json(mirror).get("versions", {}):
+        print(
+            f"warning: in MLflow, {ALIAS} is still {before.run}: repeat the command with "
+            "tracking to change that"
+        )
+
+
 def _register(
-    model: Chosen,
-    chosen: Chosen,
+    model: ChosenRun,
+    chosen: ChosenRun,
     champion: Champion,
     *,
     card: Path,
@@ -156,7 +160,7 @@ def _register(
     return tracker.version(champion.registered_model)
 
 
-def _tested(model: Chosen, costs: CostTable | None) -> tuple[Predictions | None, Chosen]:
+def _tested(model: ChosenRun, costs: CostTable | None) -> tuple[Predictions | None, ChosenRun]:
     """Return its predictions of the test part, measured unless that was done before.
 
     Its figures have the mean cost of these predictions, where there are costs.
@@ -168,7 +172,7 @@ def _tested(model: Chosen, costs: CostTable | None) -> tuple[Predictions | None,
     if noted and file.is_file():
         predictions = Predictions.read(file)
         print("test part: measured before, not measured again")
-        return predictions, _by_costs(model, predictions, costs)
+        return predictions, _with_mean_cost(model, predictions, costs)
     if not len(Split.read(folder.split).test):
         print("test part: none, so that no figure is free of selection bias")
         return None, model
@@ -177,10 +181,10 @@ def _tested(model: Chosen, costs: CostTable | None) -> tuple[Predictions | None,
     measured, _ = measure(again, "test")
     _draw(again, measured.predictions)
     model = replace(model, summary=RunSummary.read(folder.summary))
-    return measured.predictions, _by_costs(model, measured.predictions, costs)
+    return measured.predictions, _with_mean_cost(model, measured.predictions, costs)
 
 
-def _by_costs(model: Chosen, tested: Predictions, costs: CostTable | None) -> Chosen:
+def _with_mean_cost(model: ChosenRun, tested: Predictions, costs: CostTable | None) -> ChosenRun:
     """Return it with the mean cost of its predictions of the test part among its figures."""
     if costs is None:
         return model
@@ -216,7 +220,7 @@ def _write_summary(folder: RunFolder, summary: RunSummary) -> None:
         summary.write(folder.summary)
 
 
-def _bundled(folder: RunFolder, basis: Basis | None) -> tuple[str, Certainty | None]:
+def _bundled(folder: RunFolder, basis: CalibrationBasis | None) -> tuple[str, Certainty | None]:
     """Return the digest of the run's bundle and its calibration.
 
     They are written where they are missing or damaged.
@@ -255,7 +259,12 @@ def _bundled(folder: RunFolder, basis: Basis | None) -> tuple[str, Certainty | N
 
 
 def card_facts(
-    model: Chosen, chosen: Chosen, predictions: Predictions | None, split: Split, count: int
+    model: ChosenRun,
+    chosen: ChosenRun,
+    predictions: Predictions | None,
+    split: Split,
+    count: int,
+    certainty: Certainty | None,
 ) -> CardFacts:
     """Return the content of a model card.
 
@@ -265,6 +274,7 @@ def card_facts(
         predictions: of the test part; None where that was not measured.
         split: of the run.
         count: measurements of this test part so far.
+        certainty: the calibration of the model; None without one.
     """
     folder, data = model.folder, model.settings.data
     metadata = load_trained(folder.chosen_checkpoint()).metadata
@@ -286,6 +296,7 @@ def card_facts(
         predictions=parts,
         validation=validation,
         test_measurements=count,
+        certainty=None if certainty is None else card_certainty(certainty),
         exported=ExportRecord.read(folder.exports / "export.json"),
         provenance=read_json(folder.path / "provenance" / "provenance.json"),
         commands={
@@ -296,13 +307,13 @@ def card_facts(
     )
 
 
-def _serving(champion: Champion, model: Chosen, uri: str | None) -> str:
+def _serve_command(champion: Champion, model: ChosenRun, uri: str | None) -> str:
     place = uri or model.settings.tracking.uri
     address = f"models:/{champion.registered_model}@{ALIAS}"
     return serve_command(address, place, model.folder.output_dir)
 
 
-def _accuracy(summary: RunSummary) -> str:
+def _test_figures(summary: RunSummary) -> str:
     metrics = summary.metrics
     cost, primary = figure_text(metrics, "test/cost"), primary_text(metrics, "test")
     accuracy = figure_text(metrics, "test/accuracy")

@@ -26,7 +26,7 @@ from ..statistics.novelty import (
     novelty_p_values,
     shift_test,
 )
-from ..statistics.risk_control import CONFIDENCE, Answering, answering_rule, fewest_answers
+from ..statistics.risk_control import CONFIDENCE, AnsweringRule, answering_rule, fewest_answers
 
 __all__ = [
     "NO_CALIBRATION",
@@ -180,7 +180,7 @@ class Trust:
             candidates=candidates,
         )
 
-    def _rule(self) -> Answering | None:
+    def _rule(self) -> AnsweringRule | None:
         known, max_error = self.certainty, self.promise.max_error
         if max_error is None:
             return None

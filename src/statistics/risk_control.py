@@ -19,7 +19,7 @@ from ..machine.arrays import Float64Array, Int64Array
 
 __all__ = [
     "CONFIDENCE",
-    "Answering",
+    "AnsweringRule",
     "RiskCoverage",
     "answering_rule",
     "fewest_answers",
@@ -31,7 +31,7 @@ CONFIDENCE = 0.95
 
 
 @dataclass(frozen=True)
-class Answering:
+class AnsweringRule:
     """A rule for which pictures are answered, and what it did on the calibration pictures.
 
     Attributes:
@@ -58,7 +58,7 @@ def answering_rule(
     max_error: float,
     *,
     candidates: int = 1,
-) -> Answering | None:
+) -> AnsweringRule | None:
     """Return the rule that answers most pictures with at most `max_error` of the answers wrong.
 
     With at least the probability `CONFIDENCE` over the calibration pictures, the error among the
@@ -104,7 +104,7 @@ def answering_rule(
             at += 1
     if last < 0:
         return None
-    return Answering(float(thresholds[last]), int(answered[last]), int(wrong[last]), pictures)
+    return AnsweringRule(float(thresholds[last]), int(answered[last]), int(wrong[last]), pictures)
 
 
 def fewest_answers(max_error: float, candidates: int = 1) -> int:

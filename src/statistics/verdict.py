@@ -9,7 +9,7 @@ from functools import partial
 import numpy as np
 
 from ..machine.arrays import BoolArray, Float32Array, Int64Array
-from ..records.comparison import Collapses, FoldTest, Interval, Standing, Verdict
+from ..records.comparison import Collapses, FoldTest, Interval, Power, Standing, Verdict
 from ..records.ties import MEAN_DIGITS, Place, place
 from .candidates import Candidate, Scale
 from .chances import Chances, chances_of
@@ -30,14 +30,14 @@ from .winner_bias import expected_figure
 
 __all__ = ["cheapest", "judge"]
 
-# By how much dearer one is than another that is taken for its cost. Two heads on one frozen network
-# differ by some percent of its latency, and two milliseconds in twenty are no reason to take the
-# worse of two candidates, which on few pictures may be several points behind and within one
-# standard error.
+# Ratio of costs from which on the cheaper of two candidates is taken. Two heads on one frozen
+# network differ by some percent of its latency, and two milliseconds in twenty are no reason to
+# take the worse of two candidates, which on few pictures may be several points behind and within
+# one standard error.
 _CHEAPER = 1.5
-# Trainings of a candidate that say little of its own seeds, and the probability of repeats that lie
-# closer together than a larger effect of seeds lets them. Chosen on fields like those of
-# `benchmarks/selection.py`, of other draws.
+# Number of trainings up to which a candidate's repeats tell little about the effect of its seeds,
+# and the probability that repeats of a larger effect lie as close together by chance. Chosen on
+# fields like those of `benchmarks/selection.py`, of other draws.
 _FEW, _BY_CHANCE = 4, 0.2
 _ACCURACY = Scale()
 
@@ -67,8 +67,8 @@ def judge(
         scale: of the figures on these pictures; by its `constant` collapsed trainings are found.
         groups: (N,) group of each picture, by ascending sample id; None where each is its own.
         over_folds: of two candidates that were cross-validated on the same folds, the name of the
-            first one of the test and its outcome: they are tied if either of pictures and folds
-            cannot tell them.
+            first one of the test and its outcome: they are tied if the pictures or the folds
+            cannot tell them apart.
         screening: what the candidates were chosen from on the same pictures; None for nothing.
         look: at candidates that get further seeds between looks, from 1; see `look_confidence`.
         left_out: names of those that an earlier look than the last one found to be worse than the
@@ -83,19 +83,17 @@ def judge(
             not fit.
     """
     _check_names(candidates)
-    collapsed = dict(
-        zip([one.name for one in candidates], collapsed_trainings(candidates, scale.constant))
-    )
+    found = collapsed_trainings(candidates, scale.constant)
+    collapsed = {one.name: gone for one, gone in zip(candidates, found, strict=True)}
     sound = [_without(one, collapsed[one.name]) for one in candidates]
     ranked = sorted(sound, key=partial(_place, left_out))
-    confidence = look_confidence(look)
-    draws = round(draws * (1 - look_confidence(1)) / (1 - confidence))  # as many beyond a quantile
     evidence = Evidence.of(ranked, groups, lowest=scale.lowest)
     screened = () if screening is None else screening.others
     wide = Evidence.of([*ranked, *screened], groups, lowest=scale.lowest) if screened else evidence
+    confidence = look_confidence(look)
+    draws = round(draws * (1 - look_confidence(1)) / (1 - confidence))  # as many beyond a quantile
     drawn = resample(wide, draws, seed)
     errors = Errors(drawn.drawn[: len(ranked)])
-    quantile = simultaneous_quantile(drawn, confidence)
     difference = None
     if len(ranked) == 2:
         difference = _difference(ranked, evidence, over_folds, confidence)
@@ -103,35 +101,24 @@ def judge(
     else:
         out = np.array([one.name in left_out for one in ranked])
         best = compare_with_best(evidence, errors, confidence, out)
-    chances = chances_of(evidence, errors, band, seed)
     standings = _standings(
         ranked,
         evidence,
-        quantile=quantile,
+        quantile=simultaneous_quantile(drawn, confidence),
         best=best,
-        chances=chances,
+        chances=chances_of(evidence, errors, band, seed),
         scale=scale,
         collapsed=collapsed,
     )
-    winner, known = standings[0], evidence.seeds is not None
-    tied, near = tuple(one for one in standings if one.tied), _near(standings, evidence)
-    power = by_seeds = None
-    if len(ranked) > 1:
-        critical = control_quantile(evidence, errors, 1, normal_quantile(confidence))
-        power = power_of_tied(evidence, best.tied, critical, gap)
-        by_seeds = decided_by_seeds(evidence, best.tied, critical)
-    whole = evidence
-    if screening is not None:
-        chosen = map(screening.with_trial, ranked)
-        whole = Evidence.of([*chosen, *screened], groups, lowest=scale.lowest)
-        # A training that chose is better than its repeats by luck: beside them, it would make
-        # seeds seem to do more than they do, and the correction would take too much.
-        whole = replace(whole, seeds=wide.seeds)
+    winner, tied = standings[0], tuple(one for one in standings if one.tied)
+    near = _near(standings, evidence)
+    power, by_seeds = _power(evidence, errors, best, confidence, gap)
+    expected = expected_figure(_with_screening(evidence, ranked, screening, wide, groups), 0)
     return Verdict(
         measure=scale.measure,
         standings=standings,
         winner=winner,
-        corrected=_within(winner.interval, scale.sign * expected_figure(whole, 0)),
+        corrected=_within(winner.interval, scale.sign * expected),
         tied=tied,
         cheapest=cheapest(tied),
         near=near,
@@ -141,9 +128,9 @@ def judge(
         band=band,
         pictures=evidence.pictures,
         groups=None if evidence.groups.order is None else evidence.groups.count,
-        of_configurations=known,
-        seed_share=_seed_share(evidence) if known else None,
-        borrowed=tuple(one.name for one in ranked if known and len(one.right) == 1),
+        of_configurations=evidence.seeds is not None,
+        seed_share=_seed_share(evidence),
+        borrowed=_with_borrowed_seeds(ranked, evidence),
         unsteady=_unsteady(ranked, evidence),
         decided_by_seeds=by_seeds,
         collapses=_collapses(
@@ -243,9 +230,9 @@ def _standings(
 
 
 def _shown(evidence: Evidence, index: int, quantile: float, scale: Scale) -> Interval:
-    """Return the interval of a candidate as one of figures, between their ends.
+    """Return the interval of a candidate's figure, within the ends of the scale.
 
-    That of its scores is higher for better.
+    Intervals are computed of scores, which are higher for better, as figures need not be.
     """
     low, high = scale.ends
     if scale.sign > 0:
@@ -270,9 +257,9 @@ def _near(standings: Sequence[Standing], evidence: Evidence) -> tuple[Standing, 
 
 
 def cheapest(tied: Sequence[Standing]) -> Standing | None:
-    """Return the best that no other is cheaper than by a third; None where a cost is missing.
+    """Return the best that no other undercuts by a third; None where a cost is missing.
 
-    Each that is passed over is so for one that saves a third of its cost.
+    A candidate is passed over only for one that costs at least a third less.
 
     Args:
         tied: at least one, the best first.
@@ -290,16 +277,62 @@ def cheapest(tied: Sequence[Standing]) -> Standing | None:
         found = cheaper
 
 
-def _seed_share(evidence: Evidence) -> float:
+def _power(
+    evidence: Evidence, errors: Errors, best: BestComparison, confidence: float, gap: float
+) -> tuple[Power | None, float | None]:
+    """Return the power to tell the tied from each other, and how probably further seeds would."""
+    if len(best.tied) == 1:
+        return None, None
+    critical = control_quantile(evidence, errors, 1, normal_quantile(confidence))
+    power = power_of_tied(evidence, best.tied, critical, gap)
+    return power, decided_by_seeds(evidence, best.tied, critical)
+
+
+def _with_screening(
+    evidence: Evidence,
+    ranked: Sequence[Candidate],
+    screening: Screening | None,
+    wide: Evidence,
+    groups: Int64Array | None,
+) -> Evidence:
+    """Return the evidence by all trainings that the field was chosen by, the field first.
+
+    Args:
+        evidence: on the field alone.
+        ranked: the field.
+        screening: None where it was chosen from nothing.
+        wide: the evidence on the field and the trials outside it.
+        groups: of the pictures.
+    """
+    if screening is None:
+        return evidence
+    chosen = map(screening.with_trial, ranked)
+    whole = Evidence.of([*chosen, *screening.others], groups, lowest=evidence.lowest)
+    # A training that chose is better than its repeats by luck: beside them, it would make
+    # seeds seem to do more than they do, and the correction would take too much.
+    return replace(whole, seeds=wide.seeds)
+
+
+def _seed_share(evidence: Evidence) -> float | None:
+    """Return the share of seeds in the winner's variance; None where they are not known to act."""
+    if evidence.seeds is None:
+        return None
     variance = float(evidence.variance[0])
     return float(evidence.seed_variance[0]) / variance if variance > 0 else 0.0
+
+
+def _with_borrowed_seeds(ranked: Sequence[Candidate], evidence: Evidence) -> tuple[str, ...]:
+    """Return the names of those of one training, whose effect of seeds is that of the others."""
+    if evidence.seeds is None:
+        return ()
+    return tuple(one.name for one in ranked if len(one.right) == 1)
 
 
 def _unsteady(ranked: Sequence[Candidate], evidence: Evidence) -> tuple[str, ...]:
     """Return the names of those that seeds may move by more than the pictures leave open.
 
-    Of few trainings the field tells how far seeds move them, which is taken to be about alike for
-    all. Where it may be much, that is what intervals stand on.
+    With few trainings of a candidate the effect of its seeds is estimated from all candidates, and
+    taken to be about the same for each. Where it may be large, intervals rest on that assumption.
     """
     if evidence.seeds is None:
         return ()

@@ -35,21 +35,21 @@ from .files import write_atomically
 from .locks import ProcessLock, if_free
 
 __all__ = [
+    "CachedMeasurement",
     "Entry",
-    "Record",
     "cache_errors",
     "cache_folder",
     "cached",
     "check_again",
     "entry_folders",
     "key_of",
-    "load_record",
+    "load_measurement",
     "locked",
     "opened",
     "read_entry",
     "remove_unfinished",
     "shortage",
-    "store_record",
+    "store_measurement",
 ]
 
 T = TypeVar("T")
@@ -60,7 +60,7 @@ _UNFINISHED = ".unfinished"
 _ENTRY = "entry.json"
 # Kinds of entries that earlier formats had as well; those of today are known by their files.
 _KINDS = ("pictures", "features", "activations", "examined", "archives")
-_RECORDS = "plans"
+_MEASUREMENTS = "plans"
 _BLOCK_BYTES = 4 << 20
 # What a limit of time has cut short is begun anew where there is so many times as much.
 _CLEARLY_LONGER = 1.25
@@ -241,7 +241,7 @@ def check_again() -> None:
 
 
 @dataclass(frozen=True)
-class Record:
+class CachedMeasurement:
     """A measurement of an earlier start.
 
     Attributes:
@@ -261,7 +261,9 @@ class Record:
         return seconds is not None and seconds <= _CLEARLY_LONGER * self.limit
 
 
-def load_record(kind: str, known: dict[str, Any], cache_dir: str | None = None) -> Record | None:
+def load_measurement(
+    kind: str, known: dict[str, Any], cache_dir: str | None = None
+) -> CachedMeasurement | None:
     """Return a measurement of this kind; None where there is no readable one.
 
     Args:
@@ -270,19 +272,19 @@ def load_record(kind: str, known: dict[str, Any], cache_dir: str | None = None) 
         cache_dir: see `cache_folder`.
     """
     try:
-        plain = line_content(_record_path(kind, known, cache_dir).read_bytes())
-        return Record(dict(plain["found"]), bool(plain["disturbed"]), plain.get("limit"))
+        plain = line_content(_measurement_path(kind, known, cache_dir).read_bytes())
+        return CachedMeasurement(dict(plain["found"]), bool(plain["disturbed"]), plain.get("limit"))
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
-def store_record(
-    kind: str, known: dict[str, Any], record: Record, cache_dir: str | None = None
+def store_measurement(
+    kind: str, known: dict[str, Any], measurement: CachedMeasurement, cache_dir: str | None = None
 ) -> None:
     """Write a measurement; where the disk refuses, the next start measures again."""
-    plain = {"for": known, **vars(record)}
+    plain = {"for": known, **vars(measurement)}
     with contextlib.suppress(OSError):
-        write_atomically(_record_path(kind, known, cache_dir), checked_line(plain))
+        write_atomically(_measurement_path(kind, known, cache_dir), checked_line(plain))
 
 
 def shortage(error: BaseException, doing: str) -> ConfigError | None:
@@ -380,6 +382,6 @@ def _state(file: Path) -> tuple[int, int, int, int]:
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
-def _record_path(kind: str, known: dict[str, Any], cache_dir: str | None) -> Path:
+def _measurement_path(kind: str, known: dict[str, Any], cache_dir: str | None) -> Path:
     digest = hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()
-    return cache_folder(cache_dir).absolute() / _RECORDS / f"{kind}-{digest[:24]}.json"
+    return cache_folder(cache_dir).absolute() / _MEASUREMENTS / f"{kind}-{digest[:24]}.json"

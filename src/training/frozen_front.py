@@ -112,7 +112,7 @@ def store_front(
                     rows = np.searchsorted(ids, batch.sample_ids.cpu().numpy())
                     halves = found.to(torch.float16)
                     if not halves.isfinite().all():
-                        raise _BeyondHalf
+                        raise _NotFloat16
                     for row, half in zip(rows.tolist(), halves.cpu().numpy(), strict=True):
                         stream.seek(begin + (view * len(ids) + row) * row_bytes)
                         stream.write(half.tobytes())
@@ -121,7 +121,7 @@ def store_front(
     folder = cache_dir / "activations" / key
     try:
         array = opened(folder, build, _mapped, what="the frozen stages' outputs")
-    except _BeyondHalf:
+    except _NotFloat16:
         return None
     return StoredFront(array, ids, _rest_of(task.network, name))
 
@@ -131,15 +131,15 @@ def _mapped(entry: Entry) -> NDArray[np.float16]:
     return array
 
 
-class _Reached(Exception):
+class _LastFrozenDone(Exception):
     """The last frozen module has given its output."""
 
 
-class _BeyondHalf(Exception):
+class _NotFloat16(Exception):
     """An output is infinite as float16, or no number at all."""
 
 
-class _Given(nn.Module):
+class _StoredOutput(nn.Module):
     """Replaces the last frozen module by its stored output."""
 
     activations: Tensor
@@ -148,23 +148,23 @@ class _Given(nn.Module):
         return self.activations
 
 
-class _Rest(nn.Module):
+class _TrainedRest(nn.Module):
     """The network after its last frozen module; trained modules are shared with the original."""
 
     def __init__(self, network: nn.Module, frozen: Iterable[str], last: str) -> None:
         super().__init__()
-        self._given = _Given()
+        self._stored = _StoredOutput()
         replacements: dict[str, nn.Module] = {name: nn.Identity() for name in frozen}
         # With the names of the modules that both have.
         self._originals: list[tuple[nn.Module, nn.Module, list[str]]] = []
-        self._twin = self._shared(network, "", replacements | {last: self._given})
+        self._twin = self._shared(network, "", replacements | {last: self._stored})
 
     def forward(self, activations: Tensor) -> Tensor:
         for original, twin, shared in self._originals:
             twin.training = original.training
             # Modules may have been replaced since, as norms are on several devices.
             twin._modules |= {name: original._modules[name] for name in shared}
-        self._given.activations = activations
+        self._stored.activations = activations
         return self._twin(activations)
 
     def _shared(
@@ -216,11 +216,11 @@ def _last_frozen(network: nn.Module, batch: Batch, task: ClassificationTask) -> 
     return last if same else None
 
 
-def _rest_of(network: nn.Module, last: str) -> _Rest:
+def _rest_of(network: nn.Module, last: str) -> _TrainedRest:
     # A wrapper that only resizes pictures is no part of the rest.
     prefix, inner = unwrapped(network)
     frozen = [name.removeprefix(prefix) for name in _frozen_modules(network)]
-    return _Rest(inner, frozen, last.removeprefix(prefix))
+    return _TrainedRest(inner, frozen, last.removeprefix(prefix))
 
 
 def _front(
@@ -239,9 +239,9 @@ def _front_of(network: nn.Module, last: str, images: Tensor) -> Tensor:
 
     def stop(_: nn.Module, __: Any, output: Tensor) -> None:
         found.append(output)
-        raise _Reached
+        raise _LastFrozenDone
 
-    with network.get_submodule(last).register_forward_hook(stop), suppress(_Reached):
+    with network.get_submodule(last).register_forward_hook(stop), suppress(_LastFrozenDone):
         network(images)
     return found[0]
 

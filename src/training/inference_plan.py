@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from ..machine.cpu_load import is_idle
 from ..machine.hardware import machine, precisions
 from ..models.arithmetic import MEMORY_FORMATS, autocast, own_threads
-from ..storage.cache import Record, load_record, store_record
+from ..storage.cache import CachedMeasurement, load_measurement, store_measurement
 from .inference import memory_formats
 
 __all__ = ["PICTURES_ON_GPU", "InferencePlan", "fastest", "forward", "inference_plan", "usual"]
@@ -111,13 +111,15 @@ def inference_plan(
     }
     if (count := _at_once(device)) != _MOST_PICTURES:
         known["pictures"] = count
-    found = load_record("inference", known, cache_dir)
+    found = load_measurement("inference", known, cache_dir)
     if found is not None and not (found.disturbed and is_idle()):
         return InferencePlan(**found.found)
     # Whose processor time can be read alone.
     with own_threads(1 if device.type == "cpu" else None):
         plan, complete = _TimedPasses(network, _pictures(shape), device).choose(plans)
-    store_record("inference", known, Record(asdict(plan), disturbed=not complete), cache_dir)
+    store_measurement(
+        "inference", known, CachedMeasurement(asdict(plan), disturbed=not complete), cache_dir
+    )
     return plan
 
 

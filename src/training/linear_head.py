@@ -91,7 +91,7 @@ def fit_linear_head(
         class_weights: (K,) of the classes in the loss; None for equal ones.
         corn: whether the classes are ordered and the head is one for `Corn`.
     """
-    aim = _Aim(class_weights, corn)
+    objective = _Objective(class_weights, corn)
     outputs = outputs_of("corn" if corn else "softmax", num_classes)
     mean = features.mean(dim=0)
     deviation = features.std(dim=0, correction=0)
@@ -104,17 +104,17 @@ def fit_linear_head(
     for penalty in _PENALTIES:
         logits = []
         for head, (fitted, held_out) in zip(heads, folds, strict=True):
-            head.fit(rows[fitted], targets[fitted], penalty, aim)
+            head.fit(rows[fitted], targets[fitted], penalty, objective)
             logits.append(head(rows[held_out]))
         scores, labels = torch.cat(logits), torch.cat([targets[held] for _, held in folds])
-        loss = float(aim.loss(scores, labels))
+        loss = float(objective.loss(scores, labels))
         if best is not None and loss > best[0]:
             break
-        best = loss, penalty, float(aim.right(scores, labels).float().mean())
+        best = loss, penalty, float(objective.right(scores, labels).float().mean())
     assert best is not None
     _, penalty, accuracy = best
     whole = _Head(rows.shape[1], outputs)
-    whole.fit(rows, targets, penalty, aim)
+    whole.fit(rows, targets, penalty, objective)
     weight = whole.weight * scale
     return FittedHead(weight, whole.bias - weight @ mean, penalty, accuracy)
 
@@ -129,8 +129,10 @@ def put_head(task: ClassificationTask, layer: nn.Linear, head: FittedHead) -> No
 
 
 @dataclass(frozen=True)
-class _Aim:
-    """The aim of fitting a head: one class of K, label sets, or with `corn` ordered classes."""
+class _Objective:
+    """The loss of a head, and which answers are right: of one class, a label set, or with `corn`
+    ordered classes.
+    """
 
     class_weights: Tensor | None
     corn: bool
@@ -164,7 +166,7 @@ class _Head:
     def __call__(self, rows: Tensor) -> Tensor:
         return rows @ self.weight.T + self.bias
 
-    def fit(self, rows: Tensor, targets: Tensor, penalty: float, aim: _Aim) -> None:
+    def fit(self, rows: Tensor, targets: Tensor, penalty: float, objective: _Objective) -> None:
         """Minimise the mean loss + penalty / 2 * |weights|^2."""
         parameters = [self.weight.requires_grad_(), self.bias.requires_grad_()]
         search = torch.optim.LBFGS(
@@ -177,7 +179,7 @@ class _Head:
 
         def loss() -> float:
             search.zero_grad()
-            value = aim.loss(self(rows), targets)
+            value = objective.loss(self(rows), targets)
             value = value + penalty / 2 * self.weight.square().sum()
             value.backward()
             return float(value.detach())

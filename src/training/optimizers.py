@@ -26,7 +26,7 @@ __all__ = [
     "sgd",
 ]
 
-Group = dict[str, Any]
+ParamGroup = dict[str, Any]
 Built = TypeVar("Built", bound=torch.optim.Optimizer)
 
 # Learned tables and tokens that are bare parameters of networks: torchvision's class_token and
@@ -44,7 +44,7 @@ def parameter_groups(
     backbone_lr_scale: float = 1.0,
     layer_decay: float = 1.0,
     head_prefixes: Iterable[str] = (),
-) -> list[Group]:
+) -> list[ParamGroup]:
     """Sort the parameters of `network` into groups with a rate and a decay.
 
     Matrices and convolution kernels decay; biases, norms, one-dimensional parameters, embeddings,
@@ -100,7 +100,7 @@ def parameter_groups(
     return groups
 
 
-def adamw(params: Sequence[Group], *, betas: Sequence[float], eps: float) -> torch.optim.AdamW:
+def adamw(params: Sequence[ParamGroup], *, betas: Sequence[float], eps: float) -> torch.optim.AdamW:
     """Return Adam with decoupled weight decay (Loshchilov & Hutter 2019).
 
     The decays of the two averages, `betas`, are in [0, 1); `eps` is above 0.
@@ -111,7 +111,7 @@ def adamw(params: Sequence[Group], *, betas: Sequence[float], eps: float) -> tor
     )
 
 
-def sgd(params: Sequence[Group], *, momentum: float, nesterov: bool) -> torch.optim.SGD:
+def sgd(params: Sequence[ParamGroup], *, momentum: float, nesterov: bool) -> torch.optim.SGD:
     """Return stochastic gradient descent with (Nesterov's) momentum (Sutskever et al. 2013).
 
     Weight decay is the classical one, a part of the gradient. `momentum` is in [0, 1); Nesterov's
@@ -138,7 +138,7 @@ class Muon(torch.optim.Optimizer):
     """
 
     def __init__(
-        self, params: Sequence[Group], *, momentum: float, betas: Sequence[float], eps: float
+        self, params: Sequence[ParamGroup], *, momentum: float, betas: Sequence[float], eps: float
     ) -> None:
         super().__init__(params, {"momentum": momentum, "betas": tuple(betas), "eps": eps})
         self._set_halves()
@@ -194,7 +194,7 @@ class Muon(torch.optim.Optimizer):
         for group, rate in zip(self._hidden, self._rates, strict=True):
             self._step_matrices(group, rate)
 
-    def _step_matrices(self, group: Group, lr: float | Tensor) -> None:
+    def _step_matrices(self, group: ParamGroup, lr: float | Tensor) -> None:
         momentum = group["momentum"]
         params = [p for p in group["params"] if p.grad is not None]
         if not params:
@@ -220,7 +220,7 @@ class Muon(torch.optim.Optimizer):
                 torch._foreach_add_([params[i] for i in some], updates, alpha=lr * scale)
 
 
-def _is_hidden(group: Group) -> bool:
+def _is_hidden(group: ParamGroup) -> bool:
     """Return whether a group holds matrices that are neither the head's nor tables."""
     name: str = group["name"]
     return name.startswith("backbone.") and name.endswith(".matrices")
@@ -264,7 +264,7 @@ def _declared_tables(network: nn.Module) -> Iterator[str]:
             yield from (f"{name}.{own}" if name else own for own in declared())
 
 
-def _can_fuse(groups: Iterable[Group]) -> bool:
+def _can_fuse(groups: Iterable[ParamGroup]) -> bool:
     """Return whether the fused step is possible: 3 times as fast on the CPU for small networks."""
     return all(
         p.device.type in ("cpu", "cuda", "mps") and p.is_floating_point()

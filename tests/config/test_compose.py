@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from copy import deepcopy
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from src.config.checks import ConfigError, to_plain
+from src.config.checks import ConfigError, Settings, to_plain
 from src.config.compose import (
     CONF,
     compose_plain,
@@ -22,9 +23,20 @@ from src.config.compose import (
     leaves,
     read_run_settings,
 )
-from src.config.finished import CompareSettings, SelectSettings, VerifySettings
+from src.config.finished import (
+    CompareSettings,
+    EvaluateSettings,
+    ExportSettings,
+    PredictSettings,
+    PushSettings,
+    ScalingSettings,
+    SelectSettings,
+    VerifySettings,
+)
+from src.config.models import WeightsSettings
 from src.config.schema import RunSettings, stored_settings
-from src.config.sweep import read_sweep_settings
+from src.config.sweep import DashboardSettings, read_sweep_settings
+from src.config.tracking import ReplaySettings, UISettings
 from src.machine.yaml_text import read_yaml, yaml_text
 
 OPTIONS = [(group, option) for group, options in groups().items() for option in options]
@@ -177,9 +189,24 @@ def test_experiments_are_run_one_by_one() -> None:
 
 
 def test_a_key_that_is_called_as_a_group_is_a_key() -> None:
-    settings = compose_settings(CompareSettings, ["data=digits"], config_name="compare")
-    assert settings.data == "digits"
+    assert compose_settings(CompareSettings, ["data=digits"]).data == "digits"
     assert compose_settings(RunSettings, ["data=digits"]).data.name == "digits"
+
+
+@pytest.mark.parametrize(
+    ("name", "cls"),
+    {
+        **{"config": RunSettings, "compare": CompareSettings, "select": SelectSettings},
+        **{"predict": PredictSettings, "evaluate": EvaluateSettings, "scaling": ScalingSettings},
+        **{"export": ExportSettings, "push": PushSettings, "verify": VerifySettings},
+        **{"weights": WeightsSettings, "ui": UISettings, "replay": ReplaySettings},
+        "dashboard": DashboardSettings,
+    }.items(),
+)
+def test_a_command_has_the_settings_of_its_own_file(name: str, cls: type[Settings]) -> None:
+    assert cls.config_name == name
+    keys = compose_plain([], name, cls=cls).keys()
+    assert keys <= {field.name for field in fields(cls)}  # type: ignore[arg-type]
 
 
 def test_every_yaml_says_what_it_is() -> None:

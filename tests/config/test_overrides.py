@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from src.config.overrides import by_key, changed, split_override, without_keys
+from pathlib import Path
+
+import pytest
+
+from src.config.overrides import (
+    by_key,
+    changed,
+    output_overrides,
+    split_override,
+    without_keys,
+)
 
 
 def test_a_value_may_hold_the_sign_that_ends_the_key() -> None:
@@ -25,3 +35,12 @@ def test_of_two_changes_the_later_counts() -> None:
     assert first == ["model=mlp", "data.batch_size=128", "seed=1"]
     both = changed(["data.batch_size=256"], ["data.batch_size=128", "data.batch_size=64"])
     assert both == ["data.batch_size=64"]
+
+
+def test_the_default_output_folder_is_not_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert output_overrides("outputs") == output_overrides(tmp_path / "outputs") == []
+    assert output_overrides("other") == ["output_dir=other"]
+    assert output_overrides(tmp_path) == [f"output_dir={tmp_path}"]

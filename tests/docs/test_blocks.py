@@ -36,7 +36,7 @@ _NAMES = {module: name for name, (module, _) in ENTRIES.items()}
 _READERS: dict[str, Any] = {
     "train": partial(compose_settings, RunSettings),
     **{
-        name: partial(compose_settings, settings, config_name=name)
+        name: partial(compose_settings, settings)
         for name, settings in {
             "compare": CompareSettings,
             "evaluate": EvaluateSettings,

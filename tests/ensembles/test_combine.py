@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score, cohen_kappa_score, log_loss
 
-from src.ensembles.combine import Fit, combine, dealt, greedy_soup
+from src.ensembles.combine import WeightFit, combine, dealt, greedy_soup
 from src.ensembles.mixing import Method, combined_probabilities
 from src.statistics.paired_tests import mcnemar
 from tests.ensembles.test_member_weights import library
@@ -15,7 +15,7 @@ METHODS: list[Method] = ["greedy", "stacking"]
 @pytest.mark.parametrize("method", METHODS)
 def test_members_that_err_apart_are_better_together(method: Method) -> None:
     probs, targets = library(0, 8, 1500)
-    found = combine([f"m{i}" for i in range(8)], probs, targets, fit=Fit(8, [method]))
+    found = combine([f"m{i}" for i in range(8)], probs, targets, fit=WeightFit(8, [method]))
     assert found.figure > found.best_figure
     assert found.p_value < 0.01
 
@@ -26,7 +26,7 @@ def test_guesses_look_no_better_than_guesses(method: Method) -> None:
     generator = np.random.default_rng(0)
     probs = generator.dirichlet(np.ones(2), (40, 300)).astype(np.float32)
     targets = generator.integers(2, size=300)
-    found = combine([f"m{i}" for i in range(40)], probs, targets, fit=Fit(40, [method]))
+    found = combine([f"m{i}" for i in range(40)], probs, targets, fit=WeightFit(40, [method]))
     chosen = combined_probabilities(method, probs, found.weights)
     assert (chosen.argmax(axis=1) == targets).mean() > 0.56
     assert found.figure == pytest.approx(0.5, abs=0.075)
@@ -40,8 +40,8 @@ def test_a_picture_has_no_say_in_its_own_answer(method: Method) -> None:
     turned = targets.copy()
     turned[17] = (turned[17] + 1) % 3
     names = [f"m{i}" for i in range(5)]
-    one = combine(names, probs, targets, fit=Fit(8, [method]))
-    other = combine(names, probs, turned, fit=Fit(8, [method]))
+    one = combine(names, probs, targets, fit=WeightFit(8, [method]))
+    other = combine(names, probs, turned, fit=WeightFit(8, [method]))
     np.testing.assert_array_equal(one.probs[17], other.probs[17])
     assert not np.array_equal(one.probs, other.probs)
 
@@ -51,8 +51,10 @@ def test_of_two_ways_the_better_one_is_taken() -> None:
     # Far too sure of themselves: powers below one repair that, and no mean can.
     probs = probs**4 / (probs**4).sum(axis=2, keepdims=True)
     names = [f"m{i}" for i in range(4)]
-    both = combine(names, probs, targets, fit=Fit(8))
-    greedy, stacking = (combine(names, probs, targets, fit=Fit(8, [method])) for method in METHODS)
+    both = combine(names, probs, targets, fit=WeightFit(8))
+    greedy, stacking = (
+        combine(names, probs, targets, fit=WeightFit(8, [method])) for method in METHODS
+    )
     assert stacking.log_loss < greedy.log_loss - 0.01
     assert both.way == "stacking"
     np.testing.assert_array_equal(both.weights, stacking.weights)
@@ -62,7 +64,7 @@ def test_of_two_ways_the_better_one_is_taken() -> None:
 def test_the_test_is_mcnemars_and_copies_are_level() -> None:
     probs, targets = library(2, 1, 200)
     probs = np.repeat(probs, 3, axis=0)
-    found = combine(["a", "b", "c"], probs, targets, fit=Fit(8))
+    found = combine(["a", "b", "c"], probs, targets, fit=WeightFit(8))
     assert found.p_value == mcnemar(np.ones(3, bool), np.ones(3, bool)).p_value
     assert found.figure == found.best_figure and found.best == "a"
 
@@ -72,7 +74,7 @@ def test_of_members_that_are_right_as_often_the_one_with_the_lower_log_loss_is_b
     said = np.where(np.arange(200) % 5 > 0, targets, 1 - targets)
     sure = [np.where(np.eye(2)[said] > 0, one, 1 - one) for one in (0.95, 0.75, 0.6)]
     members = np.stack(sure).astype(np.float32)
-    assert combine(["a", "b", "c"], members, targets, fit=Fit(3)).best == "b"
+    assert combine(["a", "b", "c"], members, targets, fit=WeightFit(3)).best == "b"
 
     def predict(soup: tuple[int, ...]) -> np.ndarray:
         return members[soup[0]] if len(soup) == 1 else 1 - members[0]
@@ -83,7 +85,7 @@ def test_of_members_that_are_right_as_often_the_one_with_the_lower_log_loss_is_b
 
 def test_the_worst_members_are_let_go() -> None:
     probs, targets = library(3, 10, 200)
-    found = combine([f"m{i}" for i in range(10)], probs, targets, fit=Fit(4, ["greedy"]))
+    found = combine([f"m{i}" for i in range(10)], probs, targets, fit=WeightFit(4, ["greedy"]))
     assert np.count_nonzero(found.weights) <= 4
     assert found.weights.sum() == pytest.approx(1)
 
@@ -91,9 +93,9 @@ def test_the_worst_members_are_let_go() -> None:
 def test_refuses() -> None:
     probs, targets = library(0, 2)
     with pytest.raises(ValueError, match="for 1 members"):
-        combine(["a"], probs, targets, fit=Fit(8))
+        combine(["a"], probs, targets, fit=WeightFit(8))
     with pytest.raises(ValueError, match="folds is 5: it must be within 2 and the 4 pictures"):
-        combine(["a", "b"], probs[:, :4], targets[:4], fit=Fit(8))
+        combine(["a", "b"], probs[:, :4], targets[:4], fit=WeightFit(8))
     with pytest.raises(ValueError, match="folds is 1"):
         dealt(len(targets), 1, 0)
 
@@ -169,12 +171,14 @@ def test_groups_are_dealt_whole_and_their_answers_count_as_one() -> None:
     probs = generator.random((3, 60, 2)).astype(np.float32)
     probs[:, np.arange(60), targets] += 0.4
     probs /= probs.sum(axis=2, keepdims=True)
-    once = combine(["a", "b", "c"], probs, targets, fit=Fit(8, ["greedy"]), groups=np.arange(60))
+    once = combine(
+        ["a", "b", "c"], probs, targets, fit=WeightFit(8, ["greedy"]), groups=np.arange(60)
+    )
     tenfold = combine(
         ["a", "b", "c"],
         np.repeat(probs, 10, axis=1),
         np.repeat(targets, 10),
-        fit=Fit(8, ["greedy"]),
+        fit=WeightFit(8, ["greedy"]),
         groups=np.repeat(np.arange(60), 10),
     )
     assert tenfold.weights == pytest.approx(once.weights)
@@ -193,7 +197,7 @@ def test_label_sets_are_mixed_label_by_label_and_judged_by_their_own_measure() -
     logits = rng.normal(0, 1.5, (4, 120, 3)) + 2 * sets - 1
     probs = (1 / (1 + np.exp(-logits))).astype(np.float32)
     names = [f"m{i}" for i in range(4)]
-    found = combine(names, probs, sets, kind="multi", fit=Fit(8, ["greedy"]))
+    found = combine(names, probs, sets, kind="multi", fit=WeightFit(8, ["greedy"]))
     assert found.measure == "map" and found.figure > found.best_figure + 0.05
     assert found.figure == pytest.approx(
         np.mean([average_precision_score(sets[:, k], found.probs[:, k]) for k in range(3)]),
@@ -203,13 +207,13 @@ def test_label_sets_are_mixed_label_by_label_and_judged_by_their_own_measure() -
     assert found.log_loss == pytest.approx(expected, rel=1e-5)
     turned = sets.copy()
     turned[17] = 1 - turned[17]
-    other = combine(names, probs, turned, kind="multi", fit=Fit(8, ["greedy"]))
+    other = combine(names, probs, turned, kind="multi", fit=WeightFit(8, ["greedy"]))
     np.testing.assert_array_equal(other.probs[17], found.probs[17])
 
 
 def test_ordered_classes_are_judged_by_their_kappa() -> None:
     probs, targets = library(3, 4, 300)
-    found = combine(["a", "b", "c", "d"], probs, targets, kind="ordinal", fit=Fit(8))
+    found = combine(["a", "b", "c", "d"], probs, targets, kind="ordinal", fit=WeightFit(8))
     expected = cohen_kappa_score(targets, found.probs.argmax(axis=1), weights="quadratic")
     assert found.measure == "kappa" and found.figure == pytest.approx(expected, abs=1e-6)
 

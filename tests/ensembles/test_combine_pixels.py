@@ -7,14 +7,14 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from src.ensembles.combine import Fit, Mixture, combine_pixels, dealt
+from src.ensembles.combine import Mixture, WeightFit, combine_pixels, dealt
 from src.ensembles.mixing import Method, combined_probabilities, mixed_pixels
 from src.metrics.segmentation import iou_sums, mean_ratio
 from src.records.pixels import pixel_answers
 
 MEMBERS, PICTURES, CLASSES, SIDE = 4, 40, 3, 12
 NAMES = [f"m{i}" for i in range(MEMBERS)]
-FIT = Fit(8)
+FIT = WeightFit(8)
 
 
 def library(seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -38,7 +38,7 @@ def answered(probs: np.ndarray, masks: np.ndarray) -> np.ndarray:
     return pixel_answers(matrices, losses, [said.tobytes() for said in preds])
 
 
-def combined(probs: np.ndarray, masks: np.ndarray, fit: Fit = FIT, **options):
+def combined(probs: np.ndarray, masks: np.ndarray, fit: WeightFit = FIT, **options):
     places = np.repeat(np.arange(PICTURES), SIDE * SIDE)
     held = np.stack([(masks == k).any(axis=(1, 2)) for k in range(CLASSES)], axis=1)
     asked: list[tuple[Sequence[Mixture], np.ndarray]] = []
@@ -78,7 +78,7 @@ def test_maps_are_mixed_as_rows_are(method: Method) -> None:
 
 def test_members_that_err_apart_are_better_together() -> None:
     probs, masks = library()
-    found, (mixtures, number) = combined(probs, masks, Fit(8, ["greedy"]))
+    found, (mixtures, number) = combined(probs, masks, WeightFit(8, ["greedy"]))
     assert (found.measure, found.way) == ("miou", "greedy")
     assert found.figure > found.best_figure + 0.05 and found.p_value < 0.01
     assert found.figure == pytest.approx(mean_ratio(iou_sums(found.probs["matrix"])), abs=1e-6)

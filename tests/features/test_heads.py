@@ -15,7 +15,7 @@ from sklearn.neighbors import KNeighborsClassifier, NearestCentroid
 from sklearn.svm import LinearSVC
 
 from src.features.calibration import scores_of
-from src.features.grid import Group, Normalisation, head_groups
+from src.features.grid import HeadGroup, Normalisation, head_groups
 from src.features.heads import ChosenHead, Examples, choose_head, fit_chosen
 from src.features.means import NearestMean
 from src.features.paths import (
@@ -178,8 +178,8 @@ def test_principal_axes_rebuild_the_features(shape: tuple[int, int]) -> None:
     )
 
 
-def _sparse(group: Group) -> Group:
-    return Group(group.kind, group.normalisation, group.heads[2:5])
+def _sparse(group: HeadGroup) -> HeadGroup:
+    return HeadGroup(group.kind, group.normalisation, group.heads[2:5])
 
 
 # Few pictures of many features too: more axes than pictures there are not.
@@ -222,14 +222,14 @@ def test_the_choice_is_as_good_on_unseen_pictures_as_any_one_kind() -> None:
     assert choice.record()["settings"]["classifier"] == choice.head.kind
 
 
-def _few() -> list[Group]:
+def _few() -> list[HeadGroup]:
     return [
-        Group.of("ridge", BLOCKS, [{"strength": s} for s in (1e-6, 1.0)]),
-        Group.of("nearest_mean", ROWS, [{"shrinkage": s} for s in (0.1, 1.0)]),
+        HeadGroup.of("ridge", BLOCKS, [{"strength": s} for s in (1e-6, 1.0)]),
+        HeadGroup.of("nearest_mean", ROWS, [{"shrinkage": s} for s in (0.1, 1.0)]),
     ]
 
 
-def _choice(seconds: float = 100.0, groups: list[Group] | None = None):
+def _choice(seconds: float = 100.0, groups: list[HeadGroup] | None = None):
     groups = groups or head_groups(500, 64)
     options = {"folds": 5, "seed": 0, "seconds": seconds, "groups": groups}
     return choose_head(TRAINING, **options)
@@ -294,7 +294,7 @@ def test_copies_share_a_fold() -> None:
     features = rng.standard_normal((60, 8)).astype(np.float32)
     labels = np.arange(60) % 3  # says nothing of the features: only a torn pair could be known
     twice = [np.concatenate([one, one]) for one in (features, labels)]
-    knn = [Group.of("knn", BLOCKS, [{"neighbours": 1}])]
+    knn = [HeadGroup.of("knn", BLOCKS, [{"neighbours": 1}])]
     choose = {"folds": 5, "seed": 0, "seconds": 100.0, "groups": knn}
     apart = choose_head(Examples(*twice, np.tile(np.arange(60), 2), [8]), **choose)
     torn = choose_head(Examples(*twice, np.arange(120), [8]), **choose)

@@ -217,7 +217,7 @@ def test_the_card_says_what_holds_for_pixels(trained: RunSummary) -> None:
     folder = RunFolder.open(Path(trained.run_dir))
     chosen = read_chosen(folder, changed="refuse")
     predictions = Predictions.read(folder.predictions / "test.parquet")
-    facts = card_facts(chosen, chosen, predictions, Split.read(folder.split), 1)
+    facts = card_facts(chosen, chosen, predictions, Split.read(folder.split), 1, None)
     settings = facts.commands["label pictures with it"]
     assert "out=MASKS" in settings and ".csv" not in settings
     card = model_card(facts)

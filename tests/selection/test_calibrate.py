@@ -15,7 +15,7 @@ from src.config.compose import compose_settings, read_run_settings
 from src.config.finished import PredictSettings, SelectSettings
 from src.config.schema import RunSettings
 from src.data.sources.digits import load
-from src.data.sources.files import Listing
+from src.data.sources.files import FoundPictures
 from src.machine.text import percent
 from src.records.certainty import Certainty
 from src.records.run import Predictions, RunSummary
@@ -27,13 +27,13 @@ from src.runs.folder import RunFolder
 from src.runs.folds import mean_of
 from src.runs.seal import changed_since
 from src.selection.calibrate import (
-    Basis,
+    CalibrationBasis,
     calibrate,
     calibration_basis,
     card_certainty,
     features_of,
 )
-from src.selection.choice import Chosen, choose
+from src.selection.choice import ChosenRun, choose
 from src.selection.select import select
 from src.serving.bundle import open_predictor
 from src.serving.bundle_files import CERTAINTY
@@ -104,7 +104,7 @@ def test_of_pictures_that_belong_together_one_calibrates(
     again = revisit(champion, champion.chosen_checkpoint())
     tested = Predictions.read(champion.predictions / "test.parquet")
     again.data.groups = np.arange(len(again.data.pictures.targets)) // 5
-    found = calibrate(again, Basis("test", tested, refitted=False, candidates=1))
+    found = calibrate(again, CalibrationBasis("test", tested, refitted=False, candidates=1))
     assert len(found.targets) == len(np.unique(tested.sample_ids // 5)) < found.pictures
 
 
@@ -132,7 +132,7 @@ def test_predictions_are_judged(champion: RunFolder, tmp_path: Path) -> None:
     overrides = ["run=x", "images=x", "top_k=1", f"out={tmp_path / 'labels.csv'}"]
     settings = compose_settings(PredictSettings, overrides, config_name="predict")
     settings = replace(settings, coverage=0.99, max_error=0.02)
-    said = label_pictures(champion.chosen_checkpoint(), Listing(files), settings)
+    said = label_pictures(champion.chosen_checkpoint(), FoundPictures(files), settings)
     with (tmp_path / "labels.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [*rows[0]] == [
@@ -151,13 +151,13 @@ def test_predictions_are_judged(champion: RunFolder, tmp_path: Path) -> None:
     ):
         with pytest.raises(ConfigError, match=reason):
             label_pictures(
-                champion.chosen_checkpoint(), Listing(files), replace(settings, **change)
+                champion.chosen_checkpoint(), FoundPictures(files), replace(settings, **change)
             )
     with pytest.raises(ConfigError, match="leave variant out"):
-        label_pictures(champion.path, Listing(files), settings)
+        label_pictures(champion.path, FoundPictures(files), settings)
     (tmp_path / "checkpoints").mkdir()
     with pytest.raises(ConfigError, match="carries no calibration"):
-        label_pictures(tmp_path / "checkpoints" / "last.ckpt", Listing(files), settings)
+        label_pictures(tmp_path / "checkpoints" / "last.ckpt", FoundPictures(files), settings)
 
 
 def test_what_is_unlike_the_training_pictures_is_not_labelled_before_them(
@@ -166,7 +166,7 @@ def test_what_is_unlike_the_training_pictures_is_not_labelled_before_them(
     files = digits_and_noise(tmp_path, 40, 20)
     overrides = ["run=x", "images=x", f"out={tmp_path / 'labels.csv'}", "label_next=20"]
     settings = compose_settings(PredictSettings, overrides, config_name="predict")
-    said = label_pictures(champion.chosen_checkpoint(), Listing(files), settings)
+    said = label_pictures(champion.chosen_checkpoint(), FoundPictures(files), settings)
     with (tmp_path / "labels.csv").open(newline="") as file:
         unlike = {row["path"] for row in csv.DictReader(file) if row["unlike"] == "yes"}
     with (tmp_path / "labels_next.csv").open(newline="") as file:
@@ -176,7 +176,7 @@ def test_what_is_unlike_the_training_pictures_is_not_labelled_before_them(
     assert f"{len(unlike)} of 60, 0 of them named" in said
 
 
-def chosen(folder: RunFolder, *overrides: str) -> Chosen:
+def chosen(folder: RunFolder, *overrides: str) -> ChosenRun:
     summary = RunSummary(
         run_id="0" * 32,
         status="FINISHED",
@@ -192,7 +192,7 @@ def chosen(folder: RunFolder, *overrides: str) -> Chosen:
         command="",
     )
     summary.write(folder.summary)
-    return Chosen(folder, compose_settings(RunSettings, [*overrides]), summary)
+    return ChosenRun(folder, compose_settings(RunSettings, [*overrides]), summary)
 
 
 def predictions(count: int) -> Predictions:
@@ -210,7 +210,9 @@ def test_which_pictures_calibrate(tmp_path: Path) -> None:
     for one in (single, folded):
         predictions(50).write(one.folder.predictions / "val.parquet")
 
-    def basis(model: Chosen, origin: Chosen, tested: int | None, looks: int) -> tuple[object, ...]:
+    def basis(
+        model: ChosenRun, origin: ChosenRun, tested: int | None, looks: int
+    ) -> tuple[object, ...]:
         found = calibration_basis(
             model, origin, None if tested is None else predictions(tested), looks
         )

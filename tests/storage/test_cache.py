@@ -22,16 +22,16 @@ import pytest
 from src.config.checks import ConfigError
 from src.machine.failures import DiskRefuses
 from src.storage.cache import (
+    CachedMeasurement,
     Entry,
-    Record,
     cache_folder,
     cached,
     check_again,
     key_of,
-    load_record,
+    load_measurement,
     opened,
     read_entry,
-    store_record,
+    store_measurement,
 )
 from src.storage.locks import ProcessLock
 
@@ -375,16 +375,21 @@ def test_keys_are_functions_of_the_plan_and_the_contents() -> None:
 
 
 def test_records_are_found_by_what_they_depend_on(tmp_path: Path) -> None:
-    known, record = {"machine": "m", "shape": [3, 8]}, Record({"seconds": 1.25}, disturbed=True)
-    assert load_record("plan", known, str(tmp_path)) is None
-    store_record("plan", known, record, str(tmp_path))
-    assert load_record("plan", dict(reversed(known.items())), str(tmp_path)) == record
-    assert load_record("step", known, str(tmp_path)) is None
-    assert load_record("plan", known | {"shape": [3, 9]}, str(tmp_path)) is None
+    known, record = (
+        {"machine": "m", "shape": [3, 8]},
+        CachedMeasurement({"seconds": 1.25}, disturbed=True),
+    )
+    assert load_measurement("plan", known, str(tmp_path)) is None
+    store_measurement("plan", known, record, str(tmp_path))
+    assert load_measurement("plan", dict(reversed(known.items())), str(tmp_path)) == record
+    assert load_measurement("step", known, str(tmp_path)) is None
+    assert load_measurement("plan", known | {"shape": [3, 9]}, str(tmp_path)) is None
     (file,) = tmp_path.glob("plans/*.json")
     file.write_bytes(file.read_bytes().replace(b"1.25", b"1.35"))
-    assert load_record("plan", known, str(tmp_path)) is None
-    store_record("plan", known, record, str(file))  # a file in the way: measured again next time
+    assert load_measurement("plan", known, str(tmp_path)) is None
+    store_measurement(
+        "plan", known, record, str(file)
+    )  # a file in the way: measured again next time
 
 
 def test_the_folder_of_the_cache(monkeypatch: pytest.MonkeyPatch) -> None:

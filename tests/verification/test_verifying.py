@@ -33,7 +33,7 @@ from src.records.run import RunSummary
 from src.runs.folder import RunFolder
 from src.runs.seal import seal
 from src.search.storage import Journal
-from src.storage.cache import Record, cached, load_record, store_record
+from src.storage.cache import CachedMeasurement, cached, load_measurement, store_measurement
 from src.storage.digests import checked_json, zip_is_whole
 from src.tracking.events import read_events, spool_path
 from src.tracking.spool import Spool
@@ -254,12 +254,14 @@ def test_a_database_that_sqlite_finds_damaged_is_named(tmp_path: Path) -> None:
 def test_a_damaged_store_is_deleted_and_made_anew(tmp_path: Path) -> None:
     root = tree(tmp_path / "pets", {"a": 4, "b": 4})
     before = np.array(opened(root, tmp_path / "cache", image_size=8).images)
-    store_record("plan", {"a": 1}, Record({"seconds": 1.25}, False), str(tmp_path / "cache"))
+    store_measurement(
+        "plan", {"a": 1}, CachedMeasurement({"seconds": 1.25}, False), str(tmp_path / "cache")
+    )
     (images,) = (tmp_path / "cache" / "pictures").glob("*/images.bin")
     (plan,) = (tmp_path / "cache" / "plans").glob("*.json")
     flip(images, 700)
     plan.write_bytes(plan.read_bytes().replace(b"1.25", b"1.35"))
-    assert load_record("plan", {"a": 1}, str(tmp_path / "cache")) is None
+    assert load_measurement("plan", {"a": 1}, str(tmp_path / "cache")) is None
     (tmp_path / "out").mkdir()
     for overrides, repaired in (([], False), (["repair=true"], True), ([], None)):
         found = faults_of(tmp_path / "out", *overrides)

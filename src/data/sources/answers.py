@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ...machine.text import counted
 from ..decoding.picture_files import PICTURE_ENDINGS
-from .files import Listing
+from .files import FoundPictures
 
 __all__ = [
     "EXPLAINED",
@@ -60,7 +60,7 @@ def is_table_of_answers(path: Path) -> bool:
     return _begins(path, _ANSWERS)
 
 
-def without_answers(found: Listing, images: str) -> tuple[Listing, str]:
+def without_answers(found: FoundPictures, images: str) -> tuple[FoundPictures, str]:
     """Return files without those that earlier calls wrote: sheets, copies, masks and tables.
 
     Args:
@@ -75,7 +75,7 @@ def without_answers(found: Listing, images: str) -> tuple[Listing, str]:
     written = _written([*found.pictures, *others], images)
     if not written:
         return found, ""
-    left = Listing(
+    left = FoundPictures(
         [path for path in found.pictures if path not in written],
         [one for one in found.left_out if one.path not in written],
         found.hidden,

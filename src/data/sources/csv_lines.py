@@ -15,7 +15,7 @@ from .label_spelling import clean_label
 from .table_columns import (
     IS_VALID,
     ParsedTable,
-    Wanted,
+    TableSchema,
     cell_value,
     check_table,
     recognised_columns,
@@ -37,12 +37,12 @@ _FAULTS = {
 }
 
 
-def read_csv_lines(file: Path, wanted: Wanted) -> ParsedTable:
+def read_csv_lines(file: Path, schema: TableSchema) -> ParsedTable:
     """Return the lines of a CSV file; path, label, split and group are there and not empty.
 
     Args:
         file: in UTF-8.
-        wanted: what it is read for.
+        schema: what its lines are to hold.
 
     Raises:
         ConfigError: the file is empty, too large or malformed, or columns are not there or not
@@ -59,7 +59,7 @@ def read_csv_lines(file: Path, wanted: Wanted) -> ParsedTable:
                 skipped, first = 1, stream.readline(_HEADER_LETTERS)
             separators = (announced[1],) if announced else _SEPARATORS
             where = f"{file}, line {1 + skipped}"
-            table, separator, headed = _opened(first, where, separators, wanted, file.parent)
+            table, separator, headed = _opened(first, where, separators, schema, file.parent)
             stream.seek(0)
             lines = csv.reader(stream, delimiter=separator, strict=True, skipinitialspace=True)
             for _ in range(skipped + headed):
@@ -88,16 +88,16 @@ def read_csv_lines(file: Path, wanted: Wanted) -> ParsedTable:
 
 def _add(file: Path, table: ParsedTable, line: int, cells: list[str], separator: str) -> None:
     """Add a line to the table."""
-    wanted = table.wanted
+    schema = table.schema
     _check_cells(f"{file}, line {line}", cells, len(table.header), separator)
     for column, place in table.places.items():
         value = from_csv_cell(cell_value(column, cells[place]))
-        if not value and place in table.used and not (wanted.several and column == "label"):
-            named = wanted.name_of(column)
+        if not value and place in table.used and not (schema.several and column == "label"):
+            named = schema.name_of(column)
             hint = {"label": _NONE, "split": _NO_PART}.get(named, "")
             raise ConfigError(f"{file}, line {line}: {named} is empty{hint}.")
         table.values.setdefault(column, []).append(value)
-    if wanted.several and "label" not in table.places:
+    if schema.several and "label" not in table.places:
         table.cells.append(cells)
     if table.alike:
         table.alike = {
@@ -111,10 +111,10 @@ def _add(file: Path, table: ParsedTable, line: int, cells: list[str], separator:
 
 
 def _opened(
-    first: str, where: str, separators: Sequence[str], wanted: Wanted, folder: Path
+    first: str, where: str, separators: Sequence[str], schema: TableSchema, folder: Path
 ) -> tuple[ParsedTable, str, bool]:
     """Return a table without lines, its separator, and whether the line `first` is a header."""
-    columns, several = wanted.columns, wanted.several
+    columns, several = schema.columns, schema.several
     headers: dict[str, list[str]] = {}
     for separator in separators:
         try:
@@ -129,7 +129,7 @@ def _opened(
     separator = max(headers, key=lambda one: len(headers[one]))
     needed = {"path"} if several else {"path", "label"}
     for one, header in headers.items():
-        known = recognised_columns(header, where, wanted, strict=False)
+        known = recognised_columns(header, where, schema, strict=False)
         if len(header) > 1 and needed <= set(known):
             separator = one
             break
@@ -137,12 +137,12 @@ def _opened(
         for one, header in headers.items():
             if columns is None and len(header) == 2 and os.path.isfile(folder / header[0]):
                 places = {"path": 0, "label": 1}
-                table = ParsedTable(["", ""], places, used={0, 1}, wanted=wanted)
+                table = ParsedTable(["", ""], places, used={0, 1}, schema=schema)
                 table.remarks.append("has no header: its columns were taken for path and label")
                 return table, one, False
     header = headers[separator]
-    places = recognised_columns(header, where, wanted, strict=True)
-    table = ParsedTable(header, places, wanted=wanted)
+    places = recognised_columns(header, where, schema, strict=True)
+    table = ParsedTable(header, places, schema=schema)
     for column, place in places.items():
         if columns is not None or column in ("path", "label") or header[place].lower() == column:
             table.used.add(place)
@@ -150,7 +150,7 @@ def _opened(
     if several and columns is None and "label" in places:
         named = {place for place, name in enumerate(header) if name}
         table.alike = named - set(places.values())
-    label = wanted.name_of("label")
+    label = schema.name_of("label")
     usual = {"path": ("path",), "label": (label, "labels") if several else (label,)}
     others = [c for c in usual if c in places and header[places[c]].lower() not in usual[c]]
     if others and columns is None:

@@ -16,14 +16,14 @@ from ..decoding.picture_files import PICTURE_ENDINGS, PictureError, read_header
 from .archive import ARCHIVE_ENDINGS
 from .source import Problem, is_left_behind
 
-__all__ = ["Listing", "each_picture", "find_pictures"]
+__all__ = ["FoundPictures", "each_picture", "find_pictures"]
 
 _log = logging.getLogger(__name__)
 _WANTED = "picture file or folder"
 
 
 @dataclass
-class Listing:
+class FoundPictures:
     """The files that a path stands for, each once and in a fixed order."""
 
     # Of files that are pictures by their ending, or by their first bytes.
@@ -34,7 +34,7 @@ class Listing:
     hidden: int = 0
 
 
-def find_pictures(images: str) -> Listing:
+def find_pictures(images: str) -> FoundPictures:
     """Return the picture files that a path or pattern stands for.
 
     A file stands for itself, whatever its ending; a folder for the pictures below it, also behind
@@ -49,7 +49,7 @@ def find_pictures(images: str) -> Listing:
     if os.path.isfile(images):
         if images.lower().endswith(ARCHIVE_ENDINGS):
             raise ValueError(f"{images} is an archive: unpack it, and name the folder")
-        return Listing([images])
+        return FoundPictures([images])
     if "://" in images:
         raise ValueError(f"{images} is an address, and pictures are read from files: fetch it")
     kinds = ", ".join(sorted(PICTURE_ENDINGS))
@@ -90,9 +90,9 @@ def each_picture(pictures: Any) -> Iterator[Any]:
         yield from map(Path, found.pictures)
 
 
-def _sorted_out(matches: list[str]) -> Listing:
+def _sorted_out(matches: list[str]) -> FoundPictures:
     """Return the files of these paths and below them, as pictures and others."""
-    found, seen = Listing(), set[tuple[int, int]]()
+    found, seen = FoundPictures(), set[tuple[int, int]]()
     noted: dict[str, str] = {}
     # `**` matches folders and what is in them: every file once.
     files = {file for match in sorted(matches) for file in _files(match, found, seen, noted)}
@@ -106,7 +106,7 @@ def _sorted_out(matches: list[str]) -> Listing:
 
 
 def _files(
-    path: str, found: Listing, seen: set[tuple[int, int]], noted: dict[str, str]
+    path: str, found: FoundPictures, seen: set[tuple[int, int]], noted: dict[str, str]
 ) -> Iterator[str]:
     """Yield the path itself if it is no folder; else all that is no folder below it.
 
@@ -150,7 +150,7 @@ def _no_picture(path: str) -> str | None:
     return None
 
 
-def _instead(found: Listing) -> str:
+def _instead(found: FoundPictures) -> str:
     """Return the first file that is no picture, for a message, with the number of others."""
     if not found.left_out:
         return ""

@@ -11,7 +11,7 @@ from ...config.checks import ConfigError
 from ...machine.text import nearest, text_fault
 from .label_sets import SEPARATORS
 from .label_spelling import clean_label
-from .table_columns import ParsedTable, Wanted, cell_value, check_table
+from .table_columns import ParsedTable, TableSchema, cell_value, check_table
 
 __all__ = ["read_json_lines"]
 
@@ -36,7 +36,7 @@ def read_json_lines(file: Path, several: bool) -> ParsedTable:
     further = [name for name in _FURTHER if any(name in one for _, one in rows)]
     names = ["path", *([] if several else ["label"]), *further]
     table = ParsedTable(
-        names, {name: at for at, name in enumerate(names)}, wanted=Wanted(several=several)
+        names, {name: at for at, name in enumerate(names)}, schema=TableSchema(several=several)
     )
     table.used, table.sets = set(table.places.values()), [] if several else None
     for number, one in rows:

@@ -16,10 +16,10 @@ from .class_folders import FolderTree, is_held_out, part_named
 from .csv_lines import read_csv_lines
 from .source import PARTS, Problem
 from .table import listed_rows
-from .table_columns import Wanted
+from .table_columns import TableSchema
 from .table_paths import found_files
 
-__all__ = ["NAMED", "Pairs", "are_pairs", "pairs_in_folders", "pairs_in_table"]
+__all__ = ["NAMED", "MaskPairs", "are_pairs", "pairs_in_folders", "pairs_in_table"]
 
 _OF_PICTURES = frozenset(("images", "image", "imgs", "img", "pictures", "photos", "jpegimages"))
 _OF_MASKS = frozenset(("masks", "mask", "labels", "annotations", "segmentations", "gt")) | {
@@ -31,7 +31,7 @@ NAMED = 5
 
 
 @dataclass
-class Pairs:
+class MaskPairs:
     """Paths of pictures and of their masks relative to `root`, with what is said beside them."""
 
     root: Path
@@ -44,7 +44,7 @@ class Pairs:
     missing: Mapping[int, str] = field(default_factory=dict)  # as of `Source`
 
 
-def pairs_in_folders(root: Path, shown: str) -> Pairs:
+def pairs_in_folders(root: Path, shown: str) -> MaskPairs:
     """Return the pairs in a folder; errors, and `shown`, as of `list_masks`."""
     tree = FolderTree(str(root))
     files = tree.pictures_below("")
@@ -77,7 +77,7 @@ def pairs_in_folders(root: Path, shown: str) -> Pairs:
         if key not in taken
     ]
     pictures, given = _parts(tree, pictures, shown)
-    return Pairs(
+    return MaskPairs(
         root,
         pictures,
         [masks[_key(path)] for path in pictures],
@@ -87,9 +87,9 @@ def pairs_in_folders(root: Path, shown: str) -> Pairs:
     )
 
 
-def pairs_in_table(file: Path, columns: Sequence[str | None] | None) -> Pairs:
+def pairs_in_table(file: Path, columns: Sequence[str | None] | None) -> MaskPairs:
     """Return the pairs in a CSV file; columns and errors as of `list_masks`."""
-    table = read_csv_lines(file, Wanted(columns, masks=True))
+    table = read_csv_lines(file, TableSchema(columns, masks=True))
     masks, gone, found = found_files(file, table.values["label"], table.lines, "masks")
     if gone:
         named = "; ".join(f"line {table.lines[row]}: {masks[row]}" for row in sorted(gone)[:NAMED])
@@ -106,7 +106,7 @@ def pairs_in_table(file: Path, columns: Sequence[str | None] | None) -> Pairs:
         for place, row in enumerate(rows.kept)
         if rows.paths[place] in known
     }
-    return Pairs(
+    return MaskPairs(
         root=file.parent,
         pictures=list(rows.paths),
         masks=masks,

@@ -18,7 +18,7 @@ from ...storage.cache import key_of, opened
 from ..decoding.masks import LEFT_OUT, MOST_CLASSES, mask_values
 from ..decoding.picture_files import PictureError
 from ..quality.audit import survey
-from .mask_pairs import NAMED, Pairs, pairs_in_folders, pairs_in_table
+from .mask_pairs import NAMED, MaskPairs, pairs_in_folders, pairs_in_table
 from .source import Masks, Source, natural_order
 
 __all__ = ["CLASSES", "MaskClasses", "list_masks"]
@@ -89,7 +89,7 @@ def _above(root: Path, files: Sequence[str]) -> list[Path]:
 
 
 def _source(
-    pairs: Pairs,
+    pairs: MaskPairs,
     masks: _Values,
     class_names: tuple[str, ...],
     tables: UInt8Array,
@@ -130,7 +130,7 @@ class _Values:
     present: BoolArray
 
     @classmethod
-    def of(cls, pairs: Pairs, cache_dir: Path) -> _Values:
+    def of(cls, pairs: MaskPairs, cache_dir: Path) -> _Values:
         """Read the masks, or what is kept of files of their content."""
         files = tuple(pairs.masks)
         listed = Source(
@@ -233,7 +233,7 @@ def _advice(values: Sequence[int]) -> str:
     return "set data.ignore=VALUE to leave out such pixels, or name all classes, data.class_names"
 
 
-def _by_folder(pairs: Pairs, masks: _Values, meaning: MaskClasses) -> Source:
+def _by_folder(pairs: MaskPairs, masks: _Values, meaning: MaskClasses) -> Source:
     """Return the source whose foreground has the class that a picture's folder names."""
     least = meaning.mask_threshold or 1
     shades = masks.present.copy()

@@ -25,7 +25,7 @@ from .label_spelling import (
     refuse_alike_across_parts,
 )
 from .source import PARTS, Problem, Source
-from .table_columns import IS_VALID, ParsedTable, Wanted
+from .table_columns import IS_VALID, ParsedTable, TableSchema
 from .table_paths import found_files
 
 __all__ = ["TABLE_ENDINGS", "Rows", "list_table", "listed_rows", "named_paths"]
@@ -82,7 +82,7 @@ def list_table(
             is named twice with different values, a value is missing or unknown; with the number
             of the line.
     """
-    table = _read(file, Wanted(columns, several))
+    table = _read(file, TableSchema(columns, several))
     for column in ("path",) if several else ("path", "label"):
         _unquote(table, column)
     labels = _label_sets(file, table, separator) if several else _labels(table)
@@ -175,17 +175,17 @@ def named_paths(
         ConfigError: as of `list_table`.
     """
     if target != "dense":
-        return _read(file, Wanted(columns, target == "multi")).values["path"]
-    values = read_csv_lines(file, Wanted(columns, masks=True)).values
+        return _read(file, TableSchema(columns, target == "multi")).values["path"]
+    values = read_csv_lines(file, TableSchema(columns, masks=True)).values
     return [*values["path"], *values["label"]]
 
 
-def _read(file: Path, wanted: Wanted) -> ParsedTable:
+def _read(file: Path, schema: TableSchema) -> ParsedTable:
     if file.suffix.lower() != _JSON_LINES:
-        return read_csv_lines(file, wanted)
-    if wanted.columns is not None:
+        return read_csv_lines(file, schema)
+    if schema.columns is not None:
         raise ConfigError(f"data.columns names columns of a CSV file, and {file} has JSON lines.")
-    return read_json_lines(file, wanted.several)
+    return read_json_lines(file, schema.several)
 
 
 def _labels(table: ParsedTable) -> list[tuple[str, ...]]:

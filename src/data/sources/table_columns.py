@@ -12,7 +12,14 @@ from ...machine.regular_files import file_fault
 from ...machine.text import nearest
 from .label_spelling import clean_label
 
-__all__ = ["IS_VALID", "ParsedTable", "Wanted", "cell_value", "check_table", "recognised_columns"]
+__all__ = [
+    "IS_VALID",
+    "ParsedTable",
+    "TableSchema",
+    "cell_value",
+    "check_table",
+    "recognised_columns",
+]
 
 _COLUMNS = ("path", "label", "split", "group")
 IS_VALID = "is_valid"
@@ -43,8 +50,8 @@ def check_table(file: Path) -> None:
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """What a table of pictures is read for.
+class TableSchema:
+    """What the lines of a table of pictures are to hold.
 
     Attributes:
         columns: as of `list_table`.
@@ -72,7 +79,7 @@ class ParsedTable:
         values: of the recognised columns in each line.
         used: positions of columns whose values have proved to be what their names promise.
         remarks: sentences for the user, to be read after the file's name.
-        wanted: what it is read for.
+        schema: what its lines are to hold.
         cells: of each line, where the labels are columns.
         sets: labels of each line, where these came as lists.
         alike: positions of columns without a meaning whose cells are all 0 or 1, as those of the
@@ -85,21 +92,21 @@ class ParsedTable:
     values: dict[str, list[str]] = field(default_factory=dict)
     used: set[int] = field(default_factory=set)
     remarks: list[str] = field(default_factory=list)
-    wanted: Wanted = Wanted()
+    schema: TableSchema = TableSchema()
     cells: list[list[str]] = field(default_factory=list)
     sets: list[tuple[str, ...]] | None = None
     alike: set[int] = field(default_factory=set)
 
 
 def recognised_columns(
-    header: list[str], where: str, wanted: Wanted, *, strict: bool
+    header: list[str], where: str, schema: TableSchema, *, strict: bool
 ) -> dict[str, int]:
     """Return the position of each known column, by what it means.
 
     Args:
         header: the names in a table's first line.
         where: that is, for messages.
-        wanted: of the table; of several labels there may be no column.
+        schema: of the table; of several labels there may be no column.
         strict: refuse what is missing or not clear.
 
     Raises:
@@ -108,31 +115,31 @@ def recognised_columns(
     names = [name.lower() for name in header]
     places: dict[str, int] = {}
     found: dict[str, Sequence[str]] = {}
-    if wanted.columns is None:
+    if schema.columns is None:
         plain = [re.sub(r"[\W_]+", "", name) for name in names]
         for column in (*_COLUMNS, IS_VALID):
-            mask = wanted.masks and column == "label"
+            mask = schema.masks and column == "label"
             known = _MASK_NAMES if mask else _OTHER_NAMES.get(column, ())
             here = [column] if column in names and not mask else []
             # Sets are called labels as well.
-            if wanted.several and here == ["label"] and "labels" in names:
+            if schema.several and here == ["label"] and "labels" in names:
                 here, known = [], ("label", *known)
             others = [one for one in known if one in plain]
             found[column] = here or [names[plain.index(one)] for one in others]
     else:
-        given = zip(_COLUMNS, wanted.columns, strict=False)
+        given = zip(_COLUMNS, schema.columns, strict=False)
         found = {column: [clean_label(n).lower()] for column, n in given if n is not None}
     for column, candidates in found.items():
         there = [name for name in candidates if name in names]
         if strict and column == "label" and len(there) > 1:
             raise ConfigError(
-                f"{where}: {' and '.join(there)} could each be the {wanted.name_of(column)}s: "
+                f"{where}: {' and '.join(there)} could each be the {schema.name_of(column)}s: "
                 f"state which, data.columns=[{header[places.get('path', 0)]},{there[0]}]."
             )
-        required = ("path",) if wanted.several else ("path", "label")
-        recognising = wanted.columns is None
+        required = ("path",) if schema.several else ("path", "label")
+        recognising = schema.columns is None
         if strict and not there and (column in required or not recognising):
-            named = wanted.name_of(column)
+            named = schema.name_of(column)
             raise ConfigError(_no_column(where, header, named, recognising, candidates))
         if strict and there and names.count(there[0]) > 1:
             raise ConfigError(f"{where}: there are two columns {there[0]}.")

@@ -303,22 +303,26 @@ def make_split(
     parts = np.where(astray, np.int8(_DROPPED), np.maximum(last, cut)[grouped.of_sample])
     known = None if names is None else tuple(names)
     split = Split(parts, np.asarray(targets, np.int64), content_hashes, known, mask_hashes)
+    if given_parts is not None and not (last == _TRAIN).any():
+        named = " and ".join(PARTS[code] for code in np.unique(last))
+        raise ValueError(
+            f"all {len(targets)} pictures are given as {named}, and none as train: those to learn "
+            "from have to be of the part train."
+        )
+    _refuse_empty_parts(split, val_fraction, test_fraction)
+    return split
+
+
+def _refuse_empty_parts(split: Split, val_fraction: float, test_fraction: float) -> None:
     for part, indices in (("training", split.train), ("validation", split.val)):
         if len(indices) == 0:
-            if part == "training" and given_parts is not None and not (last == _TRAIN).any():
-                named = " and ".join(PARTS[code] for code in np.unique(last))
-                raise ValueError(
-                    f"all {len(targets)} pictures are given as {named}, and none as train: those "
-                    "to learn from have to be of the part train."
-                )
             raise EmptyPart(
                 part,
-                f"the {part} part would be empty ({len(targets)} pictures, val_fraction "
+                f"the {part} part would be empty ({len(split.parts)} pictures, val_fraction "
                 f"{val_fraction:g}, test_fraction {test_fraction:g}): add pictures or change the "
                 "fractions. A class needs three pictures to be in every part, and copies, groups "
                 "and shots of one subject count as one.",
             )
-    return split
 
 
 def _as_numbers(given_parts: Sequence[str]) -> NDArray[np.int8]:

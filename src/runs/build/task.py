@@ -91,22 +91,7 @@ def build_task(
     }
     if loss.link != "softmax":
         metadata["link"] = loss.link
-    augment = Augment(
-        settings.augment,
-        further=[
-            import_object(make)(**own_fields(getattr(settings.augment, name), Settings))
-            for name, make in OPERATIONS.items()
-            if hasattr(settings.augment, name)
-        ],
-        flip_ok=settings.data.mirror_ok,
-        num_classes=len(pictures.class_names),
-    )
-    height, width = pictures.image_size
-    if settings.augment.turns == "quarter" and height != width:
-        raise ConfigError(
-            f"augment.turns is quarter, but pictures are taken at {width}x{height} pixels: set "
-            "augment.turns=half, or data.image_size=SIDE for squares."
-        )
+    augment = _made_augmentation(settings, data)
     if model.stores_views and augment.soft_targets:
         raise ConfigError(
             f"model.stored_views is {model.stored_views}, but augment.mix_probability is "
@@ -120,6 +105,26 @@ def build_task(
         task.totals["val"] = CollectedAnswers(kind, link_of(metadata), data.costs)
     _check_batch(settings, task, data)
     return task
+
+
+def _made_augmentation(settings: RunSettings, data: PictureData) -> Augment:
+    augment = Augment(
+        settings.augment,
+        further=[
+            import_object(make)(**own_fields(getattr(settings.augment, name), Settings))
+            for name, make in OPERATIONS.items()
+            if hasattr(settings.augment, name)
+        ],
+        flip_ok=settings.data.mirror_ok,
+        num_classes=len(data.pictures.class_names),
+    )
+    height, width = data.pictures.image_size
+    if settings.augment.turns == "quarter" and height != width:
+        raise ConfigError(
+            f"augment.turns is quarter, but pictures are taken at {width}x{height} pixels: set "
+            "augment.turns=half, or data.image_size=SIDE for squares."
+        )
+    return augment
 
 
 def _resumed_arguments(model: NetworkSettings, resumed: Mapping[str, Any]) -> dict[str, Any]:

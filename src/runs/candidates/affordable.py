@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 
-__all__ = ["SURE", "Bought", "Offer", "Option", "best_buy", "counts_by_share"]
+__all__ = ["SURE", "BestOption", "NetworkEstimate", "Option", "best_option", "counts_by_share"]
 
 # Fraction of the time left that describing may take by its measured speed, as load changes.
 SURE = 0.9
@@ -30,15 +30,14 @@ _FEWEST, _FEWEST_OF_A_CLASS = 200, 10
 
 
 @dataclass(frozen=True)
-class Offer:
-    """A published network.
+class NetworkEstimate:
+    """What is known of a published network before it is measured.
 
     Attributes:
         accuracy: published, in percent.
         side: pixels of a side that it was trained for; None where it takes pictures at one size
             only.
-        speed: pictures a second that it is expected to describe at that size, before it is
-            measured.
+        speed: pictures a second that it is expected to describe at that size.
     """
 
     accuracy: float
@@ -65,7 +64,7 @@ class Option:
 
 
 @dataclass(frozen=True)
-class Bought:
+class BestOption:
     """The best option within a time limit, with the speeds that were measured.
 
     Attributes:
@@ -98,15 +97,15 @@ def counts_by_share(train: int, others: int, classes: int) -> dict[float, int]:
     return counts
 
 
-def best_buy(
-    offers: Mapping[str, Offer],
+def best_option(
+    estimates: Mapping[str, NetworkEstimate],
     counts: Mapping[float, int],
     seconds: float,
     measure: Callable[[Option], float],
     *,
     described: Collection[Option] = (),
     at_once: bool = False,
-) -> Bought:
+) -> BestOption:
     """Return the option with the highest expected accuracy that fits into the time.
 
     The expected accuracy is the published one of the network, less a loss for smaller and fewer
@@ -114,7 +113,7 @@ def best_buy(
     has been measured.
 
     Args:
-        offers: by name of the network, at least one.
+        estimates: by name of the network, at least one.
         counts: pictures to be described, by the share of the training part; 1.0 is among them.
         seconds: for measuring and describing.
         measure: returns the pictures a second of an option with all training pictures.
@@ -122,98 +121,106 @@ def best_buy(
         at_once: whether the most promising of those is taken where there is one.
     """
     began = time.perf_counter()
-    measured: dict[Option, float] = {}
+    speeds = _Speeds(estimates, described)
     options = [
         Option(name, size, share)
-        for name, offer in offers.items()
-        for size in _sizes(offer)
+        for name, estimate in estimates.items()
+        for size in _sizes(estimate)
         for share in counts
     ]
-    options.sort(key=lambda one: -_promise(one, offers[one.name]))
+    options.sort(key=lambda one: -_promise(one, estimates[one.name]))
 
-    def speed(option: Option) -> float:
-        if option in described:
-            return math.inf
-        return _speed(option.whole, offers, measured)
+    def seconds_of(option: Option) -> float:
+        return counts[option.share] / speeds.of(option)
 
-    def took(option: Option) -> float:
-        return counts[option.share] / speed(option)
-
-    def look(option: Option) -> None:
-        option = option.whole
-        expected = _own_speed(option, offers, measured)
-        found = measure(option)
-        if found < _DOUBTFUL * expected:
-            found = max(found, measure(option))
-        measured[option] = found
-
-    def bought(option: Option, fits: bool) -> Bought:
-        promise = _promise(option, offers[option.name])
-        return Bought(option, speed(option), promise, fits, option != options[0], measured)
+    def result(option: Option, fits: bool) -> BestOption:
+        promise = _promise(option, estimates[option.name])
+        better = option != options[0]
+        return BestOption(option, speeds.of(option), promise, fits, better, speeds.measured)
 
     if at_once and (ready := [one for one in options if one in described]):
-        return bought(ready[0], True)
+        return result(ready[0], True)
     while True:
         spent = time.perf_counter() - began
         left = SURE * (seconds - spent)
-        fitting = [one for one in options if took(one) <= left]
+        fitting = [one for one in options if seconds_of(one) <= left]
         if not fitting:
-            fastest = min(options, key=took)
-            if fastest.whole in measured:
-                return bought(fastest, False)
-            look(fastest)
+            fastest = min(options, key=seconds_of)
+            if fastest.whole in speeds.measured:
+                return result(fastest, False)
+            speeds.take(fastest.whole, measure)
             continue
-        if fitting[0].whole in measured or fitting[0] in described:
-            return bought(fitting[0], True)
-        names = {one.name for one in measured}
+        if fitting[0].whole in speeds.measured or fitting[0] in described:
+            return result(fitting[0], True)
+        names = {one.name for one in speeds.measured}
         known = [one for one in fitting if one in described or one.name in names]
         if known and spent > _SHARE * seconds:
-            return bought(known[0], True)
-        look(fitting[0])
+            return result(known[0], True)
+        speeds.take(fitting[0].whole, measure)
 
 
-def _sizes(offer: Offer) -> list[int | None]:
-    smaller = [] if offer.side is None else range(_SMALLEST, offer.side, _STEP)
+@dataclass
+class _Speeds:
+    """Pictures a second of options, as far as they are known.
+
+    Attributes:
+        estimates: by name of the network.
+        described: options of which the pictures are described already.
+        measured: of options with all training pictures.
+    """
+
+    estimates: Mapping[str, NetworkEstimate]
+    described: Collection[Option]
+    measured: dict[Option, float] = field(default_factory=dict)
+
+    def take(self, option: Option, measure: Callable[[Option], float]) -> None:
+        """Measure the speed of an option with all training pictures."""
+        expected = self._scaled(option, self.measured)
+        found = measure(option)
+        if found < _DOUBTFUL * expected:
+            found = max(found, measure(option))
+        self.measured[option] = found
+
+    def of(self, option: Option) -> float:
+        """Return the measured or expected speed; infinite where the pictures are described already.
+
+        If other networks were faster than expected, so is one that was not measured: measuring it
+        costs little.
+        """
+        if option in self.described:
+            return math.inf
+        expected = self._scaled(option, self.measured)
+        if any(one.name == option.name for one in self.measured):
+            return expected
+        faster = [speed / self._scaled(one, {}) for one, speed in self.measured.items()]
+        return expected * max([1.0, *faster])
+
+    def _scaled(self, option: Option, measured: Mapping[Option, float]) -> float:
+        """Return a speed scaled from the nearest size at which the network was measured.
+
+        Without a measurement, it is scaled from the expected speed at the size of its training. A
+        picture costs about in proportion to its pixels, less for larger ones, since it is decoded
+        as well.
+        """
+        own = {one: speed for one, speed in measured.items() if one.name == option.name}
+        own = own or {Option(option.name): self.estimates[option.name].speed}
+        nearest = min(own, key=lambda one: abs(math.log(self._pixels(one, option))))
+        return own[nearest] * self._pixels(nearest, option)
+
+    def _pixels(self, option: Option, of: Option) -> float:
+        """Return the pixels of a picture of an option, in units of those of another one."""
+        native = self.estimates[option.name].side or 1
+        other = self.estimates[of.name].side or 1
+        return ((option.size or native) / (of.size or other)) ** 2
+
+
+def _sizes(estimate: NetworkEstimate) -> list[int | None]:
+    smaller = [] if estimate.side is None else range(_SMALLEST, estimate.side, _STEP)
     return [*smaller, None]
 
 
-def _promise(option: Option, offer: Offer) -> float:
-    found = offer.accuracy + _LOST_WITH_PICTURES * math.log2(option.share)
-    if option.size is None or offer.side is None:
+def _promise(option: Option, estimate: NetworkEstimate) -> float:
+    found = estimate.accuracy + _LOST_WITH_PICTURES * math.log2(option.share)
+    if option.size is None or estimate.side is None:
         return found
-    return found - _LOST * math.log2(offer.side / option.size)
-
-
-def _speed(option: Option, offers: Mapping[str, Offer], measured: Mapping[Option, float]) -> float:
-    """Return the measured or expected pictures a second of an option.
-
-    If other networks were faster than expected, so is one that was not measured: measuring it costs
-    little.
-    """
-    expected = _own_speed(option, offers, measured)
-    if any(one.name == option.name for one in measured):
-        return expected
-    faster = [speed / _own_speed(one, offers, {}) for one, speed in measured.items()]
-    return expected * max([1.0, *faster])
-
-
-def _own_speed(
-    option: Option, offers: Mapping[str, Offer], measured: Mapping[Option, float]
-) -> float:
-    """Return pictures a second, scaled from the nearest size at which the network was measured.
-
-    Without a measurement, it is scaled from the expected speed at the size of its training. A
-    picture costs about in proportion to its pixels, less for larger ones, since it is decoded as
-    well.
-    """
-    own = {one: speed for one, speed in measured.items() if one.name == option.name}
-    own = own or {Option(option.name): offers[option.name].speed}
-    nearest = min(own, key=lambda one: abs(math.log(_pixels(one, offers, option))))
-    return own[nearest] * _pixels(nearest, offers, option)
-
-
-def _pixels(option: Option, offers: Mapping[str, Offer], of: Option) -> float:
-    """Return the pixels of a picture of an option, in units of those of another one."""
-    native = offers[option.name].side or 1
-    other = offers[of.name].side or 1
-    return ((option.size or native) / (of.size or other)) ** 2
+    return found - _LOST * math.log2(estimate.side / option.size)

@@ -23,7 +23,7 @@ from ...config.models import (
 )
 from ...config.schema import RunSettings
 from ...data.loading.datamodule import PictureData
-from ...ensembles.combine import METHODS, Fit
+from ...ensembles.combine import METHODS, WeightFit
 from ...machine.hardware import device_of_run
 from ...machine.parallel import TooSlow
 from ...models.segmentation import backbone_of
@@ -80,7 +80,7 @@ def _combination_of(settings: RunSettings, model: EnsembleSettings, data: Pictur
     from .ensemble import EnsembleCandidate
 
     methods = [one for one in METHODS if model.way in (one, "best")]
-    fit = Fit(model.at_most, methods, settings.seed)
+    fit = WeightFit(model.at_most, methods, settings.seed)
     if data.pictures.kind == "dense":
         from .mixed_pixels import choose_for_pixels
 
@@ -245,8 +245,8 @@ def _with_networks(
     are opened as small as they are compared with each other.
     """
     from .classical import ClassicalCandidate
+    from .network_choice import choose_networks, described_by, keep_described
     from .picture_fit import FitChoice, choose_fit, kept_fit
-    from .ranking import choose_networks, described_by, keep_described
 
     side = model.input_size or COMPARED_SIDE
     data = open_pictures(replace(settings, model=replace(model, input_size=side)))

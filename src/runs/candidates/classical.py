@@ -32,7 +32,7 @@ from ...features.binary import BinaryModels, choices_record, choices_text
 from ...features.calibration import CalibratedModel
 from ...features.classifier import FeatureClassifier
 from ...features.fusion import Extractor
-from ...features.grid import Group, head_groups
+from ...features.grid import HeadGroup, head_groups
 from ...features.heads import SEARCH_VERSION, ChosenHead, Examples, choose_head, fit_chosen
 from ...features.pipeline import make_pipeline
 from ...machine.arrays import AnyArray, Float32Array, Int64Array
@@ -42,7 +42,7 @@ from ...machine.parallel import available_cores
 from ...machine.status import doing
 from ...metrics.summary import metric_key
 from ...records.champions import find_champion
-from ...storage.cache import Record, load_record, store_record
+from ...storage.cache import CachedMeasurement, load_measurement, store_measurement
 from ...targets import kind_of
 from ..build import (
     build_extractors,
@@ -369,7 +369,7 @@ def kept_choice(
     *,
     seed: int,
     cache_dir: str | None,
-    groups: Sequence[Group] | None = None,
+    groups: Sequence[HeadGroup] | None = None,
 ) -> ChosenHead:
     """Return the best head for features, searched for once for the same features and labels.
 
@@ -391,7 +391,7 @@ def kept_choice(
         "libraries": [np.__version__, scipy.__version__, sklearn.__version__],
         "search": SEARCH_VERSION,
     }
-    kept = load_record("heads", known, cache_dir)
+    kept = load_measurement("heads", known, cache_dir)
     limit = settings.auto.seconds
     earlier = None
     if kept is not None:
@@ -408,8 +408,8 @@ def kept_choice(
     )
     if choice.late:  # a later start may have a core to itself
         return choice if earlier is None or choice.covers(earlier) else earlier
-    record = Record(choice.plain(), False, None if choice.complete else limit)
-    store_record("heads", known, record, cache_dir)
+    measurement = CachedMeasurement(choice.plain(), False, None if choice.complete else limit)
+    store_measurement("heads", known, measurement, cache_dir)
     return choice
 
 

@@ -24,7 +24,7 @@ from ...features.pipeline import make_pipeline
 from ...machine.arrays import Float32Array, Int64Array
 from ...machine.cpu_load import CpuLoad, slowdown
 from ...machine.hardware import machine
-from ...storage.cache import Record, load_record, store_record
+from ...storage.cache import CachedMeasurement, load_measurement, store_measurement
 from ..resolve import threads_of
 
 __all__ = ["SAMPLE", "FitSample", "fits_of", "growth"]
@@ -79,7 +79,7 @@ class FitSample:
             "libraries": [np.__version__, sklearn.__version__],
         }
         cache_dir = settings.data.cache_dir
-        kept = load_record("fits", known, cache_dir)
+        kept = load_measurement("fits", known, cache_dir)
         if kept is not None:
             slower = slowdown()
             return [[slower * one for one in kind] for kind in kept.found["seconds"]]
@@ -87,7 +87,9 @@ class FitSample:
         with CpuLoad() as load:
             found = self._timed(kinds, widths)
         if not load.disturbed:
-            store_record("fits", known, Record({"seconds": found}, False), cache_dir)
+            store_measurement(
+                "fits", known, CachedMeasurement({"seconds": found}, False), cache_dir
+            )
         return found
 
     def _timed(

@@ -15,7 +15,7 @@ import numpy as np
 from ...config.checks import ConfigError
 from ...data.loading.datamodule import PictureData
 from ...data.splitting.splits import Split
-from ...ensembles.combine import Fit, combine, figure_of
+from ...ensembles.combine import WeightFit, combine, figure_of
 from ...machine.arrays import AnyArray
 from ...metrics.summary import metric_key
 from ...records.combination import Combination
@@ -111,7 +111,7 @@ def read_members(runs: Sequence[str], output_dir: Path, data: PictureData) -> li
     return [first, *others]
 
 
-def choose_among(library: Sequence[Member], kind: str, fit: Fit) -> Combination:
+def choose_among(library: Sequence[Member], kind: str, fit: WeightFit) -> Combination:
     """Choose among runs by the probabilities that they gave to held-out pictures.
 
     Args:

@@ -14,7 +14,7 @@ import torch
 from ...config.checks import ConfigError
 from ...data.decoding.picture_format import PictureFormat
 from ...data.loading.datamodule import PictureData
-from ...ensembles.combine import Fit, Mixture, combine_pixels
+from ...ensembles.combine import Mixture, WeightFit, combine_pixels
 from ...ensembles.mixing import mixed_pixels
 from ...machine.arrays import AnyArray, Float32Array, Int64Array, UInt8Array
 from ...metrics.probabilistic import SMALLEST_PROBABILITY
@@ -35,7 +35,7 @@ def choose_for_pixels(
     library: Sequence[Member],
     load: Callable[[Path], Trained],
     data: PictureData,
-    fit: Fit,
+    fit: WeightFit,
 ) -> Combination:
     """Choose among runs by some pixels of each validation picture, and measure it on all pixels.
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -291,19 +292,8 @@ class NetworkCandidate:
         keeper.seconds = time.perf_counter() - started
         if self._settings.runtime.compile:
             task.network.compile()
-        try:
+        with self._failures_explained(trainer, context.folder.path):
             trainer.fit(task, datamodule=self._data, ckpt_path=resumed, weights_only=True)
-        except RuntimeError as error:  # of the exchange between devices, perhaps
-            if self._settings.runtime.compile and (reason := _not_compiled(error)) is not None:
-                name = self._settings.model.name
-                raise RunFailed(
-                    f"runtime.compile is true, and torch cannot compile {name} here ({reason}): "
-                    "begin a new run with runtime.compile=false"
-                ) from error
-            if (lost := _lost_device(trainer)) is None:
-                raise
-            place = context.folder.path
-            raise RunFailed(f"{lost}: resume={place} goes on from the last checkpoint") from error
         checkpoint = keeper.last
         if settings.final_weights == "best" and keeper.best.is_file():
             checkpoint = keeper.best
@@ -315,6 +305,22 @@ class NetworkCandidate:
             metrics={key: values[-1][1] for key, values in keeper.history.items()},
             history=keeper.history,
         )
+
+    @contextmanager
+    def _failures_explained(self, trainer: Trainer, run_dir: Path) -> Iterator[None]:
+        """Turn what stops torch's compiler, and the end of a further device, into `RunFailed`."""
+        try:
+            yield
+        except RuntimeError as error:  # of the exchange between devices, perhaps
+            if self._settings.runtime.compile and (reason := _not_compiled(error)) is not None:
+                name = self._settings.model.name
+                raise RunFailed(
+                    f"runtime.compile is true, and torch cannot compile {name} here ({reason}): "
+                    "begin a new run with runtime.compile=false"
+                ) from error
+            if (lost := _lost_device(trainer)) is None:
+                raise
+            raise RunFailed(f"{lost}: resume={run_dir} goes on from the last checkpoint") from error
 
     def _store_front(self, device: torch.device, resumed: Path | None) -> None:
         """Compute the output of the frozen stages for the training pictures, where it is kept."""

@@ -25,7 +25,7 @@ from ...data.loading.datamodule import PictureData
 from ...features.transfer import CrossValidated, cross_validated, gain
 from ...machine.arrays import Float32Array
 from ...machine.parallel import TooSlow
-from ...storage.cache import Record, load_record, store_record
+from ...storage.cache import CachedMeasurement, load_measurement, store_measurement
 from ..build import feature_table, fold_codes, frozen_network, native_side
 from .affordable import SURE
 from .sample import embedding_settings
@@ -34,9 +34,9 @@ __all__ = ["FitChoice", "choose_fit", "kept_fit"]
 
 _log = logging.getLogger(__name__)
 
-# To be raised when a record would hold other values.
+# To be raised when a measurement would hold other values.
 _VERSION = 1
-_RECORDS = "fits_of_pictures"
+_KIND = "fits_of_pictures"
 # Values that are compared, the one that was best most often first.
 _FITS: tuple[PictureFit, ...] = ("squeeze", "crop", "pad")
 # Mean fraction of a picture that a crop cuts off, above which the values are compared.
@@ -71,7 +71,7 @@ class FitChoice:
 
 def kept_fit(settings: RunSettings, data: PictureData) -> FitChoice | None:
     """Return the stored choice of an earlier `choose_fit` on these pictures, or None."""
-    kept = load_record(_RECORDS, _identity(settings, data), settings.data.cache_dir)
+    kept = load_measurement(_KIND, _identity(settings, data), settings.data.cache_dir)
     return None if kept is None else _choice(settings, kept)
 
 
@@ -105,7 +105,7 @@ def choose_fit(
     if not _matters(settings, data):
         return FitChoice(settings.data.fit)
     known = _identity(settings, data)
-    kept = load_record(_RECORDS, known, settings.data.cache_dir)
+    kept = load_measurement(_KIND, known, settings.data.cache_dir)
     others = _affordable(settings, data, speeds, seconds, described)
     compared = 0 if kept is None else len(kept.found["gains"])
     found = FitChoice(settings.data.fit, cut=True) if kept is None else _choice(settings, kept)
@@ -130,9 +130,9 @@ def choose_fit(
         if len(gains) <= compared:
             return found
     limit = None if len(gains) + 1 == len(_FITS) else seconds
-    record = Record({"network": name, "gains": gains}, False, limit)
-    store_record(_RECORDS, known, record, settings.data.cache_dir)
-    return _choice(settings, record)
+    measurement = CachedMeasurement({"network": name, "gains": gains}, False, limit)
+    store_measurement(_KIND, known, measurement, settings.data.cache_dir)
+    return _choice(settings, measurement)
 
 
 def _affordable(
@@ -204,9 +204,9 @@ def _identity(settings: RunSettings, data: PictureData) -> dict[str, Any]:
     }
 
 
-def _choice(settings: RunSettings, record: Record) -> FitChoice:
+def _choice(settings: RunSettings, measurement: CachedMeasurement) -> FitChoice:
     """Return the best compared value if it is clearly better than the settings' own, else that."""
-    gains, name = record.found["gains"], record.found["network"]
+    gains, name = measurement.found["gains"], measurement.found["network"]
     text = ", ".join(
         f"{fit} {100 * more:+.1f} ± {100 * se:.1f}" for fit, (more, se) in gains.items()
     )
@@ -218,4 +218,4 @@ def _choice(settings: RunSettings, record: Record) -> FitChoice:
         f"takes data.fit={taken}, {why}: points gained on the training part, by {name}, with "
         f"standard errors: {text}"
     )
-    return FitChoice(taken, 100 * points, (note,), record.limit is not None)
+    return FitChoice(taken, 100 * points, (note,), measurement.limit is not None)

@@ -1,12 +1,11 @@
-"""The choice of frozen networks, ranked on a sample before all pictures are described."""
+"""The ranking of frozen networks by quick heads on a sample of the training pictures."""
 
 from __future__ import annotations
 
 import hashlib
 import logging
-import math
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from typing import Any
@@ -18,29 +17,35 @@ from ...machine.arrays import Int64Array
 from ...machine.hardware import device_of, machine
 from ...machine.status import with_progress
 from ...machine.text import duration
-from ...models.weights import PACKAGED, loadable
+from ...models.weights import loadable
 from ...records.ties import Place, place
 from ...records.trials import NetworkRecord
-from ...storage.cache import Record, load_record, store_record
-from ..build import native_side
-from .affordable import SURE, Bought, Offer, Option, best_buy, counts_by_share
+from ...storage.cache import CachedMeasurement, load_measurement, store_measurement
+from .affordable import SURE
 from .sample import RankedNetwork, Sample, embedding_settings
 
-__all__ = ["NetworkChoice", "choose_networks", "described_by", "keep_described"]
+__all__ = [
+    "MOST_TOGETHER",
+    "LoadableNetwork",
+    "Ranking",
+    "joined_name",
+    "networks_of",
+    "rank_networks",
+    "ranking_identity",
+    "sampled_pictures",
+]
 
 _log = logging.getLogger(__name__)
 
-# To be raised when a record would hold other values.
+# To be raised when a measurement would hold other values.
 _VERSION = 2
 _SAMPLE = 500
 # Number of ranked networks, which takes seconds each; the best by published accuracy.
 _MOST_NETWORKS = 12
-_MOST_TOGETHER = 3
-# Fractions of the time for ranking and describing: of ranking, and of describing by several
-# networks, each of which adds less than the one before it.
-_SHARE, _TOGETHER_SHARE = 0.25, 0.67
-# Points of accuracy that a further network adds at least (see `choose_networks`).
-_WITH_ANOTHER = 0.2
+# Number of the best of them whose features are tried together.
+MOST_TOGETHER = 3
+# Fraction of the time for ranking.
+_SHARE = 0.25
 _UNKNOWN_ACCURACY, _UNKNOWN_SIDE, _UNKNOWN_PARAMETERS = 75.0, 224, 25_000_000
 # Parameters times pixels predict a network's speed within this factor (EfficientNet-Lite0 to 2:
 # within 1.2).
@@ -48,210 +53,7 @@ _COST_ERROR = 2.0
 
 
 @dataclass(frozen=True)
-class NetworkChoice:
-    """The chosen networks.
-
-    Attributes:
-        networks: timm's names; the features of several stand one after another.
-        input_size: pixels of a side that they take pictures at; None for their native size.
-        share: of the training pictures that are described, for lack of time.
-        seconds: that describing all pictures takes, where it takes more than there is; else 0.
-        considered: what was known of each network, the best first.
-        cut: whether more time could lead to another choice.
-        promise: about the accuracy of a head on their features by what is published, in points, for
-            comparisons alone.
-    """
-
-    networks: tuple[str, ...]
-    notes: tuple[str, ...]
-    input_size: int | None = None
-    share: float = 1.0
-    seconds: float = 0.0
-    considered: tuple[NetworkRecord, ...] = ()
-    cut: bool = False
-    promise: float = 0.0
-
-    @property
-    def options(self) -> frozenset[Option]:
-        """The settings that decide how the pictures are described."""
-        return frozenset(Option(name, self.input_size, self.share) for name in self.networks)
-
-    @property
-    def is_native(self) -> bool:
-        """Whether all pictures are described in time, at the native size of the networks."""
-        return self.input_size is None and self.share == 1 and not self.seconds
-
-    @property
-    def speeds(self) -> dict[str, float]:
-        """Pictures a second of each chosen network, as far as they are known."""
-        speeds = {one.name: one.images_per_second for one in self.considered}
-        return {name: speed for name in self.networks if (speed := speeds.get(name)) is not None}
-
-
-def choose_networks(
-    settings: RunSettings,
-    data: PictureData,
-    seconds: float | None,
-    *,
-    anew: bool = False,
-    described: Collection[Option] = (),
-    at_once: bool = False,
-) -> NetworkChoice:
-    """Rank the networks that this machine can load, and choose one or several of them.
-
-    Each that describes all pictures in time computes features of a sample of the training part; a
-    fast head is cross-validated on them, and on the joined features of the best networks. The
-    choice is the largest group that describes all pictures in time and is not worse than the best
-    by more than a standard error. Where fewer than two networks are fast enough at their own size,
-    it is what `best_buy` returns, maybe for a share of the training pictures. Networks whose
-    features are stored take no time.
-
-    Args:
-        settings: of a run, its model one of `EmbeddingSettings`.
-        data: the pictures.
-        seconds: for ranking and describing; None for no limit.
-        anew: measure all again, for the machine is slower than it was.
-        described: what the pictures are described by already.
-        at_once: whether the best networks by which the pictures are described already, at their own
-            size, are taken before others that promise more and would have to describe them. Where
-            none has the time at its own size, the size and the share are of what is described.
-
-    Raises:
-        ConfigError: weights cannot be had.
-    """
-    deadline = None if seconds is None else time.perf_counter() + seconds
-    train = data.split.train
-    views = embedding_settings(settings).views(settings.data.mirror_ok)
-    classes = len(data.pictures.class_names)
-    counts = counts_by_share(views * len(train), len(data.split.val), classes)
-    count = counts[1.0]
-    networks = _networks_of(settings)
-    sample = Sample(settings, data, _sampled(data))
-    ranking = _ranking(settings, data, sample, count, deadline=deadline, anew=anew)
-
-    def cost(one: RankedNetwork) -> float:
-        return 0.0 if Option(one.name) in described else one.seconds(count)
-
-    left = None if deadline is None else SURE * (deadline - time.perf_counter())
-    fitting = [one for one in ranking.networks if left is None or cost(one) <= left]
-    if not fitting:
-        assert deadline is not None
-        return _bought(
-            settings,
-            sample,
-            ranking,
-            counts,
-            deadline=deadline,
-            described=described,
-            at_once=at_once,
-        )
-
-    def groups(ranked: Sequence[RankedNetwork]) -> list[tuple[Sequence[RankedNetwork], float]]:
-        """Return the first few that are described in time, with their accuracies."""
-        return [
-            (group, ranking.together.get(_joined(group), group[0].accuracy))
-            for group in (ranked[: size + 1] for size in range(min(_MOST_TOGETHER, len(ranked))))
-            if len(group) == 1 or left is None or sum(map(cost, group)) <= _TOGETHER_SHARE * left
-        ]
-
-    def promise(group: Sequence[RankedNetwork]) -> float:
-        return max(networks[one.name].accuracy for one in group) + _WITH_ANOTHER * (len(group) - 1)
-
-    affordable, waits = groups(fitting), False
-    best, accuracy = _largest_of_the_best(affordable)
-    free = [one for one in fitting if not cost(one)]
-    if at_once and free and any(map(cost, best)):
-        first = _largest_of_the_best(groups(free))
-        # A later result replaces this one if its expected accuracy is higher.
-        if waits := promise(first[0]) < promise(best):
-            best, accuracy = first
-    describing = sum(map(cost, best))
-    notes = (
-        f"on {len(sample.targets)} pictures: {'; '.join(map(str, ranking.networks))}",
-        *ranking.slow_note(count),
-        f"chosen: {_joined(best)} ({100 * accuracy:.1f} %); {_describing(count, describing)}",
-        *_fetching_note(device_of(settings.trainer.accelerator).type, networks),
-    )
-    most = min(_MOST_TOGETHER, len(fitting))
-    short = waits or len(affordable) < most or len(fitting) < len(networks)
-    return NetworkChoice(
-        tuple(one.name for one in best),
-        notes,
-        considered=ranking.records(_joined(best)),
-        cut=seconds is not None and short,
-        promise=promise(best),
-    )
-
-
-def _fetching_note(device: str, names: Collection[str]) -> tuple[str, ...]:
-    """Return a note on larger networks if a device that is fast enough for them has none."""
-    if device == "cpu" or not {*PACKAGED}.issuperset(names):
-        return ()
-    return ("larger networks: python -m src.weights fetch=suggested, before the next race",)
-
-
-def _largest_of_the_best(
-    groups: Sequence[tuple[Sequence[RankedNetwork], float]],
-) -> tuple[Sequence[RankedNetwork], float]:
-    """Return the largest of nested groups that is not worse than the best by a standard error.
-
-    Several networks together are nearly always better than the best of them (clothing photos, five
-    folds: lite2 88.1 %, with lite1 89.3 %, with lite0 as well 89.5 %), by less than so few pictures
-    can show.
-
-    Args:
-        groups: with their accuracies in [0, 1], the smallest first.
-    """
-    error = max(one.error for one in groups[0][0])
-    enough = max(accuracy for _, accuracy in groups) - error
-    return [pair for pair in groups if pair[1] >= enough][-1]
-
-
-def keep_described(settings: RunSettings, data: PictureData, choice: NetworkChoice) -> None:
-    """Record for later choices that a choice has described the pictures.
-
-    The arguments are those of `choose_networks`, with the fit by which the pictures are described,
-    and what it returned.
-    """
-    known = _identity(settings, data)
-    options = sorted(choice.options | described_by(settings, data), key=str)
-    found = {"options": [asdict(one) for one in options]}
-    store_record("described", known, Record(found, False), settings.data.cache_dir)
-
-
-def described_by(settings: RunSettings, data: PictureData) -> frozenset[Option]:
-    """Return what `keep_described` has kept of these pictures."""
-    kept = load_record("described", _identity(settings, data), settings.data.cache_dir)
-    return (
-        frozenset() if kept is None else frozenset(Option(**one) for one in kept.found["options"])
-    )
-
-
-def _sampled(data: PictureData) -> Int64Array:
-    train = data.split.train
-    found: Int64Array = train[permutation(len(train), data.seed, 0)[:_SAMPLE].numpy()]
-    return found
-
-
-def _identity(settings: RunSettings, data: PictureData) -> dict[str, Any]:
-    """Return everything that a ranking depends on."""
-    model, sampled = embedding_settings(settings), _sampled(data)
-    form = replace(data.pictures.format, fit=settings.data.fit)
-    return {
-        "version": _VERSION,
-        "networks": list(_networks_of(settings)),
-        "weights": model.pretrained,
-        "size": [model.input_size, settings.data.image_size, form.plain()],
-        "pictures": hashlib.sha256(data.pictures.content_hashes[sampled].tobytes()).hexdigest(),
-        "labels": data.pictures.targets[sampled].tolist(),
-        # Pictures of a group share a fold; earlier versions only looked at contents.
-        **({} if data.groups is None else {"groups": data.groups[sampled].tolist()}),
-        "machine": machine(device_of(settings.trainer.accelerator)),
-    }
-
-
-@dataclass(frozen=True)
-class _Ranking:
+class Ranking:
     """Networks, the best first, and the accuracy of the features of the first few together.
 
     Attributes:
@@ -286,7 +88,7 @@ class _Ranking:
 
 
 @dataclass(frozen=True)
-class _Network:
+class LoadableNetwork:
     """A network that loads without a connection.
 
     Attributes:
@@ -298,7 +100,7 @@ class _Network:
     accuracy: float = _UNKNOWN_ACCURACY
 
 
-def _ranking(
+def rank_networks(
     settings: RunSettings,
     data: PictureData,
     sample: Sample,
@@ -306,17 +108,17 @@ def _ranking(
     *,
     deadline: float | None,
     anew: bool,
-) -> _Ranking:
+) -> Ranking:
     """Rank on the sample, or load the ranking of the same networks on it, unless it is made `anew`.
 
     `count` pictures are described afterwards, until the deadline on `time.perf_counter`.
     """
     seconds = None if deadline is None else deadline - time.perf_counter()
-    networks, known = _networks_of(settings), _identity(settings, data)
-    kept = None if anew else load_record("networks", known, settings.data.cache_dir)
+    networks, known = networks_of(settings), ranking_identity(settings, data)
+    kept = None if anew else load_measurement("networks", known, settings.data.cache_dir)
     if kept is not None and kept.is_enough_for(seconds):
         earlier = tuple(RankedNetwork(**plain) for plain in kept.found["networks"])
-        return _Ranking(earlier, kept.found["together"], kept.found["slow"])
+        return Ranking(earlier, kept.found["together"], kept.found["slow"])
     names = list(networks)
     slow: dict[str, float] = {}
     if deadline is not None:
@@ -332,12 +134,14 @@ def _ranking(
             break
         ranked.append(sample.rank(name))
     ranked.sort(key=_place)
-    groups = [ranked[:size] for size in range(2, min(_MOST_TOGETHER, len(ranked)) + 1)]
-    together = {_joined(group): sample.accuracy([one.name for one in group]) for group in groups}
+    groups = [ranked[:size] for size in range(2, min(MOST_TOGETHER, len(ranked)) + 1)]
+    together = {
+        joined_name(group): sample.accuracy([one.name for one in group]) for group in groups
+    }
     found = {"networks": [asdict(one) for one in ranked], "together": together, "slow": slow}
-    record = Record(found, False, None if len(ranked) == len(networks) else seconds)
-    store_record("networks", known, record, settings.data.cache_dir)
-    return _Ranking(tuple(ranked), together, slow)
+    measurement = CachedMeasurement(found, False, None if len(ranked) == len(networks) else seconds)
+    store_measurement("networks", known, measurement, settings.data.cache_dir)
+    return Ranking(tuple(ranked), together, slow)
 
 
 def _place(network: RankedNetwork) -> Place:
@@ -347,7 +151,7 @@ def _place(network: RankedNetwork) -> Place:
 
 
 def _within(
-    networks: Mapping[str, _Network], sample: Sample, count: int, deadline: float
+    networks: Mapping[str, LoadableNetwork], sample: Sample, count: int, deadline: float
 ) -> tuple[list[str], dict[str, float]]:
     """Return the networks to rank, which describe all pictures in time, and the others' speeds.
 
@@ -377,91 +181,51 @@ def _within(
     return fitting, {name: speeds[name] for name in networks if name not in fitting}
 
 
-def _bought(
-    settings: RunSettings,
-    sample: Sample,
-    ranking: _Ranking,
-    counts: Mapping[float, int],
-    *,
-    deadline: float,
-    described: Collection[Option],
-    at_once: bool,
-) -> NetworkChoice:
-    """Return the network, size and share of the pictures that `best_buy` chooses."""
-    model, networks = embedding_settings(settings), _networks_of(settings)
-    given = model.input_size is not None or settings.data.image_size is not None
-    speeds = {one.name: one.images_per_second for one in ranking.networks} | ranking.slow
-    sides = {name: native_side(replace(model, networks=[name])) for name in speeds}
-    offers = {
-        name: Offer(networks[name].accuracy, None if given else sides[name], speed)
-        for name, speed in speeds.items()
+def sampled_pictures(data: PictureData) -> Int64Array:
+    """Return the indices of the training pictures that networks are ranked on, at most 500."""
+    train = data.split.train
+    found: Int64Array = train[permutation(len(train), data.seed, 0)[:_SAMPLE].numpy()]
+    return found
+
+
+def ranking_identity(settings: RunSettings, data: PictureData) -> dict[str, Any]:
+    """Return everything that a ranking depends on."""
+    model, sampled = embedding_settings(settings), sampled_pictures(data)
+    form = replace(data.pictures.format, fit=settings.data.fit)
+    return {
+        "version": _VERSION,
+        "networks": list(networks_of(settings)),
+        "weights": model.pretrained,
+        "size": [model.input_size, settings.data.image_size, form.plain()],
+        "pictures": hashlib.sha256(data.pictures.content_hashes[sampled].tobytes()).hexdigest(),
+        "labels": data.pictures.targets[sampled].tolist(),
+        # Pictures of a group share a fold; earlier versions only looked at contents.
+        **({} if data.groups is None else {"groups": data.groups[sampled].tolist()}),
+        "machine": machine(device_of(settings.trainer.accelerator)),
     }
-    _log.info("timing pretrained networks on smaller or fewer pictures, to fit the budget")
-    left = deadline - time.perf_counter()
-    found = best_buy(
-        offers,
-        counts,
-        left,
-        lambda one: sample.speed(one.name, one.size),
-        described=described,
-        at_once=at_once,
-    )
-    name, size, share = found.option.name, found.option.size, found.option.share
-    count = counts[share]
-    took = count / found.speed
-    at = "" if size is None else f" at {size} pixels (model.input_size={size})"
-    of = "" if share == 1 else f" and 1/{round(1 / share)} of the training part (data.train_limit)"
-    notes = (
-        *ranking.slow_note(counts[1.0]),
-        f"chosen for lack of time: {name}{at}{of}; {_describing(count, took)}",
-    )
-    considered = _measured_records(found, sides) + ranking.records(None)
-    seconds = 0.0 if found.fits else took
-    return NetworkChoice(
-        (name,), notes, size, share, seconds, considered, found.better, found.promise
-    )
 
 
-def _measured_records(found: Bought, sides: Mapping[str, int | None]) -> tuple[NetworkRecord, ...]:
-    """Return records of the measured options, the chosen one first, then by name and size."""
-    speeds = {found.option.whole: found.speed, **found.measured}
-    return tuple(
-        NetworkRecord(
-            one.name,
-            one == found.option.whole,
-            one.size or sides[one.name],
-            images_per_second=speed if math.isfinite(speed) else None,
-        )
-        for one, speed in speeds.items()
-    )
-
-
-def _describing(count: int, seconds: float) -> str:
-    if not seconds:
-        return f"its features of the {count:,} pictures are stored already"
-    return f"extracting its features of {count:,} pictures takes about {seconds:.0f} s"
-
-
-def _joined(group: Sequence[RankedNetwork]) -> str:
+def joined_name(group: Sequence[RankedNetwork]) -> str:
+    """Return the name of several networks whose features are joined."""
     return " + ".join(one.name for one in group)
 
 
-def _networks_of(settings: RunSettings) -> Mapping[str, _Network]:
+def networks_of(settings: RunSettings) -> Mapping[str, LoadableNetwork]:
     """Return the networks to choose from: those that the settings name, and those that load."""
-    return _known(tuple(embedding_settings(settings).networks))
+    return _loadable_networks(tuple(embedding_settings(settings).networks))
 
 
 @cache  # listing the loadable networks takes a second
-def _known(configured: tuple[str, ...]) -> Mapping[str, _Network]:
+def _loadable_networks(configured: tuple[str, ...]) -> Mapping[str, LoadableNetwork]:
     """Return networks that load without a connection, the highest published accuracy first."""
     loaded = [one for one in loadable() if one.library == "timm"]
     found = {
-        one.name: _Network(
+        one.name: LoadableNetwork(
             float(one.parameters * (one.input_size or _UNKNOWN_SIDE) ** 2),
             one.accuracy or _UNKNOWN_ACCURACY,
         )
         for one in sorted(loaded, key=lambda one: -(one.accuracy or _UNKNOWN_ACCURACY))
     }
-    unknown = _Network(float(_UNKNOWN_PARAMETERS * _UNKNOWN_SIDE**2))
+    unknown = LoadableNetwork(float(_UNKNOWN_PARAMETERS * _UNKNOWN_SIDE**2))
     names = list(dict.fromkeys([*configured, *found]))[:_MOST_NETWORKS]
     return {name: found.get(name, unknown) for name in names}

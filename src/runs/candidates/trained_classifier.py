@@ -26,7 +26,7 @@ from ...machine.parallel import available_cores
 from ...records.pictures import Pixels
 from ...serving.bundle_writing import write_classifier_bundle
 from ...serving.predictor import Predictor
-from ...storage.cache import Record, load_record, store_record
+from ...storage.cache import CachedMeasurement, load_measurement, store_measurement
 from ...training import cost
 from ..build import feature_table
 from ..resolve import threads_of
@@ -192,7 +192,7 @@ def _speed_of(networks: list[NetworkFeatures], data: PictureData, settings: RunS
         "threads": [threads_of(settings), available_cores()],
         "pictures": min(_AT_ONCE, len(data.split.val) + len(data.split.train)),
     }
-    kept = load_record("speed", known, settings.data.cache_dir)
+    kept = load_measurement("speed", known, settings.data.cache_dir)
     if kept is not None and not (kept.disturbed and is_idle()):
         return _Speed(**kept.found)
 
@@ -200,6 +200,6 @@ def _speed_of(networks: list[NetworkFeatures], data: PictureData, settings: RunS
         return np.concatenate([network(some) for network in networks], axis=1)
 
     found = _measured(describe, _some_pictures(data))
-    record = Record(asdict(found), disturbed=found.others > 0)
-    store_record("speed", known, record, settings.data.cache_dir)
+    measurement = CachedMeasurement(asdict(found), disturbed=found.others > 0)
+    store_measurement("speed", known, measurement, settings.data.cache_dir)
     return found

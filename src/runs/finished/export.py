@@ -55,15 +55,16 @@ from .evaluate import Revisited, reopen, revisit
 __all__ = ["export_run"]
 
 _log = logging.getLogger(__name__)
-# What is said of a variant before it is made, which takes longest.
+# How long it takes to make a variant, to be logged before.
 _EFFORT = {
     "onnx": "seconds, for a large network a minute",
     "int8": "up to some minutes, for its ranges come from training pictures",
     "pt2": "compiled in a minute or two",
 }
-# Pictures that are compared at once, with a label or a mask each.
+# Number of pictures that are compared at once, with a label or a mask each.
 _AT_ONCE, _MASKS_AT_ONCE = 64, 8
-_R2 = (0.7548776662466927, 0.5698402909980532)  # steps down and across
+# Steps down and across of Roberts' sequence R2, which is spread evenly over a square.
+_R2 = (0.7548776662466927, 0.5698402909980532)
 _TRIED = 8  # pictures that the expected time is measured with
 _BYTES_PER_MB = 1e6
 
@@ -82,9 +83,8 @@ def export_run(
 ) -> tuple[ExportRecord, str | None]:
     """Write the variants into the run's `exports` folder, and log the chosen one to MLflow.
 
-    `refuse_export` has found nothing against it.
-
-    The variants of an earlier export are replaced at the end. Everything is computed on the CPU.
+    To be called after `refuse_export`. The variants of an earlier export are replaced at the end.
+    Everything is computed on the CPU.
 
     Returns:
         their comparison, and the command that serves the chosen one; None where MLflow does not
@@ -130,8 +130,8 @@ def export_run(
 def _replacing(folder: RunFolder) -> Iterator[Path]:
     """Yield a folder that takes the place of the earlier exports if the block ends as it should.
 
-    Who is killed between the two renames leaves them aside, and who opens the folder next takes
-    them back.
+    A process that is killed between the two renames leaves the earlier ones aside, and
+    `RunFolder.open` puts them back.
 
     Raises:
         ConfigError: another process is exporting the run.
@@ -257,13 +257,7 @@ def _compared(
     _log.info("export: comparing %s on %d pictures", ", ".join(models), len(ids))
     figures = variant_figures(metadata)
     _add_pictures(figures, calls, data, ids)
-    seconds = {}
-    sizes = _batch_sizes(data, settings)
-    for size in sizes:
-        _log.info("export: timing them in turns, %d times, %d at once", settings.rounds, size)
-        images = _pictures(data, np.resize(ids, size))
-        turns = {name: partial(logits, images) for name, logits in calls.items()}
-        seconds[size] = times_in_turns(turns, settings.rounds)
+    seconds = _timed(settings, calls, data, ids)
 
     def row(name: str, model: _Variant) -> VariantRecord:
         compared = figures.of(name)
@@ -280,7 +274,7 @@ def _compared(
         )
 
     rows = tuple(row(name, model) for name, model in models.items())
-    first = sizes[0]
+    first = _batch_sizes(data, settings)[0]
     best = fastest_within(
         {row.name: row.milliseconds[first] for row in rows},
         {row.name: row.agreement(rows[0]) for row in rows},
@@ -299,6 +293,19 @@ def _compared(
         recommended=recommended,
         chosen=None if chosen == ORIGINAL else chosen,
     )
+
+
+def _timed(
+    settings: ExportSettings, calls: Mapping[str, Logits], data: PictureData, ids: Int64Array
+) -> dict[int, dict[str, list[float]]]:
+    """Return the seconds of a call in each round, by the number of pictures and the model."""
+    seconds = {}
+    for size in _batch_sizes(data, settings):
+        _log.info("export: timing them in turns, %d times, %d at once", settings.rounds, size)
+        images = _pictures(data, np.resize(ids, size))
+        turns = {name: partial(logits, images) for name, logits in calls.items()}
+        seconds[size] = times_in_turns(turns, settings.rounds)
+    return seconds
 
 
 def _add_pictures(
@@ -359,8 +366,8 @@ def _targets(data: PictureData, ids: Sequence[int]) -> IntegerArray:
 def _pictures(data: PictureData, ids: Int64Array) -> Pixels:
     """Return pictures in the size that the network takes: of larger ones a window each.
 
-    The windows stand at other places in each picture, spread evenly (Roberts' sequence R2), for
-    borders are not like the middle.
+    The windows stand at other places in each picture, spread evenly, because the borders of
+    pictures are not like their middle.
     """
     height, width = data.pictures.image_size
     found = []

@@ -20,7 +20,7 @@ from ...config.finished import PredictSettings
 from ...data.decoding.decode import thumbnail
 from ...data.decoding.picture_files import PICTURE_ENDINGS, PictureError
 from ...data.sources.answers import EXPLAINED, is_table_of_answers, without_answers
-from ...data.sources.files import Listing
+from ...data.sources.files import FoundPictures
 from ...machine.arrays import UInt8Array
 from ...machine.disk import named_file, refusal
 from ...machine.memory import memory_kept
@@ -43,7 +43,7 @@ _NAMED = 5
 
 
 @memory_kept()
-def label_pictures(model: Path, found: Listing, settings: PredictSettings) -> str:
+def label_pictures(model: Path, found: FoundPictures, settings: PredictSettings) -> str:
     """Write a CSV row for every readable picture, in order, and contact sheets of some.
 
     Files without a row are named on standard error. Memory does not grow with the number of
@@ -69,17 +69,10 @@ def label_pictures(model: Path, found: Listing, settings: PredictSettings) -> st
         )
     if settings.explain:
         refuse_explaining(settings.run, model)
-    trust = trust_in(model, settings)
-    tally = Tally(trust)
+    tally = Tally(trust_in(model, settings))
     _keep_pictures(settings.out, found)
     sheets = _Sheets.beside(settings.out, explain=settings.explain)
-    to_label = None
-    if settings.label_next is not None:
-        if sheets.table is None:
-            raise ConfigError(
-                "label_next: its files are written beside a CSV file: set out=FILE.csv too."
-            )
-        to_label = LabelNext(sheets.table, settings.label_next)
+    to_label = _label_next(sheets.table, settings.label_next)
     found, left_out = without_answers(found, settings.images)
 
     with _output(settings.out) as stream:
@@ -93,17 +86,12 @@ def label_pictures(model: Path, found: Listing, settings: PredictSettings) -> st
         )
         if sample.count == 0:
             raise ConfigError(f"images: of {settings.images} nothing can be read.")
-    where = ""
     if sheets.labels is not None:
-        beside = Path(settings.out or "").with_name
-        where = f", written to {settings.out} and shown in {beside(sheets.labels.name)}"
         with written_to("out", sheets.labels):
             _draw(sample, sheets, predictor, maps)
-        if sheets.explained is not None:
-            where += f", what the network looked at in {beside(sheets.explained.name)}"
+    labelled = f"{counted(sample.count, 'picture')} labelled{sheets.described(settings.out)}"
     skipped = len(pages) - sample.count + len(found.left_out)
     hidden = f"; {found.hidden:,} hidden ones were not looked at" if found.hidden else ""
-    labelled = f"{counted(sample.count, 'picture')} labelled{where}"
     lines = [f"{labelled}, {skipped:,} skipped{hidden}{left_out}", *tally.sentences()]
     if to_label is not None:
         lines.append(to_label.write(picture_shown, sets=predictor.kind.sets))
@@ -137,8 +125,28 @@ class _Sheets:
                 )
         return sheets
 
+    def described(self, out: str | None) -> str:
+        """Return where the table and the sheets are, to be read after what is in them."""
+        if self.labels is None:
+            return ""
+        beside = Path(out or "").with_name
+        where = f", written to {out} and shown in {beside(self.labels.name)}"
+        if self.explained is None:
+            return where
+        return f"{where}, what the network looked at in {beside(self.explained.name)}"
 
-def _keep_pictures(out: str | None, found: Listing) -> None:
+
+def _label_next(table: Path | None, count: int | None) -> LabelNext | None:
+    if count is None:
+        return None
+    if table is None:
+        raise ConfigError(
+            "label_next: its files are written beside a CSV file: set out=FILE.csv too."
+        )
+    return LabelNext(table, count)
+
+
+def _keep_pictures(out: str | None, found: FoundPictures) -> None:
     """Refuse to write the table over a picture."""
     place = os.path.realpath(out or "")
     taken = os.path.splitext(place)[1].lower() in PICTURE_ENDINGS

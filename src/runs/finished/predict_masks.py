@@ -24,7 +24,7 @@ from ...data.decoding.masks import LEFT_OUT, mask_png
 from ...data.decoding.picture_files import PictureError
 from ...data.decoding.windows import mean_over_windows
 from ...data.sources.answers import MASKS, OVERLAYS, SHARES, without_answers
-from ...data.sources.files import Listing
+from ...data.sources.files import FoundPictures
 from ...data.sources.source import Problem
 from ...machine.arrays import UInt8Array
 from ...machine.memory import memory_kept
@@ -57,7 +57,7 @@ def predicts_pixels(folder: RunFolder) -> bool:
 
 
 @memory_kept()
-def write_masks(model: Path, found: Listing, settings: PredictSettings) -> str:
+def write_masks(model: Path, found: FoundPictures, settings: PredictSettings) -> str:
     """Write mask and overlay of every readable picture, and a row with the share of each class.
 
     Masks have the sizes of their pictures and a palette; a pixel's value is its class, 255 where

@@ -104,7 +104,9 @@ class Shortlist(Generic[T]):
 
         self._keep()
         kept = [*self._heaps[True], *self._heaps[False]]
-        ranked = sorted(kept, key=lambda one: one[not self._unlike_last :], reverse=True)
+        # By their fields in order, of which `familiar`, the first, may not count.
+        first = 0 if self._unlike_last else 1
+        ranked = sorted(kept, key=lambda one: one[first:], reverse=True)
         grey: list[UInt8Array] = []
         chosen: list[RankedPicture[T]] = []
         size = 0

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from ...config.checks import ConfigError
 from ...config.finished import ComparisonSettings
+from ...config.overrides import output_overrides
 from ...data.sources.costs import CostTable
 from ...machine.failures import RunFailed
 from ...machine.package import command
@@ -15,9 +17,10 @@ from ...machine.text import nearest
 from ...records.comparison import MEASURES
 from ...records.data_scaling import DATA_SCALING, fraction_runs
 from ...records.trials import COMPLETE
-from ...runs.folder import RunFolder, finished_summary, refuse_unfinished, sweep_file
+from ...runs.folder import RunFolder, finished_summary, refuse_unfinished
 from ...runs.seal import SEAL
-from ...storage.digests import DamagedLine, line_content
+from ...runs.sweep_record import read_sweep_record, recorded_studies, sweep_file
+from ...storage.digests import DamagedLine
 from ...tracking.addresses import absolute_uri, sqlite_path, without_password
 from ...tracking.database import run_folders
 
@@ -115,7 +118,7 @@ def study_measure(output_dir: Path, study: str) -> tuple[str | None, CostTable |
     """
     file = sweep_file(output_dir, study)
     try:
-        plain = line_content(file.read_bytes())
+        plain = read_sweep_record(file)
         costs = plain.get("costs")
         table = None if costs is None else CostTable.parse(costs, file)
         return measure_of(str(plain["metrics"][0])), table
@@ -130,27 +133,7 @@ def _of_sweep(output_dir: Path, study: str, settings: ComparisonSettings) -> Fou
     many trials is ahead partly by chance, and would be so in each later comparison that includes
     its trial. Where there are no finalists, the field is the trials.
     """
-    record = sweep_file(output_dir, study)
-    try:
-        plain = line_content(record.read_bytes())
-    except DamagedLine as error:
-        raise ConfigError(
-            f"sweep is {study!r}: {record} is damaged ({error}): the sweep's own command writes it "
-            "anew."
-        ) from error
-    except OSError as error:
-        known = [path.parent.name for path in record.parents[1].glob("*/sweep.json")]
-        if record.parent.is_dir():
-            where = [] if settings.output_dir == "outputs" else [f"output_dir={output_dir}"]
-            raise ConfigError(
-                f"sweep is {study!r}, which has not come to its end: wait for it, or go on with "
-                f"it, {command('sweep', f'study={study}', *where)}."
-            ) from error
-        others = f"; there are {', '.join(sorted(known)[:_NAMED])}" if known else ""
-        raise ConfigError(
-            f"sweep is {study!r}: there is no finished sweep of this name in "
-            f"{record.parents[1]}{nearest(study, known) or others}."
-        ) from error
+    plain = _study_record(output_dir, study)
     trials = existing_folders(
         [trial["run_dir"] for trial in plain["trials"] if trial.get("state") in (None, COMPLETE)],
         output_dir,
@@ -178,6 +161,27 @@ def _of_sweep(output_dir: Path, study: str, settings: ComparisonSettings) -> Fou
         ),
         extra_trainings=int(plain.get("extra_trainings", 0)),
     )
+
+
+def _study_record(output_dir: Path, study: str) -> dict[str, Any]:
+    file = sweep_file(output_dir, study)
+    try:
+        return read_sweep_record(file)
+    except DamagedLine as error:
+        raise ConfigError(f"sweep is {study!r}: {error}.") from error
+    except OSError as error:
+        if file.parent.is_dir():
+            line = command("sweep", f"study={study}", *output_overrides(output_dir))
+            raise ConfigError(
+                f"sweep is {study!r}, which has not come to its end: wait for it, or go on with "
+                f"it, {line}."
+            ) from error
+        known = recorded_studies(output_dir)
+        others = f"; there are {', '.join(known[:_NAMED])}" if known else ""
+        raise ConfigError(
+            f"sweep is {study!r}: there is no finished sweep of this name in "
+            f"{file.parents[1]}{nearest(study, known) or others}."
+        ) from error
 
 
 def existing_folders(named: Iterable[str | None], output_dir: Path) -> list[RunFolder]:

@@ -89,27 +89,13 @@ def compared_runs(
     Raises:
         ConfigError: as `compared`.
     """
-    output_dir = Path(settings.output_dir).absolute()
     costs = costs if measure == "cost" else None
     read = partial(read_runs, settings=settings, costs=costs, spare=spare)
-    runs, damaged = read(found.folders, measure=measure)
+    all_runs, damaged = read(found.folders, measure=measure)
+    faults = [*found.damaged, *damaged]
     if damaged and settings.runs is not None:
         raise ConfigError(f"runs: {damaged[0]}")
-    if not runs:
-        faults = "".join(f" {one}" for one in [*found.damaged, *damaged][:1])
-        raise ConfigError(
-            f"there is no finished run to compare in {output_dir} (with stored predictions of the "
-            f"{settings.part} part): train or sweep first.{faults}"
-        )
-    pictures, count = Counter(run.pictures for run in runs).most_common(1)[0]
-    left_out = len(runs) - count
-    pixels = any(run.target == "dense" for run in runs)
-    if left_out and settings.runs is not None:
-        raise ConfigError(
-            "runs: they were measured on different pictures, so no difference between them would "
-            f"mean anything: name runs of one split{', in one size' * pixels}."
-        )
-    runs = [run for run in runs if run.pictures == pictures]
+    runs = _on_the_same_pictures(all_runs, settings, faults)
     names = {run.measured.configuration: run.summary.candidate for run in reversed(runs)}
     trials, _ = read(found.screened, measure=runs[0].measure)
     verdict = _verdict(runs, names, trials, found, settings)
@@ -131,17 +117,45 @@ def compared_runs(
         entrants=tuple(entrants),
         pair=pair_of(ranked, [names[run.measured.configuration] for run in ranked]),
         remarks=(
-            *remarks_on(verdict, runs, found, settings, left_out),
-            *found.damaged,
-            *damaged,
+            *remarks_on(verdict, runs, found, settings, len(all_runs) - len(runs)),
+            *faults,
         ),
         part=settings.part,
         data=runs[0].summary.data,
         runs=len(runs),
         test_measurements=_test_measurements(runs),
         folds=folds,
-        pixels=pixels,
+        pixels=any(run.target == "dense" for run in all_runs),
     )
+
+
+def _on_the_same_pictures(
+    runs: Sequence[FinishedRun], settings: ComparisonSettings, faults: Sequence[str]
+) -> list[FinishedRun]:
+    """Return the runs on those pictures that most of them were measured on.
+
+    Args:
+        runs: that could be read.
+        settings: how they are compared; of runs that were named none is left out.
+        faults: of those that could not be read.
+
+    Raises:
+        ConfigError: there are none, or named ones were measured on different pictures.
+    """
+    if not runs:
+        raise ConfigError(
+            f"there is no finished run to compare in {Path(settings.output_dir).absolute()} (with "
+            f"stored predictions of the {settings.part} part): train or sweep first."
+            f"{''.join(f' {one}' for one in faults[:1])}"
+        )
+    ((pictures, count),) = Counter(run.pictures for run in runs).most_common(1)
+    if count < len(runs) and settings.runs is not None:
+        pixels = any(run.target == "dense" for run in runs)
+        raise ConfigError(
+            "runs: they were measured on different pictures, so no difference between them would "
+            f"mean anything: name runs of one split{', in one size' * pixels}."
+        )
+    return [run for run in runs if run.pictures == pictures]
 
 
 def _verdict(

@@ -160,7 +160,7 @@ class _ModelKeys(NamedTuple):
     idle: dict[str, bool]
 
 
-class _Group(NamedTuple):
+class _SettingsGroup(NamedTuple):
     """A settings group: nested, the candidate's keys in it, and which model it describes."""
 
     plain: dict[str, Any]
@@ -168,7 +168,7 @@ class _Group(NamedTuple):
     model: _ModelKeys | None
 
 
-def _groups(text: str) -> list[_Group]:
+def _groups(text: str) -> list[_SettingsGroup]:
     """Read a config.yaml group by group, and a group that another run has as well only once.
 
     Read whole, each takes libyaml 1.8 ms: 1,000 runs would take 5.9 s instead of 4.7 to the last
@@ -184,12 +184,12 @@ def _groups(text: str) -> list[_Group]:
 
 
 @lru_cache(maxsize=1 << 14)
-def _group(text: str) -> _Group:
+def _group(text: str) -> _SettingsGroup:
     plain = read_yaml(text)
     if not isinstance(plain, dict):
         raise ValueError(_NO_SETTINGS)
     known = {k: v for k, v in leaves(plain).items() if not k.startswith(_NOT_THE_CANDIDATE)}
-    return _Group(plain, known, _model(plain.get("model")))
+    return _SettingsGroup(plain, known, _model(plain.get("model")))
 
 
 def _model(model: object) -> _ModelKeys | None:
@@ -210,7 +210,7 @@ def _model(model: object) -> _ModelKeys | None:
     return _MODELS[kind]
 
 
-def _candidate_settings(groups: Sequence[_Group]) -> dict[str, Any]:
+def _candidate_settings(groups: Sequence[_SettingsGroup]) -> dict[str, Any]:
     """Return the settings by dotted key that repeats share and that have an effect."""
     model = next((group.model for group in groups if group.model is not None), None)
     known = {key: value for group in groups for key, value in group.known.items()}
@@ -233,55 +233,65 @@ def _read(
 
     A `ConfigError` for one that cannot be judged by the measure, or by the costs.
     """
-    record = _Record(folder, settings.changed)
+    files = _SealedFiles(folder, settings.changed)
     try:
-        summary = RunSummary.parse(record.read(folder.summary), folder.summary)
+        summary = RunSummary.parse(files.read(folder.summary), folder.summary)
         if summary.status != "FINISHED" or settings.data not in (None, summary.data):
             return None
-        record.check_seal(summary)
-        groups = _groups(record.read(folder.config).decode())
+        files.check_seal(summary)
+        groups = _groups(files.read(folder.config).decode())
         plain = {key: value for group in groups for key, value in group.plain.items()}
         if settings.runs is None and _is_fold(plain):
             return None
         known = _candidate_settings(groups)
         # Values that a run measured do not define a candidate, since repeats measure other ones.
         known |= dict.fromkeys(summary.found or (), "found")
-        files = folder.answers(settings.part)
-        record.miss(f"predictions/{settings.part}-repeat", files)
-        predictions = [Predictions.parse(record.read(one), one, with_paths=False) for one in files]
-        record.check(folder.split)
-        kind = kind_of(predictions[0].kind)
-        if name is not None and name not in kind.measures:
-            raise ConfigError(
-                f"metric is {name}, and the pictures of {folder.name} have {kind.described}: it "
-                f"must be one of {', '.join(kind.measures)}."
-            )
-        table = None if costs is None else costs.of(predictions[0].class_names)
-        measure = Measure(name or kind.primary, table)
+        answers = folder.answers(settings.part)
+        files.miss(f"predictions/{settings.part}-repeat", answers)
+        predictions = [Predictions.parse(files.read(one), one, with_paths=False) for one in answers]
+        files.check(folder.split)
+        measured = partial(
+            MeasuredRun.of,
+            run_id=folder.run_id,
+            configuration=_configuration(known),
+            name=summary.model,
+            part=settings.part,
+            split_fingerprint=summary.split_fingerprint,
+            cost=_latency(summary, known),
+            measure=_measure_of(predictions[0], name, costs, folder),
+        )
         repeats = tuple(
-            MeasuredRun.of(
-                one,
-                run_id=folder.run_id,
-                configuration=_configuration(known),
-                name=summary.model,
-                seed=summary.seed + repeat * _SEEDS,
-                part=settings.part,
-                split_fingerprint=summary.split_fingerprint,
-                cost=_latency(summary, known),
-                measure=measure,
-            )
+            measured(one, seed=summary.seed + repeat * _SEEDS)
             for repeat, one in enumerate(predictions)
         )
     except FileNotFoundError as error:
-        return record.lost(Path(error.filename))
+        return files.lost(Path(error.filename))
     except ConfigError as error:
         return error
     except (OSError, ValueError, yaml.YAMLError) as error:
         return f"{folder.path} is left out, as it cannot be read: {str(error).rstrip('.')}."
-    return FinishedRun(folder, summary, plain, known, repeats, tuple(record.changes))
+    return FinishedRun(folder, summary, plain, known, repeats, tuple(files.changes))
 
 
-class _Record:
+def _measure_of(
+    predictions: Predictions, name: str | None, costs: CostTable | None, folder: RunFolder
+) -> Measure:
+    """Return the measure of this name, or for None the primary one of the kind of targets.
+
+    Raises:
+        ConfigError: the kind has no such measure, or the costs are of other classes.
+    """
+    kind = kind_of(predictions.kind)
+    if name is not None and name not in kind.measures:
+        raise ConfigError(
+            f"metric is {name}, and the pictures of {folder.name} have {kind.described}: it "
+            f"must be one of {', '.join(kind.measures)}."
+        )
+    table = None if costs is None else costs.of(predictions.class_names)
+    return Measure(name or kind.primary, table)
+
+
+class _SealedFiles:
     """The files of a run's folder, each checked against the folder's seal when it is read.
 
     Args:

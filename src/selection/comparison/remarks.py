@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from ...config.finished import ComparisonSettings
+from ...config.overrides import output_overrides
 from ...machine.package import command
 from ...machine.text import counted
 from ...records.comparison import Verdict
@@ -91,9 +92,9 @@ def _further_seeds(verdict: Verdict, found: FoundRuns, settings: ComparisonSetti
     if settings.sweep is None or not found.winner or chance is None or chance < WORTH_SEEDS:
         return []
     wanted = sum(len(one.run_ids) for one in verdict.tied) + found.extra_trainings
-    place = [] if settings.output_dir == "outputs" else [f"output_dir={settings.output_dir}"]
-    overrides = [f"study={settings.sweep}", f"extra_trainings={wanted}", *place]
-    return [f"To double the seeds of the {len(verdict.tied)} tied: {command('sweep', *overrides)}."]
+    overrides = [f"study={settings.sweep}", f"extra_trainings={wanted}"]
+    line = command("sweep", *overrides, *output_overrides(settings.output_dir))
+    return [f"To double the seeds of the {len(verdict.tied)} tied: {line}."]
 
 
 def _held_out(runs: Sequence[FinishedRun]) -> list[str]:

@@ -29,9 +29,9 @@ from ...records.comparison import Comparison, Entrant, Interval
 from ...records.pictures import shown
 from ...records.report_data import Agreement, Answer, Disagreement, GroupScore, Leader, ReportData
 from ...records.run import Predictions
-from ...runs.folder import RunFolder, sweep_file
+from ...runs.folder import RunFolder
+from ...runs.sweep_record import read_sweep_record, sweep_file
 from ...statistics.intervals import share_interval
-from ...storage.digests import line_content
 from ...targets import kind_of
 from ...targets.labels import has_class, label_codes, label_text
 from ...tracking.events import read_history
@@ -300,8 +300,7 @@ def _importances(settings: CompareSettings) -> tuple[dict[str, dict[str, float]]
     """Return the importances of the study that is compared, if any, and their metric."""
     if settings.sweep is None:
         return {}, ""
-    record = sweep_file(Path(settings.output_dir).absolute(), settings.sweep)
-    plain = line_content(record.read_bytes())
+    plain = read_sweep_record(sweep_file(Path(settings.output_dir).absolute(), settings.sweep))
     return dict(plain.get("importances", {})), str(plain.get("metrics", [""])[0])
 
 

@@ -15,7 +15,7 @@ from ...data.sources.csv_lines import read_csv_lines
 from ...data.sources.listing import root_here
 from ...data.sources.roots import root_beside
 from ...data.sources.table import list_table
-from ...data.sources.table_columns import Wanted
+from ...data.sources.table_columns import TableSchema
 from ...data.splitting.splits import Split
 from ...machine.arrays import BoolArray, Int64Array
 from ...machine.text import nearest
@@ -55,7 +55,7 @@ def subgroup_values(run_dir: Path, column: str, sample_ids: Int64Array) -> tuple
         file = root_here(data)
         names = Split.read(folder.split).names
         several = data.target == "multi"
-        table = read_csv_lines(file, Wanted(data.columns, several))
+        table = read_csv_lines(file, TableSchema(data.columns, several))
         if column.lower() not in map(str.lower, table.header):
             raise ConfigError(
                 f"subgroup={column} is no column of {root}, which has {', '.join(table.header)}"

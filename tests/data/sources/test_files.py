@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from src.data.sources.files import Listing, find_pictures
+from src.data.sources.files import FoundPictures, find_pictures
 
 
 @pytest.fixture
@@ -24,11 +24,11 @@ def folder(tmp_path: Path) -> Path:
     return root
 
 
-def names(found: Listing, root: Path) -> list[str]:
+def names(found: FoundPictures, root: Path) -> list[str]:
     return [os.path.relpath(path, root) for path in found.pictures]
 
 
-def reasons(found: Listing, root: Path) -> dict[str, str]:
+def reasons(found: FoundPictures, root: Path) -> dict[str, str]:
     return {os.path.relpath(one.path, root): one.reason for one in found.left_out}
 
 

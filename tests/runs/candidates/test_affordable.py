@@ -11,10 +11,10 @@ import pytest
 from src.runs.candidates.affordable import _LOST_WITH_PICTURES as LOST
 from src.runs.candidates.affordable import (
     SURE,
-    Bought,
-    Offer,
+    BestOption,
+    NetworkEstimate,
     Option,
-    best_buy,
+    best_option,
     counts_by_share,
 )
 
@@ -36,11 +36,13 @@ def buy(
     described: tuple[Option, ...] = (),
     counts: Mapping[float, int] = WHOLE,
     at_once: bool = False,
-) -> Bought:
+) -> BestOption:
     """Buy with so many seconds a picture, where speeds are expected to be `guess` times as high."""
-    offers = {name: Offer(ACCURACIES[name], 224, guess / SECONDS[name]) for name in SECONDS}
-    return best_buy(
-        offers, counts, counts[1.0] * budget, true_speed, described=described, at_once=at_once
+    estimates = {
+        name: NetworkEstimate(ACCURACIES[name], 224, guess / SECONDS[name]) for name in SECONDS
+    }
+    return best_option(
+        estimates, counts, counts[1.0] * budget, true_speed, described=described, at_once=at_once
     )
 
 
@@ -106,9 +108,9 @@ def test_what_is_described_already_costs_nothing_and_is_left_for_something_bette
 
 
 def test_a_network_of_one_size_has_no_smaller_pictures() -> None:
-    offers = {"fixed": Offer(75.0, None, 1.0)}
-    assert not best_buy(offers, WHOLE, 50.0, lambda _: 1.0).fits
-    assert best_buy(offers, WHOLE, 120.0, lambda _: 1.0).option == Option("fixed")
+    estimates = {"fixed": NetworkEstimate(75.0, None, 1.0)}
+    assert not best_option(estimates, WHOLE, 50.0, lambda _: 1.0).fits
+    assert best_option(estimates, WHOLE, 120.0, lambda _: 1.0).option == Option("fixed")
 
 
 def test_a_moment_in_which_other_programs_ran_does_not_decide() -> None:
@@ -119,10 +121,12 @@ def test_a_moment_in_which_other_programs_ran_does_not_decide() -> None:
         seen.append(option)
         return true_speed(option) / (5 if seen.count(option) == 1 else 1)
 
-    offers = {name: Offer(ACCURACIES[name], 224, 1 / SECONDS[name]) for name in SECONDS}
+    estimates = {
+        name: NetworkEstimate(ACCURACIES[name], 224, 1 / SECONDS[name]) for name in SECONDS
+    }
     for budget in (0.3, 0.8, 1.2, 3.5):
         seen.clear()
-        found = best_buy(offers, WHOLE, PICTURES * budget, disturbed)
+        found = best_option(estimates, WHOLE, PICTURES * budget, disturbed)
         assert found.option == buy(budget).option
         assert seen.count(found.option) == 2, "the same is not measured again and again"
 
@@ -137,8 +141,8 @@ def test_without_time_for_measuring_the_pixels_tell_the_speed() -> None:
         # Three times as fast as expected: the options measured are too small at first.
         return 3 * true_speed(option)
 
-    offers = {"small": Offer(ACCURACIES["small"], 224, 1 / SECONDS["small"])}
-    found = best_buy(offers, WHOLE, 1.0, lambda one: 100 * slow_measure(one))
+    estimates = {"small": NetworkEstimate(ACCURACIES["small"], 224, 1 / SECONDS["small"])}
+    found = best_option(estimates, WHOLE, 1.0, lambda one: 100 * slow_measure(one))
     assert len(sizes) == 1
     assert found.option.size not in sizes
     assert found.option.size is None or found.option.size > (sizes[0] or 0)

@@ -12,7 +12,7 @@ import pytest
 from src.config.compose import compose_settings
 from src.config.features import ClassicalSettings
 from src.config.schema import RunSettings
-from src.features.grid import Group, Normalisation
+from src.features.grid import HeadGroup, Normalisation
 from src.features.heads import ChosenHead, Examples
 from src.runs.candidates import classical
 
@@ -31,7 +31,7 @@ def searches(monkeypatch: pytest.MonkeyPatch) -> list[ChosenHead]:
         made.append(search(*args, **kwargs))
         return made[-1]
 
-    few = [Group.of("ridge", BLOCKS, [{"strength": s} for s in (0.1, 1.0)])]
+    few = [HeadGroup.of("ridge", BLOCKS, [{"strength": s} for s in (0.1, 1.0)])]
     monkeypatch.setattr(classical, "choose_head", counted)
     monkeypatch.setattr(classical, "head_groups", lambda *_: few)
     return made

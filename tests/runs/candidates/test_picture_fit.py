@@ -106,7 +106,7 @@ def test_a_difference_that_may_be_chance_changes_nothing(
     def gains(*gains: tuple[float, float]) -> FitChoice:
         each = iter(gains)
         monkeypatch.setattr(picture_fit, "gain", lambda *_: next(each))
-        monkeypatch.setattr(picture_fit, "load_record", lambda *_: None)
+        monkeypatch.setattr(picture_fit, "load_measurement", lambda *_: None)
         return choose_fit(settings, pictures, SPEEDS, seconds=None, open_pictures=build_data)
 
     monkeypatch.setattr(picture_fit, "_features", lambda *_: np.eye(len(pictures.split.train)))
@@ -191,7 +191,9 @@ def test_squares_are_not_compared(tmp_path: Path) -> None:
 
 @pytest.fixture
 def one_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ranking, "_known", lambda *_: {NETWORK: ranking._Network(1.0)})
+    monkeypatch.setattr(
+        ranking, "_loadable_networks", lambda *_: {NETWORK: ranking.LoadableNetwork(1.0)}
+    )
 
 
 @pytest.mark.usefixtures("one_network")

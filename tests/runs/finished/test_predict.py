@@ -18,7 +18,7 @@ from src.config.checks import ConfigError
 from src.config.compose import compose_settings
 from src.config.console import on_plain_output
 from src.config.finished import PredictSettings
-from src.data.sources.files import Listing, find_pictures
+from src.data.sources.files import FoundPictures, find_pictures
 from src.machine.failures import DiskRefuses
 from src.machine.text import from_csv_cell
 from src.runs.finished.predict import label_pictures
@@ -34,8 +34,8 @@ def label(tmp_path: Path) -> Callable[..., str]:
     settings = compose_settings(PredictSettings, overrides, config_name="predict")
     classifier("model.features=[raw]").save(tmp_path / "model.skops")
 
-    def run(found: list[str] | Listing, out: Path | None = tmp_path / "labels.csv") -> str:
-        listing = found if isinstance(found, Listing) else Listing(found)
+    def run(found: list[str] | FoundPictures, out: Path | None = tmp_path / "labels.csv") -> str:
+        listing = found if isinstance(found, FoundPictures) else FoundPictures(found)
         asked = dataclasses.replace(settings, out=None if out is None else str(out))
         return label_pictures(tmp_path / "model.skops", listing, asked)
 
@@ -218,7 +218,7 @@ def test_labels_of_any_name_can_be_read_back(
     monkeypatch.setattr("src.runs.candidates.choose.load_trained", lambda _: trained)
     overrides = ["run=x", "images=x", f"out={tmp_path / 'a.csv'}", "top_k=3"]
     asked = compose_settings(PredictSettings, overrides, config_name="predict")
-    label_pictures(tmp_path / "a" / "b", Listing([picture(tmp_path / "in.png")]), asked)
+    label_pictures(tmp_path / "a" / "b", FoundPictures([picture(tmp_path / "in.png")]), asked)
     header, row = rows_of(tmp_path / "a.csv")
     assert len(set(header)) == len(header) == 7
     found = dict(zip(header, row, strict=True))
@@ -243,7 +243,7 @@ def test_the_most_probable_of_several_labels_are_named_when_asked_for(tmp_path: 
     def rows(*overrides: str) -> list[dict[str, str]]:
         overrides = ("run=x", "images=x", f"out={out}", *overrides)
         asked = compose_settings(PredictSettings, overrides, config_name="predict")
-        label_pictures(tmp_path / "model", Listing(files), asked)
+        label_pictures(tmp_path / "model", FoundPictures(files), asked)
         with out.open(encoding="utf-8", newline="") as file:
             return list(csv.DictReader(file))
 
@@ -268,7 +268,7 @@ def test_why_nothing_can_be_explained_is_true_of_the_model(
     overrides = ["run=some", f"images={tmp_path}", "explain=true", "out=a.csv"]
     settings = compose_settings(PredictSettings, overrides, config_name="predict")
     with pytest.raises(ConfigError, match=f"explain: .*{said}.*leave explain=true out"):
-        label_pictures(tmp_path / "model.ckpt", Listing([tmp_path / "a.png"], []), settings)
+        label_pictures(tmp_path / "model.ckpt", FoundPictures([tmp_path / "a.png"], []), settings)
 
 
 @pytest.mark.parametrize(
@@ -286,4 +286,4 @@ def test_maps_that_no_such_model_has_are_refused_before_it_is_read(
     overrides = ["run=some", f"images={tmp_path}", "explain=true", "out=a.csv"]
     settings = compose_settings(PredictSettings, overrides, config_name="predict")
     with pytest.raises(ConfigError, match=f"^explain: .*{advice}"):
-        label_pictures(tmp_path / model, Listing([tmp_path / "a.png"], []), settings)
+        label_pictures(tmp_path / model, FoundPictures([tmp_path / "a.png"], []), settings)

@@ -15,7 +15,7 @@ from PIL import Image
 from src.config.checks import ConfigError
 from src.config.compose import compose_settings
 from src.config.finished import PredictSettings
-from src.data.sources.files import Listing, find_pictures
+from src.data.sources.files import FoundPictures, find_pictures
 from src.data.sources.source import Problem
 from src.records.pictures import Pixels
 from src.runs.finished.predict import label_pictures
@@ -65,7 +65,7 @@ def test_windows_are_refused_where_pictures_have_labels(tmp_path: Path) -> None:
     overrides = ["run=some", f"images={tmp_path}", "windows=true"]
     settings = compose_settings(PredictSettings, overrides, config_name="predict")
     with pytest.raises(ConfigError, match="windows"):
-        label_pictures(tmp_path / "model", Listing([], []), settings)
+        label_pictures(tmp_path / "model", FoundPictures([], []), settings)
 
 
 @pytest.mark.parametrize("key", ["top_k=2", "coverage=0.9", "explain=true"])
@@ -73,7 +73,7 @@ def test_what_is_about_one_label_a_picture_is_refused(tmp_path: Path, key: str) 
     overrides = ["run=some", f"images={tmp_path}", key]
     settings = compose_settings(PredictSettings, overrides, config_name="predict")
     with pytest.raises(ConfigError, match=rf"^{key.partition('=')[0]} is about one label"):
-        write_masks(tmp_path / "model", Listing([], []), settings)
+        write_masks(tmp_path / "model", FoundPictures([], []), settings)
 
 
 @pytest.mark.parametrize("names", [("dark", "grey", "light"), ("path", "mask", "class path")])
@@ -88,7 +88,7 @@ def test_masks_of_an_earlier_call_do_not_stay_beside_the_new_table(
     settings = compose_settings(PredictSettings, overrides, config_name="predict")
 
     def written(*pictures: str) -> set[str]:
-        write_masks(tmp_path / "model", Listing([*pictures], []), settings)
+        write_masks(tmp_path / "model", FoundPictures([*pictures], []), settings)
         places = (tmp_path / "new" / kind for kind in ("masks", "overlays"))
         masks, overlays = ({file.name for file in place.iterdir()} for place in places)
         assert masks - {"own.png"} == overlays
@@ -117,7 +117,9 @@ def test_every_picture_has_a_mask_of_its_own(
         Image.fromarray(np.full((16, 16), value, np.uint8)).save(tmp_path / name)
     overrides = ["run=some", f"images={tmp_path}", f"out={tmp_path / 'new'}"]
     settings = compose_settings(PredictSettings, overrides, config_name="predict")
-    write_masks(tmp_path / "model", Listing([str(tmp_path / name) for name in names], []), settings)
+    write_masks(
+        tmp_path / "model", FoundPictures([str(tmp_path / name) for name in names], []), settings
+    )
     with (tmp_path / "new" / "shares.csv").open(newline="") as stream:
         masks = [row["mask"] for row in csv.DictReader(stream)]
     own = ("a.png.png", "a.gif.png", "a.png.bmp.png", "b.png")
@@ -141,7 +143,7 @@ def test_pictures_whose_pixels_lie_between_two_classes_come_first(
     def said(*options: str) -> str:
         overrides = ["run=some", f"images={tmp_path}", "label_next=3", *options]
         settings = compose_settings(PredictSettings, overrides, config_name="predict")
-        return write_masks(tmp_path / "model", Listing(files, []), settings)
+        return write_masks(tmp_path / "model", FoundPictures(files, []), settings)
 
     for windows in ("false", "true"):
         out = tmp_path / f"new_{windows}"

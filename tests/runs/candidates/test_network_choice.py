@@ -20,16 +20,17 @@ from src.config.schema import RunSettings
 from src.data.loading.datamodule import PictureData
 from src.machine.parallel import TooSlow
 from src.runs.build import build_data
-from src.runs.candidates import ranking, sample
+from src.runs.candidates import network_choice, ranking, sample
 from src.runs.candidates.affordable import Option
 from src.runs.candidates.choose import settled
 from src.runs.candidates.classical import ClassicalCandidate
-from src.runs.candidates.ranking import (
+from src.runs.candidates.network_choice import (
     NetworkChoice,
     choose_networks,
     described_by,
     keep_described,
 )
+from src.runs.candidates.ranking import LoadableNetwork, Ranking
 from src.runs.candidates.sample import RankedNetwork
 
 A = RankedNetwork("a", 0.80, 0.02, 0.3, 50.0, 224)
@@ -74,9 +75,15 @@ def test_as_many_as_help_and_can_be_afforded(
     """`share` is the time there is, in units of what the best network takes for all pictures."""
     pictures = len(digits.split.train) + len(digits.split.val)
     seconds = None if share is None else share * pictures / A.images_per_second
-    monkeypatch.setattr(ranking, "_ranking", lambda *_, **__: ranking._Ranking((A, B, C), together))
-    monkeypatch.setattr(ranking, "_known", lambda *_: dict.fromkeys("abc", ranking._Network(1.0)))
-    monkeypatch.setattr(ranking, "Sample", _Clocked(digits, {"a": 0.02, "b": 0.01, "c": 0.01}))
+    monkeypatch.setattr(
+        network_choice, "rank_networks", lambda *_, **__: Ranking((A, B, C), together)
+    )
+    monkeypatch.setattr(
+        ranking, "_loadable_networks", lambda *_: dict.fromkeys("abc", LoadableNetwork(1.0))
+    )
+    monkeypatch.setattr(
+        network_choice, "Sample", _Clocked(digits, {"a": 0.02, "b": 0.01, "c": 0.01})
+    )
     choice = choose_networks(settings, digits, seconds)
     assert choice.networks == names
     if share != 0.1:
@@ -90,8 +97,12 @@ def test_a_first_answer_is_of_what_the_pictures_are_described_by(
     monkeypatch: pytest.MonkeyPatch,
     described: list[str],
 ) -> None:
-    monkeypatch.setattr(ranking, "_ranking", lambda *_, **__: ranking._Ranking((A, B, C), TOGETHER))
-    monkeypatch.setattr(ranking, "_known", lambda *_: dict.fromkeys("abc", ranking._Network(1.0)))
+    monkeypatch.setattr(
+        network_choice, "rank_networks", lambda *_, **__: Ranking((A, B, C), TOGETHER)
+    )
+    monkeypatch.setattr(
+        ranking, "_loadable_networks", lambda *_: dict.fromkeys("abc", LoadableNetwork(1.0))
+    )
 
     def first(at_once: bool = True) -> NetworkChoice:
         there = described_by(settings, digits)
@@ -111,10 +122,10 @@ def test_a_first_answer_that_nothing_would_replace_is_not_taken(
     settings: RunSettings, digits: PictureData, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What is published of `b`, which is described, is better than its rank on these pictures."""
-    alone = ranking._Ranking((A, B), {"a + b": 0.70})
-    monkeypatch.setattr(ranking, "_ranking", lambda *_, **__: alone)
-    known = {"a": ranking._Network(1.0, 75.0), "b": ranking._Network(1.0, 76.0)}
-    monkeypatch.setattr(ranking, "_known", lambda *_: known)
+    alone = Ranking((A, B), {"a + b": 0.70})
+    monkeypatch.setattr(network_choice, "rank_networks", lambda *_, **__: alone)
+    known = {"a": LoadableNetwork(1.0, 75.0), "b": LoadableNetwork(1.0, 76.0)}
+    monkeypatch.setattr(ranking, "_loadable_networks", lambda *_: known)
     choice = choose_networks(settings, digits, 600.0)
     assert choice.networks == ("a",)
     keep_described(settings, digits, replace(choice, networks=("b",)))
@@ -170,13 +181,13 @@ def choose(settings: RunSettings, digits: PictureData, monkeypatch: pytest.Monke
     ) -> tuple[NetworkChoice, _Clocked]:
         if not shares:
             monkeypatch.setattr(
-                ranking, "counts_by_share", lambda train, others, _: {1.0: train + others}
+                network_choice, "counts_by_share", lambda train, others, _: {1.0: train + others}
             )
         clocked = _Clocked(digits, seconds)
-        known = {name: ranking._Network(cost) for name, cost in (costs or seconds).items()}
-        monkeypatch.setattr(ranking, "Sample", clocked)
-        monkeypatch.setattr(ranking, "_known", lambda *_: known)
-        monkeypatch.setattr(ranking, "native_side", lambda *_: 224)
+        known = {name: LoadableNetwork(cost) for name, cost in (costs or seconds).items()}
+        monkeypatch.setattr(network_choice, "Sample", clocked)
+        monkeypatch.setattr(ranking, "_loadable_networks", lambda *_: known)
+        monkeypatch.setattr(network_choice, "native_side", lambda *_: 224)
         limit = None if budget is None else budget * pictures
         there = described_by(settings, digits)
         return choose_networks(settings, digits, limit, described=there), clocked
@@ -235,7 +246,7 @@ def test_what_was_known_of_each_network_is_handed_on(choose: Choose) -> None:
 
 
 def test_what_takes_a_while_is_said(choose: Choose, caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.INFO, ranking.__name__):
+    with caplog.at_level(logging.INFO, "src.runs.candidates"):
         choose(6.0, {"a": 4.0, "b": 1.0})  # which is kept
         choose(0.8, {"a": 4.0, "b": 1.0})
     assert caplog.messages[0].startswith(
@@ -277,7 +288,7 @@ def test_what_was_measured_on_another_device_is_not_known(
     settings: RunSettings, digits: PictureData
 ) -> None:
     here, there = (
-        ranking._identity(
+        ranking.ranking_identity(
             replace(settings, trainer=replace(settings.trainer, accelerator=one)), digits
         )
         for one in ("cpu", "mps")
@@ -304,7 +315,7 @@ def test_nothing_is_described_that_cannot_end(
         raise AssertionError("pictures were described")
 
     choice = NetworkChoice(("b",), ("too slow",), 96, share=0.5, seconds=77.0)
-    monkeypatch.setattr(ranking, "choose_networks", lambda *_, **__: choice)
+    monkeypatch.setattr(network_choice, "choose_networks", lambda *_, **__: choice)
     monkeypatch.setattr(ClassicalCandidate, "describe_seconds", refuse)
     settings = replace(settings, data=replace(settings.data, image_size=None))
     found = settled(settings, lambda _: digits, networks=True, seconds=10.0)
@@ -327,8 +338,8 @@ def test_pictures_are_opened_small_until_the_size_of_the_chosen_network_is_known
         return digits
 
     choice = NetworkChoice(("tf_efficientnet_lite0",), (), 128)
-    monkeypatch.setattr(ranking, "choose_networks", lambda *_, **__: choice)
-    monkeypatch.setattr(ranking, "keep_described", lambda *_: None)
+    monkeypatch.setattr(network_choice, "choose_networks", lambda *_, **__: choice)
+    monkeypatch.setattr(network_choice, "keep_described", lambda *_: None)
     monkeypatch.setattr(ClassicalCandidate, "describe_seconds", lambda *_: 0.0)
     found = settled(settings, open_pictures, networks=True, seconds=20.0)
     assert found.data is digits and [size for _, size in opened] == [32, 128]
@@ -358,8 +369,8 @@ def test_a_choice_that_turns_out_too_slow_is_given_up_for_another(
             raise TooSlow("describing the pictures", 9.0)
         return 0.0
 
-    monkeypatch.setattr(ranking, "choose_networks", choose)
-    monkeypatch.setattr(ranking, "keep_described", lambda *_: None)
+    monkeypatch.setattr(network_choice, "choose_networks", choose)
+    monkeypatch.setattr(network_choice, "keep_described", lambda *_: None)
     monkeypatch.setattr(ClassicalCandidate, "describe_seconds", describe)
     found = settled(settings, lambda _: digits, networks=True, seconds=20.0)
     assert tried == [None, 64] and found.settings.model.input_size == 64
@@ -387,7 +398,7 @@ def test_nothing_is_timed_again_once_it_is_late(
         time.sleep(0.3)
         raise TooSlow("describing the pictures", 9.0)
 
-    monkeypatch.setattr(ranking, "choose_networks", choose)
+    monkeypatch.setattr(network_choice, "choose_networks", choose)
     monkeypatch.setattr(ClassicalCandidate, "describe_seconds", describe)
     found = settled(settings, lambda _: digits, networks=True, seconds=0.1, late_by=0.1)
     assert len(chosen) == 1 and found.seconds_per_epoch == 9.0
@@ -400,7 +411,7 @@ def test_what_the_pictures_are_described_by_stays_where_the_machine_became_slowe
     first, _ = choose(2.0, {"a": 9.0, "b": 1.0})
     assert (first.networks, first.input_size) == (("b",), None)
     settings = replace(settings, data=replace(settings.data, image_size=None))
-    ranking.keep_described(settings, digits, first)
+    network_choice.keep_described(settings, digits, first)
     pictures = len(digits.split.train) + len(digits.split.val)
     choose(2.0, {"a": 99.0, "b": 99.0})  # such a machine from now on
     there = described_by(settings, digits)
@@ -422,8 +433,8 @@ def test_the_least_that_can_be_described_may_be_late(
     described: bool,
 ) -> None:
     choice = NetworkChoice(("tf_efficientnet_lite0",), ("takes it",), 64, seconds=40.0)
-    monkeypatch.setattr(ranking, "choose_networks", lambda *_, **__: choice)
-    monkeypatch.setattr(ranking, "keep_described", lambda *_: None)
+    monkeypatch.setattr(network_choice, "choose_networks", lambda *_, **__: choice)
+    monkeypatch.setattr(network_choice, "keep_described", lambda *_: None)
     monkeypatch.setattr(ClassicalCandidate, "describe_seconds", lambda *_: 0.0)
     found = settled(settings, lambda _: digits, networks=True, seconds=20.0, late_by=late_by)
     assert found.seconds_per_epoch == (0.0 if described else 40.0)
@@ -471,7 +482,9 @@ def test_networks_for_label_sets_are_ranked_by_their_mean_average_precision(
     monkeypatch.setattr(sample, "beside_others", lambda describe: describe)
     monkeypatch.setattr(sample, "native_side", lambda _: 8)
     monkeypatch.setattr(sample, "_ROUND_SECONDS", 0.01)
-    monkeypatch.setattr(ranking, "_known", lambda *_: dict.fromkeys(noise, ranking._Network(1.0)))
+    monkeypatch.setattr(
+        ranking, "_loadable_networks", lambda *_: dict.fromkeys(noise, LoadableNetwork(1.0))
+    )
     overrides = [
         *("data=folder", f"data.root={tmp_path / 'sets.csv'}", f"data.cache_dir={tmp_path / 'c'}"),
         *("data.target=multi", "model=embedding", "data.image_size=8"),
@@ -511,7 +524,7 @@ def test_networks_are_ranked_once_and_the_ranking_is_kept(
 
 def test_a_gpu_with_small_networks_alone_is_told_how_to_fetch_larger_ones() -> None:
     few = ["tf_efficientnet_lite0", "tf_efficientnet_lite2"]
-    (note,) = ranking._fetching_note("cuda", few)
+    (note,) = network_choice._fetching_note("cuda", few)
     assert "python -m src.weights fetch=suggested" in note
-    assert ranking._fetching_note("cpu", few) == ()
-    assert ranking._fetching_note("cuda", [*few, "convnext_tiny.fb_in22k_ft_in1k"]) == ()
+    assert network_choice._fetching_note("cpu", few) == ()
+    assert network_choice._fetching_note("cuda", [*few, "convnext_tiny.fb_in22k_ft_in1k"]) == ()
