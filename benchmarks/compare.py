@@ -81,7 +81,7 @@ class _Seconds(NamedTuple):
 
 def _within_a_process(outputs: Path) -> tuple[list[_Seconds], int]:
     """Once all is imported; and how many pictures the verdict is about."""
-    settings = compose_settings(CompareSettings, [f"output_dir={outputs}"], config_name="compare")
+    settings = compose_settings(CompareSettings, [f"output_dir={outputs}"])
     times = []
     for turn in range(_ROUNDS + 1):
         began = time.perf_counter()

@@ -196,9 +196,7 @@ def _ask(ask: Callable[[], Any]) -> tuple[Any, bool]:
 
 
 def _named(run: RunFolder, file: Path) -> bool:
-    settings = compose_settings(
-        VerifySettings, [f"run={run.path}", f"output_dir={run.output_dir}"], "verify"
-    )
+    settings = compose_settings(VerifySettings, [f"run={run.path}", f"output_dir={run.output_dir}"])
     places = [fault.place for fault in verify_all(settings)[1]]
     return file in places or run.path / "seal.json" in places
 

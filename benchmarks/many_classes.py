@@ -54,9 +54,7 @@ def measured(classes: int, pictures: int, runs: int) -> list[Row]:
         figures = Path(place) / "figures"
         figures.mkdir()
         timed("figures", lambda: _figures(figures, predictions))
-        settings = compose_settings(
-            CompareSettings, [f"output_dir={outputs}"], config_name="compare"
-        )
+        settings = compose_settings(CompareSettings, [f"output_dir={outputs}"])
         comparison = timed("verdict", lambda: compared(settings))
         files = timed("page", lambda: list(write_comparison(comparison, settings)))  # type: ignore[arg-type]
         assert isinstance(files, list)

@@ -197,7 +197,7 @@ def _study(folder: Path) -> None:
 
 
 def _verdict(out: Path) -> tuple[str, tuple[str, ...], str]:
-    settings = compose_settings(CompareSettings, [f"output_dir={out}"], "compare")
+    settings = compose_settings(CompareSettings, [f"output_dir={out}"])
     found = compared(settings)
     rows = [(one.run_dirs, one.standing, one.size, one.parameters) for one in found.entrants]
     return "remarks", found.remarks, repr((rows, found.test_measurements, verdict_sentences(found)))

@@ -257,18 +257,17 @@ def _composed(
     return {str(key): value for key, value in plain.items()}, choices
 
 
-def compose_settings(cls: type[S], overrides: Sequence[str], config_name: str | None = None) -> S:
+def compose_settings(cls: type[S], overrides: Sequence[str]) -> S:
     """Compose and validate the settings of a command; nothing heavier than Hydra is imported.
 
     Args:
-        cls: the settings.
+        cls: the settings, which know the name of their file in conf/.
         overrides: as of `compose_plain`.
-        config_name: of a file in conf/; None for that of `cls`.
 
     Raises:
         ConfigError: anything wrong with the overrides, in one plain sentence.
     """
-    return from_plain(cls, compose_plain(overrides, config_name or cls.config_name, cls=cls))
+    return from_plain(cls, compose_plain(overrides, cls.config_name, cls=cls))
 
 
 def read_run_settings(overrides: Sequence[str], *, sampled: bool = False) -> RunSettings:

@@ -65,7 +65,7 @@ def show(settings: DashboardSettings) -> None:
 
 def main() -> int:
     """Return the exit code of the command line: 0 after Ctrl-C."""
-    read = partial(compose_settings, DashboardSettings, config_name="dashboard")
+    read = partial(compose_settings, DashboardSettings)
     return run_entry(__doc__ or "", read, lambda settings, _: show(settings))
 
 

@@ -186,7 +186,7 @@ class TrialRunner:
             run_dir = ending.result["run_dir"]
         folder = RunFolder.open(Path(run_dir))
         overrides = [f"run={folder.path}", "split=test", *task.places]
-        settings = compose_settings(EvaluateSettings, overrides, config_name="evaluate")
+        settings = compose_settings(EvaluateSettings, overrides)
         checkpoint, costs = folder.chosen_checkpoint(), _table(task.costs)
         metrics, measurements = measure_again(folder, checkpoint, settings, costs)
         return Ending("complete", metrics, {"measurements": measurements, "run_dir": run_dir})

@@ -127,7 +127,7 @@ def _parents_first(
 def main() -> int:
     """Run the command line; exit code 0: all is in MLflow, 1: not all, 2: the input is wrong."""
     complete: list[bool] = []
-    read = partial(compose_settings, ReplaySettings, config_name="replay")
+    read = partial(compose_settings, ReplaySettings)
     code = run_entry(__doc__ or "", read, lambda settings, _: complete.append(replay(settings)))
     return code or int(not all(complete))
 

@@ -183,7 +183,7 @@ def _stop(server: subprocess.Popen[str]) -> None:
 
 def main() -> int:
     """Run the command line and return its exit code: 0 after Ctrl-C."""
-    read = partial(compose_settings, UISettings, config_name="ui")
+    read = partial(compose_settings, UISettings)
     keys = ["tracking.uri"]
     return run_entry(__doc__ or "", read, lambda settings, _: show(settings), from_mlflow=keys)
 

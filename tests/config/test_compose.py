@@ -337,6 +337,6 @@ def test_what_a_study_names_twice_is_refused(twice: str) -> None:
 def test_a_study_may_be_called_as_a_number_is_written(name: str) -> None:
     overrides = ["data=digits", f"study={name}"]
     assert read_sweep_settings(overrides, "default").study == name
-    assert compose_settings(CompareSettings, [f"sweep={name}"], "compare").sweep == name
-    assert compose_settings(SelectSettings, [f"sweep={name}"], "select").sweep == name
-    assert compose_settings(VerifySettings, [f"study={name}"], "verify").study == name
+    assert compose_settings(CompareSettings, [f"sweep={name}"]).sweep == name
+    assert compose_settings(SelectSettings, [f"sweep={name}"]).sweep == name
+    assert compose_settings(VerifySettings, [f"study={name}"]).study == name

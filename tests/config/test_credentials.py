@@ -149,7 +149,7 @@ def test_what_the_environment_puts_into_a_word_is_looked_at_too(
     monkeypatch.setenv("A_DATABASE", "postgresql://me:s3cret@host/db")
     override = "tracking={uri:'${oc.env:A_DATABASE}'}"
     with pytest.raises(ConfigError, match="PGPASSWORD") as caught:
-        compose_settings(ReplaySettings, [override], config_name="replay")
+        compose_settings(ReplaySettings, [override])
     assert SECRET not in str(caught.value)
 
 

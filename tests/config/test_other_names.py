@@ -54,9 +54,9 @@ def test_a_name_of_another_tool_is_answered_with_ours(override: str, ours: str) 
 
 def test_an_entry_names_its_own_keys_alone() -> None:
     with pytest.raises(ConfigError, match="ckpt_path is run here"):
-        compose_settings(PredictSettings, ["ckpt_path=a", "run=b", "images=c"], "predict")
+        compose_settings(PredictSettings, ["ckpt_path=a", "run=b", "images=c"])
     with pytest.raises(ConfigError, match="conf: there is no such key; predict max_error="):
-        compose_settings(PredictSettings, ["conf=0.5", "run=b", "images=c"], "predict")
+        compose_settings(PredictSettings, ["conf=0.5", "run=b", "images=c"])
     with pytest.raises(ConfigError, match=r"n_trials is budget\.trials here"):
         read_sweep_settings(["n_trials=5"], "default")
 
@@ -176,11 +176,11 @@ def test_a_folder_alone_is_answered_with_the_settings_that_take_it(tmp_path: Pat
     with pytest.raises(ConfigError, match=f"set data=folder data.root={tmp_path}"):
         compose_settings(RunSettings, [str(tmp_path)])
     with pytest.raises(ConfigError, match=f"set images={tmp_path}"):
-        compose_settings(PredictSettings, ["run=champion", str(tmp_path)], "predict")
+        compose_settings(PredictSettings, ["run=champion", str(tmp_path)])
     (tmp_path / "run.json").write_text("{}")
-    for cls, name in ((PredictSettings, "predict"), (EvaluateSettings, "evaluate")):
+    for cls in (PredictSettings, EvaluateSettings):
         with pytest.raises(ConfigError, match=f"set run={tmp_path}"):
-            compose_settings(cls, [str(tmp_path)], name)
+            compose_settings(cls, [str(tmp_path)])
     spaced = tmp_path / "my photos"  # what is pasted must be one argument
     spaced.mkdir()
     for wrong in (str(spaced), f"data={spaced}"):
@@ -193,43 +193,43 @@ def test_a_folder_alone_is_answered_with_the_settings_that_take_it(tmp_path: Pat
 
 
 @pytest.mark.parametrize(
-    ("cls", "name", "override", "ours"),
+    ("cls", "override", "ours"),
     [
-        (CompareSettings, "compare", "clothes", "set sweep=clothes"),
-        (SelectSettings, "select", "refit", "set refit=true"),
-        (SelectSettings, "select", "champion", "set run=champion"),
-        (EvaluateSettings, "evaluate", "champion", "set run=champion"),
-        (EvaluateSettings, "evaluate", "part=test", "part is split here"),
-        (CompareSettings, "compare", "study=clothes", "study is sweep here"),
-        (CompareSettings, "compare", "runs=a,b", r"a list is runs=\[a,b\]"),
-        (RunSettings, "config", "optimizer.lr=0,001", r"optimizer\.lr=0\.001"),
-        (RunSettings, "config", "model=cnn,mlp", "add -m"),
-        (RunSettings, "config", "optimizer=SGD", "did you mean sgd"),
-        (RunSettings, "config", "model=CNN", "did you mean cnn"),
-        (RunSettings, "config", "trainer.epochs=3", r"trainer\.max_epochs here"),
-        (RunSettings, "config", "model.optimizer.lr=1", r"is optimizer\.lr here"),
-        (RunSettings, "config", "data.batchsize=8", r"did you mean data\.batch_size"),
-        (RunSettings, "config", "mixup=0.2", r"did you mean augment\.mixup_alpha"),
-        (RunSettings, "config", "num_classes=10", "counted from the pictures"),
-        (RunSettings, "config", "trainer.fast_dev_run=true", "debug=batch"),
-        (RunSettings, "config", "data.image_size=224x224", r"as in \[224,224\]"),
-        (RunSettings, "config", "cv=5", r"such as cv\.folds"),
-        (RunSettings, "config", "data=clothing", r"own are data=folder data\.root=FOLDER"),
-        (CompareSettings, "compare", "runs=[]", "at least one run"),
-        (PushSettings, "push", "to=hf:a/b", "hf://USER/NAME"),
-        (PushSettings, "push", "out=folder", "out is to here"),
-        (PredictSettings, "predict", "out=a.json", r"use a\.csv"),
+        (CompareSettings, "clothes", "set sweep=clothes"),
+        (SelectSettings, "refit", "set refit=true"),
+        (SelectSettings, "champion", "set run=champion"),
+        (EvaluateSettings, "champion", "set run=champion"),
+        (EvaluateSettings, "part=test", "part is split here"),
+        (CompareSettings, "study=clothes", "study is sweep here"),
+        (CompareSettings, "runs=a,b", r"a list is runs=\[a,b\]"),
+        (RunSettings, "optimizer.lr=0,001", r"optimizer\.lr=0\.001"),
+        (RunSettings, "model=cnn,mlp", "add -m"),
+        (RunSettings, "optimizer=SGD", "did you mean sgd"),
+        (RunSettings, "model=CNN", "did you mean cnn"),
+        (RunSettings, "trainer.epochs=3", r"trainer\.max_epochs here"),
+        (RunSettings, "model.optimizer.lr=1", r"is optimizer\.lr here"),
+        (RunSettings, "data.batchsize=8", r"did you mean data\.batch_size"),
+        (RunSettings, "mixup=0.2", r"did you mean augment\.mixup_alpha"),
+        (RunSettings, "num_classes=10", "counted from the pictures"),
+        (RunSettings, "trainer.fast_dev_run=true", "debug=batch"),
+        (RunSettings, "data.image_size=224x224", r"as in \[224,224\]"),
+        (RunSettings, "cv=5", r"such as cv\.folds"),
+        (RunSettings, "data=clothing", r"own are data=folder data\.root=FOLDER"),
+        (CompareSettings, "runs=[]", "at least one run"),
+        (PushSettings, "to=hf:a/b", "hf://USER/NAME"),
+        (PushSettings, "out=folder", "out is to here"),
+        (PredictSettings, "out=a.json", r"use a\.csv"),
     ],
 )
 def test_what_people_type_first_is_answered_with_what_was_meant(
-    cls: type, name: str, override: str, ours: str
+    cls: type, override: str, ours: str
 ) -> None:
     needed = ["run=r", "images=i", "to=t"]
     known = {field.name for field in dataclasses.fields(cls)}
     given = [one for one in needed if one.partition("=")[0] in known]
     given = [one for one in given if one.partition("=")[0] != override.partition("=")[0]]
     with pytest.raises(ConfigError, match=ours):
-        compose_settings(cls, [*given, override], name)
+        compose_settings(cls, [*given, override])
 
 
 @pytest.mark.parametrize("override", ["kind=classify", "tags=[a]", "data.shuffle=true"])

@@ -59,7 +59,7 @@ def test_a_hub_that_is_not_there_is_named_with_the_remedy(
 
 
 def test_the_suggested_networks_are_on_the_hub_under_a_free_licence() -> None:
-    names = compose_settings(WeightsSettings, ["fetch=suggested"], config_name="weights").fetched
+    names = compose_settings(WeightsSettings, ["fetch=suggested"]).fetched
     described = [timm.get_pretrained_cfg(name) for name in names]
     assert len(names) >= 3 and all(one.hf_hub_id for one in described)
     assert {one.license for one in described} == {"apache-2.0"}

@@ -234,7 +234,7 @@ def test_from_two_runs_to_a_champion_that_writes_masks(
         run_experiment(settings_of(pictures, "model.channels=[4]", "tracking.figures=false"))
         is not None
     )
-    settings = compose_settings(CompareSettings, [output], config_name="compare")
+    settings = compose_settings(CompareSettings, [output])
     comparison = compared(settings)
     assert comparison.verdict.measure == "miou" and len(comparison.entrants) == 2
     assert comparison.pixels
@@ -246,14 +246,14 @@ def test_from_two_runs_to_a_champion_that_writes_masks(
     names = {path.name for path in draw_comparison_figures(tmp_path, report)}
     assert {"classes.png", "confusion_1.png"} <= names and "reliability.png" not in names
 
-    choice = compose_settings(SelectSettings, [output, "refit=true", "choose=winner"], "select")
+    choice = compose_settings(SelectSettings, [output, "refit=true", "choose=winner"])
     champion = select(choose(choice), choice)
     folder = RunFolder.find(champion.run, pictures.parent / "out")
     card = (folder.path / "model_card.md").read_text()
     assert "mean IoU" in card and "IoU (95 % interval)" in card
 
     overrides = [f"run={champion.run}", output, f"images={pictures / 'images'}"]
-    written = compose_settings(PredictSettings, [*overrides, f"out={tmp_path / 'new'}"], "predict")
+    written = compose_settings(PredictSettings, [*overrides, f"out={tmp_path / 'new'}"])
     found = find_pictures(str(pictures / "images"))
     write_masks(folder.chosen_checkpoint(), found, written)
     with (tmp_path / "new" / "shares.csv").open(newline="") as stream:
@@ -271,7 +271,7 @@ def test_from_two_runs_to_a_champion_that_writes_masks(
         (served,) = masks_of(predictor, [Path(row["path"]).read_bytes()])
         np.testing.assert_array_equal(served, mask)
     assert right / counted > 0.9
-    again = compose_settings(PredictSettings, [*overrides, "coverage=0.9"], "predict")
+    again = compose_settings(PredictSettings, [*overrides, "coverage=0.9"])
     with pytest.raises(ConfigError, match="coverage"):
         write_masks(folder.chosen_checkpoint(), found, again)
 

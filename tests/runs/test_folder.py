@@ -137,7 +137,7 @@ def test_commands_take_candidates(tmp_path: Path) -> None:
 
     def select_settings(*overrides: str) -> SelectSettings:
         place = f"output_dir={tmp_path}"
-        return compose_settings(SelectSettings, [place, *overrides], config_name="select")
+        return compose_settings(SelectSettings, [place, *overrides])
 
     with pytest.raises(ConfigError, match=str(second[1].path)):  # it has no record of how it ended
         choose(select_settings("run=cnn-12", "sweep=second"))

@@ -224,9 +224,7 @@ def test_what_was_made_of_a_runs_weights_goes_with_them(
     config = folder / "config.yaml"
     config.write_text(config.read_text().replace("evaluate_test: true", "evaluate_test: false"))
     seal(folder)
-    asked = compose_settings(
-        SelectSettings, [f"run={folder}", f"output_dir={output_dir}"], config_name="select"
-    )
+    asked = compose_settings(SelectSettings, [f"run={folder}", f"output_dir={output_dir}"])
     select(choose(asked), asked)
     for name in ("exports/export.json", "refit.json", "predictions/train.parquet"):
         write(folder / name, b"of the weights before")

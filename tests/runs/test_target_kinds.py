@@ -287,15 +287,15 @@ def test_label_sets_from_a_table_to_labels_of_new_pictures(tmp_path: Path) -> No
         kept = read_thresholds(run / "checkpoints")
         assert kept is not None
         np.testing.assert_array_equal(said.decided, said.probs >= kept.astype(np.float32))
-    comparison = compared(compose_settings(CompareSettings, [output], config_name="compare"))
+    comparison = compared(compose_settings(CompareSettings, [output]))
     assert comparison.verdict.measure == "map" and len(comparison.entrants) == 2
-    settings = compose_settings(SelectSettings, [output, "refit=true", "choose=winner"], "select")
+    settings = compose_settings(SelectSettings, [output, "refit=true", "choose=winner"])
     champion = select(choose(settings), settings)
     folder = RunFolder.find(champion.run, tmp_path / "out")
     assert read_thresholds(folder.checkpoints) is not None  # though nothing is held out of a refit
     overrides = [f"run={champion.run}", output, f"images={pictures}", f"out={tmp_path / 'new.csv'}"]
     overrides += ["coverage=0.5"]
-    predict_settings = compose_settings(PredictSettings, overrides, config_name="predict")
+    predict_settings = compose_settings(PredictSettings, overrides)
     asked = folder.chosen_checkpoint(), find_pictures(str(pictures))
     said = label_pictures(*asked, predict_settings)
     assert "label_set: contains on average 50 % of a picture's labels" in said
@@ -415,7 +415,7 @@ def test_classes_are_answered_as_asked_by_files_tables_and_the_served_model(
 
     new = tmp_path / "new.csv"
     asked = [f"run={run}", f"images={pictures}", f"out={new}", "top_k=3"]
-    predict_settings = compose_settings(PredictSettings, asked, config_name="predict")
+    predict_settings = compose_settings(PredictSettings, asked)
     label_pictures(Path(summary.checkpoint or ""), find_pictures(str(pictures)), predict_settings)
     predictor = again.trained.predictor(16)
     names = tuple(again.data.pictures.class_names)

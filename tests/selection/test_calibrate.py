@@ -52,7 +52,7 @@ def champion(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
         run_experiment(read_run_settings([*model, *further, f"output_dir={output_dir}"]))
         overrides = [f"output_dir={output_dir}", "tracking.enabled=false"]
         (path,) = (output_dir / "runs").iterdir()
-        asked = compose_settings(SelectSettings, [f"run={path}", *overrides], config_name="select")
+        asked = compose_settings(SelectSettings, [f"run={path}", *overrides])
         select(choose(asked), asked)
     return RunFolder.open(path)
 
@@ -130,7 +130,7 @@ def digits_and_noise(folder: Path, digits: int, noise: int) -> list[str]:
 def test_predictions_are_judged(champion: RunFolder, tmp_path: Path) -> None:
     files = digits_and_noise(tmp_path, 20, 4)
     overrides = ["run=x", "images=x", "top_k=1", f"out={tmp_path / 'labels.csv'}"]
-    settings = compose_settings(PredictSettings, overrides, config_name="predict")
+    settings = compose_settings(PredictSettings, overrides)
     settings = replace(settings, coverage=0.99, max_error=0.02)
     said = label_pictures(champion.chosen_checkpoint(), FoundPictures(files), settings)
     with (tmp_path / "labels.csv").open(newline="") as file:
@@ -165,7 +165,7 @@ def test_what_is_unlike_the_training_pictures_is_not_labelled_before_them(
 ) -> None:
     files = digits_and_noise(tmp_path, 40, 20)
     overrides = ["run=x", "images=x", f"out={tmp_path / 'labels.csv'}", "label_next=20"]
-    settings = compose_settings(PredictSettings, overrides, config_name="predict")
+    settings = compose_settings(PredictSettings, overrides)
     said = label_pictures(champion.chosen_checkpoint(), FoundPictures(files), settings)
     with (tmp_path / "labels.csv").open(newline="") as file:
         unlike = {row["path"] for row in csv.DictReader(file) if row["unlike"] == "yes"}

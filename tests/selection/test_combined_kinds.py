@@ -109,7 +109,7 @@ class Made:
 
     def asked(self, *overrides: str) -> CompareSettings:
         overrides = (f"output_dir={self.out}", *overrides)
-        return compose_settings(CompareSettings, overrides, config_name="compare")
+        return compose_settings(CompareSettings, overrides)
 
     def combined(self, runs: list[RunFolder], *overrides: str) -> RunFolder:
         summary = ensemble_of(runs, self.asked(*overrides))
@@ -218,7 +218,7 @@ def test_networks_are_averaged_by_the_measure_of_their_kind(
     metrics, _ = measure_again(
         soup,
         soup.chosen_checkpoint(),
-        compose_settings(EvaluateSettings, [f"run={soup.path}", "split=test"], "evaluate"),
+        compose_settings(EvaluateSettings, [f"run={soup.path}", "split=test"]),
     )
     assert f"test/{kind_of(made.kind).primary}" in metrics
     for copy in pair:
@@ -258,13 +258,11 @@ def test_masks_of_a_champion_of_networks_and_a_forest(
     )
     runs = [*made.runs, forest]
     ensemble = made.combined(runs, "ensemble=true")
-    settings = compose_settings(
-        EvaluateSettings, [f"run={ensemble.path}", "split=test"], "evaluate"
-    )
+    settings = compose_settings(EvaluateSettings, [f"run={ensemble.path}", "split=test"])
     metrics, _ = measure_again(ensemble, ensemble.chosen_checkpoint(), settings)
     assert metrics["test/miou"] > 0.5
     overrides = [f"output_dir={made.out}", f"run={ensemble.name}"]
-    choice = compose_settings(SelectSettings, overrides, "select")
+    choice = compose_settings(SelectSettings, overrides)
     champion = select(choose(choice), choice)
     assert champion.run == ensemble.name
     images = np.random.default_rng(0).integers(0, 256, (2, 1, SIDE, SIDE), np.uint8)
@@ -275,7 +273,7 @@ def test_masks_of_a_champion_of_networks_and_a_forest(
     out, folder = tmp_path / "masks", made.root / "pictures" / "images"
     overrides = [f"output_dir={made.out}", "run=champion", f"images={folder}", f"out={out}"]
     found = find_pictures(str(folder))
-    predicting = compose_settings(PredictSettings, overrides, "predict")
+    predicting = compose_settings(PredictSettings, overrides)
     assert "60 masks" in write_masks(ensemble.chosen_checkpoint(), found, predicting)
     with (out / "shares.csv").open(newline="") as stream:
         rows = list(csv.DictReader(stream))[:5]

@@ -39,7 +39,7 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def settings(run: RunFolder, *overrides: str) -> ScalingSettings:
     given = [f"run={run.name}", f"output_dir={run.output_dir}", *overrides]
-    return compose_settings(ScalingSettings, given, config_name="scaling")
+    return compose_settings(ScalingSettings, given)
 
 
 def scaled(run: RunFolder, *overrides: str) -> DataScalingRecord:

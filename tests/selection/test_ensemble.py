@@ -78,7 +78,7 @@ def own_cache(runs: tuple[RunFolder, ...], monkeypatch: pytest.MonkeyPatch) -> N
 
 def asked(output_dir: Path, *overrides: str) -> CompareSettings:
     overrides = (f"output_dir={output_dir}", *overrides)
-    return compose_settings(CompareSettings, overrides, config_name="compare")
+    return compose_settings(CompareSettings, overrides)
 
 
 def combined(runs: tuple[RunFolder, ...], *overrides: str) -> RunFolder:
@@ -168,7 +168,7 @@ def test_it_is_evaluated_and_labels_pictures(
     checkpoint, before = ensemble.chosen_checkpoint(), val(ensemble).probs
     overrides = [f"run={ensemble.path}"]
     for part in ("val", "test"):
-        settings = compose_settings(EvaluateSettings, [*overrides, f"split={part}"], "evaluate")
+        settings = compose_settings(EvaluateSettings, [*overrides, f"split={part}"])
         metrics, _ = measure_again(ensemble, checkpoint, settings)
         assert metrics[f"{part}/accuracy"] > 0.9
     np.testing.assert_array_equal(val(ensemble).probs, before)
@@ -176,7 +176,7 @@ def test_it_is_evaluated_and_labels_pictures(
     Image.fromarray(source.arrays[3, 0]).resize((40, 30)).save(tmp_path / "three.png")
     out = tmp_path / "labels.csv"
     overrides += [f"images={tmp_path}", f"out={out}", "top_k=2"]
-    predicting = compose_settings(PredictSettings, overrides, "predict")
+    predicting = compose_settings(PredictSettings, overrides)
     said = label_pictures(checkpoint, find_pictures(str(tmp_path / "three.png")), predicting)
     assert said.startswith("1 picture labelled")
     _, row = csv.reader(out.read_text().splitlines())
@@ -294,7 +294,7 @@ def test_runs_that_mlflow_knows_of_another_folder_are_combined_and_chosen(
             experiment="mine", name=one.name, start_time_ms=1, tags=tags
         )
     overrides = ["experiment=mine", f"output_dir={ours}"]
-    choosing = compose_settings(SelectSettings, overrides, config_name="select")
+    choosing = compose_settings(SelectSettings, overrides)
     assert choose(choosing).folder.output_dir == theirs
     settings = asked(ours, "experiment=mine", "ensemble=stacking")
     comparison, made = with_ensemble(compared(settings), settings)

@@ -65,9 +65,7 @@ def run_of(output_dir: Path, model: str) -> RunFolder:
 
 
 def settings(output_dir: Path, *overrides: str) -> SelectSettings:
-    return compose_settings(
-        SelectSettings, [*overrides, f"output_dir={output_dir}"], config_name="select"
-    )
+    return compose_settings(SelectSettings, [*overrides, f"output_dir={output_dir}"])
 
 
 def select(asked: SelectSettings) -> Champion:
@@ -314,7 +312,7 @@ def test_a_damaged_bundle_is_written_anew(output_dir: Path) -> None:
     with pytest.raises(ValueError, match="is damaged"):
         open_predictor(weights.parent)
     overrides = [f"run={folder.name}", f"to={output_dir / 'pushed'}", f"output_dir={output_dir}"]
-    pushed = compose_settings(PushSettings, overrides, config_name="push")
+    pushed = compose_settings(PushSettings, overrides)
     with pytest.raises(ConfigError, match=r"run: .* is damaged"):
         publish(folder, pushed)
     assert not (output_dir / "pushed").exists()

@@ -46,14 +46,14 @@ from tests.selection.comparison.runs import finished_run
 
 def faults_of(output_dir: Path, *overrides: str) -> list[Fault]:
     given = [f"output_dir={output_dir}", *overrides]
-    _, found = verify_all(compose_settings(VerifySettings, given, "verify"))
+    _, found = verify_all(compose_settings(VerifySettings, given))
     return [*found]
 
 
 def checked(output_dir: Path, *overrides: str) -> str:
     """What is said of what was looked at."""
     given = [f"output_dir={output_dir}", *overrides]
-    return verify_all(compose_settings(VerifySettings, given, "verify"))[0]
+    return verify_all(compose_settings(VerifySettings, given))[0]
 
 
 def sealed_run(output_dir: Path) -> RunFolder:

@@ -48,11 +48,11 @@ def test_a_run_that_has_not_finished_is_neither_measured_nor_used(tmp_path: Path
 
     def use(folder: RunFolder) -> None:
         place = [f"run={folder.path}", f"output_dir={tmp_path}"]
-        asked = compose_settings(EvaluateSettings, [*place, "split=test"], config_name="evaluate")
-        exporting = compose_settings(ExportSettings, place, config_name="export")
+        asked = compose_settings(EvaluateSettings, [*place, "split=test"])
+        exporting = compose_settings(ExportSettings, place)
         pictures = [*place, f"images={tmp_path}"]
-        labelling = compose_settings(PredictSettings, pictures, config_name="predict")
-        pushing = compose_settings(PushSettings, [*place, f"to={tmp_path}/x"], config_name="push")
+        labelling = compose_settings(PredictSettings, pictures)
+        pushing = compose_settings(PushSettings, [*place, f"to={tmp_path}/x"])
         for used in (
             lambda: evaluate(asked, ()),
             lambda: measure_again(folder, folder.chosen_checkpoint(), asked),
@@ -127,13 +127,13 @@ def test_pictures_at_a_relative_root_are_found_from_another_folder(
     project.rename(moved)
     place = [f"output_dir={moved / 'outputs'}", "tracking.enabled=false"]
     folder = RunFolder.open(moved / "outputs" / "runs" / summary.name)
-    asked = compose_settings(EvaluateSettings, [f"run={folder.path}"], config_name="evaluate")
+    asked = compose_settings(EvaluateSettings, [f"run={folder.path}"])
     found, _ = measure_again(folder, folder.chosen_checkpoint(), asked)
     assert found["val/accuracy"] == summary.metrics["val/accuracy"]
-    choosing = compose_settings(SelectSettings, [*place, "refit=true"], config_name="select")
+    choosing = compose_settings(SelectSettings, [*place, "refit=true"])
     champion = select(choose(choosing), choosing)
     assert champion.run != folder.name
-    by_camera = compose_settings(CompareSettings, [*place, "subgroup=camera"], "compare")
+    by_camera = compose_settings(CompareSettings, [*place, "subgroup=camera"])
     assert {one.shown for one in gather(compared(by_camera), by_camera).leaders[0].subgroups} == {
         *"012"
     }

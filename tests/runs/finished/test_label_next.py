@@ -44,7 +44,7 @@ def new(tmp_path: Path) -> Path:
 def label(tmp_path: Path) -> Label:
     """Labels a folder with a classifier, or the model given, into labels.csv."""
     overrides = ["run=x", "images=x", f"out={tmp_path / 'labels.csv'}"]
-    settings = compose_settings(PredictSettings, overrides, config_name="predict")
+    settings = compose_settings(PredictSettings, overrides)
 
     def run(folder: Path, count: int | None, model: Path | None = None, **options: Any) -> str:
         if model is None:

@@ -31,7 +31,7 @@ from tests.serving.bundles import CLASSES, bundle
 def label(tmp_path: Path) -> Callable[..., str]:
     """Labels files, or a listing, with a classifier on features; `out` is labels.csv by default."""
     overrides = ["run=x", "images=x", "top_k=2"]
-    settings = compose_settings(PredictSettings, overrides, config_name="predict")
+    settings = compose_settings(PredictSettings, overrides)
     classifier("model.features=[raw]").save(tmp_path / "model.skops")
 
     def run(found: list[str] | FoundPictures, out: Path | None = tmp_path / "labels.csv") -> str:
@@ -217,7 +217,7 @@ def test_labels_of_any_name_can_be_read_back(
     trained = SimpleNamespace(predictor=lambda _: Predictor(lambda x: probs[: len(x)], metadata))
     monkeypatch.setattr("src.runs.candidates.choose.load_trained", lambda _: trained)
     overrides = ["run=x", "images=x", f"out={tmp_path / 'a.csv'}", "top_k=3"]
-    asked = compose_settings(PredictSettings, overrides, config_name="predict")
+    asked = compose_settings(PredictSettings, overrides)
     label_pictures(tmp_path / "a" / "b", FoundPictures([picture(tmp_path / "in.png")]), asked)
     header, row = rows_of(tmp_path / "a.csv")
     assert len(set(header)) == len(header) == 7
@@ -242,7 +242,7 @@ def test_the_most_probable_of_several_labels_are_named_when_asked_for(tmp_path: 
 
     def rows(*overrides: str) -> list[dict[str, str]]:
         overrides = ("run=x", "images=x", f"out={out}", *overrides)
-        asked = compose_settings(PredictSettings, overrides, config_name="predict")
+        asked = compose_settings(PredictSettings, overrides)
         label_pictures(tmp_path / "model", FoundPictures(files), asked)
         with out.open(encoding="utf-8", newline="") as file:
             return list(csv.DictReader(file))
@@ -266,7 +266,7 @@ def test_why_nothing_can_be_explained_is_true_of_the_model(
     trained = SimpleNamespace(metadata=metadata, class_maps=lambda: None)
     monkeypatch.setattr("src.runs.candidates.choose.load_trained", lambda _: trained)
     overrides = ["run=some", f"images={tmp_path}", "explain=true", "out=a.csv"]
-    settings = compose_settings(PredictSettings, overrides, config_name="predict")
+    settings = compose_settings(PredictSettings, overrides)
     with pytest.raises(ConfigError, match=f"explain: .*{said}.*leave explain=true out"):
         label_pictures(tmp_path / "model.ckpt", FoundPictures([tmp_path / "a.png"], []), settings)
 
@@ -284,6 +284,6 @@ def test_maps_that_no_such_model_has_are_refused_before_it_is_read(
 ) -> None:
     (tmp_path / "exports" / "int8").mkdir(parents=True)  # with nothing in it that could be read
     overrides = ["run=some", f"images={tmp_path}", "explain=true", "out=a.csv"]
-    settings = compose_settings(PredictSettings, overrides, config_name="predict")
+    settings = compose_settings(PredictSettings, overrides)
     with pytest.raises(ConfigError, match=f"^explain: .*{advice}"):
         label_pictures(tmp_path / model, FoundPictures([tmp_path / "a.png"], []), settings)

@@ -63,7 +63,7 @@ def test_large_pictures_are_answered_at_their_own_size(tmp_path: Path) -> None:
 
 def test_windows_are_refused_where_pictures_have_labels(tmp_path: Path) -> None:
     overrides = ["run=some", f"images={tmp_path}", "windows=true"]
-    settings = compose_settings(PredictSettings, overrides, config_name="predict")
+    settings = compose_settings(PredictSettings, overrides)
     with pytest.raises(ConfigError, match="windows"):
         label_pictures(tmp_path / "model", FoundPictures([], []), settings)
 
@@ -71,7 +71,7 @@ def test_windows_are_refused_where_pictures_have_labels(tmp_path: Path) -> None:
 @pytest.mark.parametrize("key", ["top_k=2", "coverage=0.9", "explain=true"])
 def test_what_is_about_one_label_a_picture_is_refused(tmp_path: Path, key: str) -> None:
     overrides = ["run=some", f"images={tmp_path}", key]
-    settings = compose_settings(PredictSettings, overrides, config_name="predict")
+    settings = compose_settings(PredictSettings, overrides)
     with pytest.raises(ConfigError, match=rf"^{key.partition('=')[0]} is about one label"):
         write_masks(tmp_path / "model", FoundPictures([], []), settings)
 
@@ -85,7 +85,7 @@ def test_masks_of_an_earlier_call_do_not_stay_beside_the_new_table(
     for number, file in enumerate(files):
         Image.fromarray(np.full((16, 16), 100 * number, np.uint8)).save(file)
     overrides = ["run=some", f"images={tmp_path}", f"out={tmp_path / 'new'}"]
-    settings = compose_settings(PredictSettings, overrides, config_name="predict")
+    settings = compose_settings(PredictSettings, overrides)
 
     def written(*pictures: str) -> set[str]:
         write_masks(tmp_path / "model", FoundPictures([*pictures], []), settings)
@@ -116,7 +116,7 @@ def test_every_picture_has_a_mask_of_its_own(
     for name, value in zip(names, (40, 120, 220, 40), strict=True):
         Image.fromarray(np.full((16, 16), value, np.uint8)).save(tmp_path / name)
     overrides = ["run=some", f"images={tmp_path}", f"out={tmp_path / 'new'}"]
-    settings = compose_settings(PredictSettings, overrides, config_name="predict")
+    settings = compose_settings(PredictSettings, overrides)
     write_masks(
         tmp_path / "model", FoundPictures([str(tmp_path / name) for name in names], []), settings
     )
@@ -142,7 +142,7 @@ def test_pictures_whose_pixels_lie_between_two_classes_come_first(
 
     def said(*options: str) -> str:
         overrides = ["run=some", f"images={tmp_path}", "label_next=3", *options]
-        settings = compose_settings(PredictSettings, overrides, config_name="predict")
+        settings = compose_settings(PredictSettings, overrides)
         return write_masks(tmp_path / "model", FoundPictures(files, []), settings)
 
     for windows in ("false", "true"):
