@@ -18,6 +18,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
+from filelock import Timeout
 from numpy.typing import NDArray
 
 from ..config.checks import ConfigError, to_plain
@@ -37,10 +38,12 @@ from ..reporting.run_note import run_note
 from ..reporting.terminal import format_summary
 from ..statistics.label_errors import review_labels
 from ..storage.files import write_atomically
+from ..storage.locks import ProcessLock
 from ..targets import kind_of
 from ..tracking.addresses import without_password
 from ..tracking.mlflow_pages import METRIC_TAG
 from ..tracking.provenance import Provenance
+from ..tracking.spool import writer_lock
 from ..tracking.tracker import NOTE, Tracker
 from .folder import RunFolder
 from .label_review import write_label_review
@@ -54,6 +57,8 @@ __all__ = ["ActiveRun", "ParentLink", "show_finished"]
 _NO_PARAMS = ("output_dir", "resume", "tracking")
 # Keys of the settings that were measured, in the folder of a run.
 _FOUND = "found.json"
+# For a lock that is only looked at, or held while the record of a measurement is written.
+_LOCK_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -385,9 +390,33 @@ class ActiveRun(ABC):
                 require_folder(folder.path)  # it may have taken MLflow a while to answer
             elif not folder.path.is_dir():
                 return summary
-            with amending(folder.path, folder.summary.name):
-                summary.write(folder.summary)
+            _add_to_summary(folder, summary)
         return summary
+
+
+def _add_to_summary(folder: RunFolder, ended: RunSummary) -> None:
+    """Note in the summary of a run what is known only after its end: its seal, and MLflow's id.
+
+    MLflow may have taken a minute, in which another command measured the run, or went on with it:
+    what that wrote stays, and a run that has had another end since is left alone.
+    """
+    lock = ProcessLock(writer_lock(folder.path))
+    try:
+        lock.acquire(timeout=_LOCK_SECONDS)
+    except Timeout:  # it goes on
+        return
+    try:
+        with amending(folder.path, updated=[folder.summary.name]):
+            now = RunSummary.read(folder.summary)
+            if _end_of(now) == _end_of(ended):
+                replace(now, run_id=ended.run_id, sealed=ended.sealed).write(folder.summary)
+    finally:
+        lock.release()
+
+
+def _end_of(summary: RunSummary) -> tuple[str, float]:
+    """Return what two ends of a run do not share."""
+    return summary.status, summary.duration_seconds
 
 
 def _measured_with(settings: RunSettings) -> str | None:
