@@ -48,7 +48,7 @@ from ..tracking.tracker import NOTE, Tracker
 from .folder import RunFolder
 from .label_review import write_label_review
 from .resolve import Resolved
-from .resume import reopen_record
+from .resume import refuse_ended, reopen_record
 from .seal import amending, seal
 
 __all__ = ["ActiveRun", "ParentLink", "show_finished"]
@@ -113,6 +113,8 @@ class ActiveRun(ABC):
         command: the command line that repeats the run.
         batch_size: images a step, for advice where memory runs out; None where there is none.
         is_step: see `src.runs.experiment.run_experiment`.
+        ended: with what summary a run to resume had finished when it was judged; None where it
+            had not, or is new.
         metrics: measured so far, by key.
     """
 
@@ -123,6 +125,7 @@ class ActiveRun(ABC):
     parent: ParentLink | None
     batch_size: int | None = field(default=None, kw_only=True)
     is_step: bool = field(default=False, kw_only=True)
+    ended: RunSummary | None = field(default=None, kw_only=True)
     metrics: dict[str, float] = field(default_factory=dict, init=False)
     _about: str = field(default="", init=False)
     _outdated: list[str] = field(default_factory=list, init=False)  # metrics of earlier weights
@@ -159,7 +162,12 @@ class ActiveRun(ABC):
         return f"{seen} {size}, {len(pictures.class_names)} classes"
 
     def prepare_folder(self) -> None:
-        """Write settings and parts; called once no other process writes the folder."""
+        """Write settings and parts; called once no other process writes the folder.
+
+        Raises:
+            ConfigError: the run was gone on with since it was judged.
+        """
+        refuse_ended(self.folder, self.ended)
         self._outdated = reopen_record(self.folder)
         write_atomically(self.folder.config, yaml_text(self.settings.effective()))
         self.data.split.write(self.folder.split)

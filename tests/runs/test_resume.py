@@ -283,6 +283,32 @@ def test_a_run_that_another_process_begins_to_write_meanwhile_is_left_alone(
     assert contents(folder.parent.parent) == before
 
 
+@pytest.mark.parametrize("finished", [False, True])
+def test_a_run_that_another_command_finishes_meanwhile_is_left_as_it_is(
+    place: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, finished: bool
+) -> None:
+    """It was free when it was looked at, and is so again when this process begins to write."""
+    _, folder = place
+    if not finished:
+        end_as(folder, "KILLED")
+    original = Tracker.start
+    settings = read_resumed_settings([f"resume={folder}", "trainer.max_epochs=4"])
+    before: list[dict[str, bytes]] = []
+
+    def start(*arguments: Any, **further: Any) -> Tracker:
+        monkeypatch.setattr(Tracker, "start", original)
+        run_experiment(settings)
+        before.append(contents(folder))
+        return original(*arguments, **further)
+
+    monkeypatch.setattr(Tracker, "start", start)
+    with pytest.raises(ConfigError, match="has just gone on with"):
+        run_experiment(settings)
+    assert [contents(folder)] == before
+    again = run_experiment(settings)
+    assert again is not None and again.status == "FINISHED" and [contents(folder)] == before
+
+
 def meanwhile(monkeypatch: pytest.MonkeyPatch, act: Callable[[Path], None]) -> None:
     """Let another command act on the next run's folder while that waits for MLflow."""
     original = Tracker.finish
