@@ -186,10 +186,10 @@ def test_nothing_that_has_ended_is_lost_whatever_fails(
 def test_a_run_that_goes_on_on_the_other_host_ends_in_mlflow_as_its_folder_says(
     hosts: TwoHosts,
 ) -> None:
-    outputs = hosts.folder / "outputs"
+    outputs, whole = hosts.folder / "outputs", 60
     command = _sweep(
         *(hosts, "again", "budget.trials=2", "finalists=1", "finalist_seeds=1"),
-        *("trainer.max_epochs=20", "data.batch_size=4", "data.split_seed=1"),
+        *(f"trainer.max_epochs={whole}", "data.batch_size=4", "data.split_seed=1"),
     )
 
     def epochs() -> list[int]:
@@ -245,7 +245,7 @@ def test_a_run_that_goes_on_on_the_other_host_ends_in_mlflow_as_its_folder_says(
         ends = [json.loads(line) for line in spool.read_text().splitlines()]
         assert [one["status"] for one in ends if one["event"] == "finish"] == ["KILLED", "FINISHED"]
         key = "select step from metrics where key = 'val/accuracy' and run_uuid = ? order by step"
-        assert len(set(steps := rows(outputs, key, run["id"]))) == len(steps) == 20
+        assert len(set(steps := rows(outputs, key, run["id"]))) == len(steps) == whole
     # What the winner's host measured is here.
     record = _record(hosts, "again")
     (finalist,) = record["finalists"]
