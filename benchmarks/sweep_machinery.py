@@ -115,7 +115,7 @@ class _Mirrored(Ends):
         self._uri = uri
         self.run_dirs: list[Path] = []
 
-    def noted(self, trial: TrialRecord, facts: Mapping[str, Any]) -> None:
+    def noted(self, slot: int, trial: TrialRecord, facts: Mapping[str, Any]) -> None:
         self.run_dirs.append(Path(facts["run_dir"]))
         self._mirror.follow(self.run_dirs[-1], self._uri, None)
 

@@ -80,9 +80,11 @@ def refusal(
                 "limit on the size of files (ulimit -f), or use another file system"
             )
         case errno.EROFS:
+            # A file that is not there may be a temporary one, of which a person knows nothing.
+            there = file if file is not None and file.exists() else place
             return (
-                f"{file or place} lies on a file system that is mounted read-only: mount it for "
-                "writing, or name a folder elsewhere"
+                f"{there} lies on a file system that is mounted read-only: mount it for writing, "
+                "or name a folder elsewhere"
             )
         case errno.EACCES | errno.EPERM:
             return _no_permission(file, place)

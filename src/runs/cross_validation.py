@@ -33,7 +33,7 @@ from .candidates.choose import candidate_of
 from .folder import RunFolder, finished_summary, open_folder
 from .folds import FoldBook, fold_means, joined, mean_of
 from .lifecycle import ActiveRun, ParentLink, show_finished
-from .resume import finished_before
+from .resume import ended_before, finished_before
 from .seal import changed_since
 from .settings import with_format
 
@@ -64,7 +64,7 @@ def cross_validate(
         ConfigError: the input is wrong, or the pictures are not those of the run that goes on.
         Exception: a fold failed; the summary is written.
     """
-    settings = with_format(settings, data)
+    settings, ended = with_format(settings, data), ended_before(settings)
     finished = finished_before(settings, data)
     if finished is not None:
         return show_finished(finished, settings, parent)
@@ -101,6 +101,7 @@ def cross_validate(
         run_fold=run_fold,
         description=about,
         is_step=is_step,
+        ended=ended,
     ).carry_out()
 
 

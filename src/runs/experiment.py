@@ -43,7 +43,7 @@ from .cross_validation import cross_validate
 from .folder import RunFolder, finished_summary, open_folder
 from .lifecycle import ActiveRun, ParentLink, show_finished
 from .resolve import Resolved
-from .resume import finished_before
+from .resume import ended_before, finished_before
 from .settings import of_pictures, seen_from_here, with_format
 from .test_part import counted_measurement
 
@@ -128,7 +128,7 @@ def _run_single(
     is_step: bool = False,
 ) -> RunSummary:
     """Fit, measure and record one candidate, which may be that of a single fold."""
-    settings = with_format(settings, data)
+    settings, ended = with_format(settings, data), ended_before(settings)
     finished = finished_before(settings, data)
     if finished is not None:
         return show_finished(finished, settings, parent)
@@ -154,6 +154,7 @@ def _run_single(
         on_epoch=on_epoch,
         batch_size=size,
         is_step=is_step,
+        ended=ended,
     )
     os.environ[_FOLDER_VARIABLE] = str(run.folder.path)
     return run.carry_out()

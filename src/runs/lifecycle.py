@@ -18,6 +18,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
+from filelock import Timeout
 from numpy.typing import NDArray
 
 from ..config.checks import ConfigError, to_plain
@@ -38,15 +39,17 @@ from ..reporting.run_note import run_note
 from ..reporting.terminal import format_summary
 from ..statistics.label_errors import review_labels
 from ..storage.files import write_atomically
+from ..storage.locks import ProcessLock
 from ..targets import kind_of
 from ..tracking.addresses import without_password
 from ..tracking.mlflow_pages import METRIC_TAG
 from ..tracking.provenance import Provenance
+from ..tracking.spool import writer_lock
 from ..tracking.tracker import NOTE, Tracker
 from .folder import RunFolder
 from .label_review import write_label_review
 from .resolve import Resolved
-from .resume import reopen_record
+from .resume import refuse_ended, reopen_record
 from .seal import amending, seal
 
 __all__ = ["ActiveRun", "ParentLink", "show_finished"]
@@ -55,6 +58,8 @@ __all__ = ["ActiveRun", "ParentLink", "show_finished"]
 _NO_PARAMS = ("output_dir", "resume", "tracking")
 # Keys of the settings that were measured, in the folder of a run.
 _FOUND = "found.json"
+# For a lock that is only looked at, or held while the record of a measurement is written.
+_LOCK_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -109,6 +114,8 @@ class ActiveRun(ABC):
         command: the command line that repeats the run.
         batch_size: images a step, for advice where memory runs out; None where there is none.
         is_step: see `src.runs.experiment.run_experiment`.
+        ended: with what summary a run to resume had finished when it was judged; None where it
+            had not, or is new.
         metrics: measured so far, by key.
     """
 
@@ -119,6 +126,7 @@ class ActiveRun(ABC):
     parent: ParentLink | None
     batch_size: int | None = field(default=None, kw_only=True)
     is_step: bool = field(default=False, kw_only=True)
+    ended: RunSummary | None = field(default=None, kw_only=True)
     metrics: dict[str, float] = field(default_factory=dict, init=False)
     _about: str = field(default="", init=False)
     _outdated: list[str] = field(default_factory=list, init=False)  # metrics of earlier weights
@@ -155,7 +163,12 @@ class ActiveRun(ABC):
         return f"{seen} {size}, {len(pictures.class_names)} classes"
 
     def prepare_folder(self) -> None:
-        """Write settings and parts; called once no other process writes the folder."""
+        """Write settings and parts; called once no other process writes the folder.
+
+        Raises:
+            ConfigError: the run was gone on with since it was judged.
+        """
+        refuse_ended(self.folder, self.ended)
         self._outdated = reopen_record(self.folder)
         write_atomically(self.folder.config, yaml_text(self.settings.effective()))
         self.data.split.write(self.folder.split)
@@ -382,9 +395,33 @@ class ActiveRun(ABC):
                 require_folder(folder.path)  # it may have taken MLflow a while to answer
             elif not folder.path.is_dir():
                 return summary
-            with amending(folder.path, folder.summary.name):
-                summary.write(folder.summary)
+            _add_to_summary(folder, summary)
         return summary
+
+
+def _add_to_summary(folder: RunFolder, ended: RunSummary) -> None:
+    """Note in the summary of a run what is known only after its end: its seal, and MLflow's id.
+
+    MLflow may have taken a minute, in which another command measured the run, or went on with it:
+    what that wrote stays, and a run that has had another end since is left alone.
+    """
+    lock = ProcessLock(writer_lock(folder.path))
+    try:
+        lock.acquire(timeout=_LOCK_SECONDS)
+    except Timeout:  # it goes on
+        return
+    try:
+        with amending(folder.path, updated=[folder.summary.name]):
+            now = RunSummary.read(folder.summary)
+            if _end_of(now) == _end_of(ended):
+                replace(now, run_id=ended.run_id, sealed=ended.sealed).write(folder.summary)
+    finally:
+        lock.release()
+
+
+def _end_of(summary: RunSummary) -> tuple[str, float]:
+    """Return what two ends of a run do not share."""
+    return summary.status, summary.duration_seconds
 
 
 def _measured_with(settings: RunSettings) -> str | None:

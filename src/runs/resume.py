@@ -25,7 +25,7 @@ from .folder import LABELS, PAGE, RunFolder, finished_summary
 from .folds import FoldBook
 from .seal import amending, break_seal, changed_since
 
-__all__ = ["finished_before", "reopen_record"]
+__all__ = ["ended_before", "finished_before", "refuse_ended", "reopen_record"]
 
 # All that is made of a run's weights, by the run and by later commands; what the run itself writes
 # anew at its end is not worth a line.
@@ -54,6 +54,31 @@ def finished_before(settings: RunSettings, data: PictureData) -> RunSummary | No
     place, tracking = settings.output_dir, settings.tracking
     same = replace(kept, resume=settings.resume, output_dir=place, tracking=tracking) == settings
     return finished if same else None
+
+
+def ended_before(settings: RunSettings) -> RunSummary | None:
+    """Return the summary with which the run to resume has finished; None for any other."""
+    if settings.resume is None:
+        return None
+    return finished_summary(RunFolder.open(Path(settings.resume)))
+
+
+def refuse_ended(folder: RunFolder, before: RunSummary | None) -> None:
+    """Refuse a run that another command has brought to an end since it was judged.
+
+    Args:
+        folder: of the run, which no other process writes by now.
+        before: what `ended_before` returned then.
+
+    Raises:
+        ConfigError: with the remedy.
+    """
+    now = finished_summary(folder)
+    if now is not None and (before is None or now.duration_seconds != before.duration_seconds):
+        raise ConfigError(
+            f"resume: another command has just gone on with {folder.name}, which has finished: "
+            "repeat this one if there is more to do."
+        )
 
 
 def reopen_record(folder: RunFolder) -> list[str]:

@@ -42,7 +42,7 @@ class Observer:
     def began(self, slot: int, trial: TrialRecord, steps: int) -> None:
         """A slot begins a trial or a training of its configuration, of at most `steps` reports."""
 
-    def noted(self, trial: TrialRecord, facts: Mapping[str, Any]) -> None:
+    def noted(self, slot: int, trial: TrialRecord, facts: Mapping[str, Any]) -> None:
         """The job of a trial sent facts, such as the folder of its run."""
 
     def reported(self, slot: int, step: int, metrics: Mapping[str, float]) -> None:
@@ -52,7 +52,7 @@ class Observer:
         """A trial ended; `best` is the best complete one of the study."""
 
     def freed(self, slot: int) -> None:
-        """A job of a slot ended; another attempt at its trial may follow."""
+        """A job of a slot ended and what it wrote is here; another attempt at it may follow."""
 
     def tick(self, counts: Mapping[str, int], left: str) -> None:
         """Called regularly, with the numbers of trials by state and a text on the work left."""
@@ -192,7 +192,7 @@ class JobLoop(ABC, Generic[K]):
             case Note(facts):
                 self.keep(key, facts)
                 for observer in self.observers:
-                    observer.noted(self.trial(key), facts)
+                    observer.noted(event.slot, self.trial(key), facts)
             case Report() as report:
                 for observer in self.observers:
                     observer.reported(event.slot, report.step, report.metrics)

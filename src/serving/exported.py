@@ -23,6 +23,10 @@ from ..machine.arrays import AnyArray, Float32Array
 from ..records.pictures import Pixels
 from .predictor import Classify
 
+# No usage report to the makers of onnxruntime, and no number of this user in the home folder by
+# which they would tell reports apart. It counts when the library is loaded.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
 __all__ = [
     "INPUT",
     "ONNX_FILE",

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from ..config.checks import ConfigError
+from ..data.splitting.test_usage import count_test_measurement_once
 from ..machine.failures import RunFailed
 from ..machine.text import counted
 from ..records.ties import METRICS, Place
@@ -378,7 +380,11 @@ class Finals(JobLoop[tuple[int, int]]):
             self._show(f"the test part was not measured: {ending.reason}")
             return {}
         metrics = {k: v for k, v in ending.metrics.items() if k.startswith("test/")}
-        return {"metrics": metrics, **ending.result}
+        result = dict(ending.result)
+        if measured := result.pop("measured", None):
+            place = Path(self._settings.output_dir)
+            result["measurements"] = count_test_measurement_once(place, **measured)
+        return {"metrics": metrics, **result}
 
 
 def _announcement(names: Sequence[str], seeds: Sequence[int]) -> str:

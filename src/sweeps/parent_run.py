@@ -57,6 +57,7 @@ class ParentRun(Observer):
         self._settings = settings
         self._command = command
         self._tracker: Tracker | None = None
+        self._written: dict[int, list[Path]] = {}  # by slot, run folders of its job
 
     @property
     def is_written(self) -> bool:
@@ -110,11 +111,22 @@ class ParentRun(Observer):
         write_atomically(config, without_password(written))  # such as that of `storage`
         self._tracker.artifact(config)
 
-    def noted(self, trial: TrialRecord, facts: Mapping[str, Any]) -> None:
+    def noted(self, slot: int, trial: TrialRecord, facts: Mapping[str, Any]) -> None:
         """Mirror a trial's run, or that of its fold, from its start."""
         for run_dir in (facts.get("run_dir"), facts.get("fold_dir")):
             if run_dir is not None and self._tracker is not None:
+                self._written.setdefault(slot, []).append(Path(run_dir))
                 self._tracker.follow(Path(run_dir))
+
+    def freed(self, slot: int) -> None:
+        """Mirror what the job wrote once more.
+
+        A run that went on elsewhere is over for the mirror, with the end of an earlier attempt,
+        until its folder is back.
+        """
+        for run_dir in self._written.pop(slot, ()):
+            if self._tracker is not None:
+                self._tracker.follow(run_dir)
 
     def ended(self, slot: int, trial: TrialRecord, best: TrialRecord | None) -> None:
         for path in _ended_from_outside(trial):

@@ -36,6 +36,7 @@ from ..search.workers.local import LocalEngine
 from ..search.workers.slots import refuse_machine, slots, visible_gpus
 from ..targets import kind_of
 from ..tracking.addresses import without_password
+from ..tracking.spool import writer_lock
 from .clock import Clock
 from .display import Display
 from .earlier_command import keep_command, shorter_command
@@ -511,6 +512,7 @@ def _engine_of(settings: SweepSettings, folder: Path) -> tuple[Engine, int]:
                 devices=count,
                 use_gpus=use_gpus,
                 written=("run_dir", "fold_dir"),
+                lock_of=writer_lock,
             )
             return ray, ray.reserved.threads
         gpus = visible_gpus() if use_gpus else []

@@ -23,6 +23,7 @@ from ..data.decoding.picture_store import PictureLost
 from ..data.loading.datamodule import PictureData
 from ..data.sources.costs import CostTable
 from ..data.splitting.folds import training_seed
+from ..data.splitting.splits import Split
 from ..machine.failures import DiskRefuses, OutOfMemory, RunFailed, explained
 from ..machine.interruption import Interrupted, Interruption, Stopped
 from ..machine.memory import memory_kept
@@ -185,11 +186,16 @@ class TrialRunner:
                 return replace(ending, again=None)
             run_dir = ending.result["run_dir"]
         folder = RunFolder.open(Path(run_dir))
+        channel.note(run_dir=run_dir)
         overrides = [f"run={folder.path}", "split=test", *task.places]
         settings = compose_settings(EvaluateSettings, overrides)
-        checkpoint, costs = folder.chosen_checkpoint(), _table(task.costs)
-        metrics, measurements = measure_again(folder, checkpoint, settings, costs)
-        return Ending("complete", metrics, {"measurements": measurements, "run_dir": run_dir})
+        metrics, measurements = measure_again(
+            folder, folder.chosen_checkpoint(), settings, _table(task.costs), task.parent_run_id
+        )
+        test_part = Split.read(folder.split).test_fingerprint
+        measured = {"fingerprint": test_part, "run_id": folder.run_id}
+        result = {"run_dir": run_dir, "measurements": measurements, "measured": measured}
+        return Ending("complete", metrics, result)
 
     def _pictures(self, settings: RunSettings) -> PictureData:
         """Return the pictures of these settings, which an earlier job may have opened.

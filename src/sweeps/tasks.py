@@ -102,10 +102,13 @@ class Train(_Task):
 class MeasureTest(_Task):
     """Measure the test part with the run in `run_dir`, or with the run of `train`.
 
-    The result of the job has `measurements` and `run_dir`. `costs` are those of a `Train`.
+    The job notes the `run_dir`, whose record goes on. Its result has `run_dir`, `measurements`, and
+    in `measured` what the driver counts where the worker could not: the `fingerprint` of the test
+    part and the `run_id`. Parent and `costs` are those of a `Train`.
     """
 
     run_dir: str
+    parent_run_id: str
     train: Train | None = None
     costs: Mapping[str, Mapping[str, float]] | None = None
 
@@ -199,7 +202,7 @@ class SweepJobs:
         """
         kept = ("output_dir=", "tracking.uri=")
         places = [p for p in self._places(final=True) if p.startswith(kept)]
-        task = MeasureTest(places, run_dir, costs=self._plain_costs())
+        task = MeasureTest(places, run_dir, self.parent_run_id, costs=self._plain_costs())
         if not self.settings.cv.is_whole:
             return Job(plain_task(task), folders=run_with_folds(run_dir))
         train = self._train(trial, None, seed)

@@ -256,8 +256,8 @@ class Spool:
             raise ValueError(f"status is {status!r}: it must be one of {', '.join(_STATUSES)}")
         if end_time_ms is None and self._amends is not None:
             end_time_ms = self._amends["end_time_ms"]
-        if end_time_ms is None:  # not before its start, if the clock was set back
-            end_time_ms = max(_now_ms(), self._began_ms)
+        if end_time_ms is None:  # not before what is recorded, if the clock was set back
+            end_time_ms = max(_now_ms(), self._began_ms, self._last_ms, self._ended_ms or 0)
         self._write("finish", status=status, reason=reason, end_time_ms=end_time_ms)
 
     def end_lost(self, reason: str) -> None:

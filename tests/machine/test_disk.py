@@ -45,6 +45,14 @@ def test_each_cause_has_a_sentence_of_its_own_that_names_the_place(
     assert [cause for cause in set(_CAUSES.values()) if cause in said] == [_CAUSES[number]]
 
 
+def test_of_a_disk_that_is_mounted_read_only_no_temporary_file_is_named(tmp_path: Path) -> None:
+    known, temporary = tmp_path / "labels.csv", tmp_path / ".1f.tmp.csv"
+    known.touch()
+    for file, named in ((known, known), (temporary, tmp_path)):
+        said = refusal(OSError(errno.EROFS, "read-only", str(file)))
+        assert said is not None and said.startswith(f"{named} lies on")
+
+
 @pytest.mark.parametrize("error", [OSError(errno.EACCES, "no"), FileNotFoundError(2, "x", "/y")])
 def test_what_is_no_refusal_of_a_disk_has_none(error: OSError) -> None:
     assert refusal(error) is None

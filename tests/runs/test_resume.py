@@ -7,6 +7,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,8 @@ from src.records.run import Predictions, RunSummary
 from src.runs.experiment import run_experiment
 from src.runs.finished.evaluate import revisit
 from src.runs.folder import RunFolder, refuse_unfinished
-from src.runs.seal import break_seal, seal
+from src.runs.resume import reopen_record
+from src.runs.seal import amending, break_seal, changed_since, seal
 from src.runs.settings import read_resumed_settings
 from src.selection.choice import choose
 from src.selection.select import select
@@ -277,6 +279,99 @@ def test_a_run_that_another_process_begins_to_write_meanwhile_is_left_alone(
     with Spool(folder), pytest.raises(ConfigError, match="being written by another process"):
         run_experiment(read_resumed_settings([f"resume={folder}", "trainer.max_epochs=4"]))
     assert contents(folder.parent.parent) == before
+
+
+@pytest.mark.parametrize("finished", [False, True])
+def test_a_run_that_another_command_finishes_meanwhile_is_left_as_it_is(
+    place: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, finished: bool
+) -> None:
+    """It was free when it was looked at, and is so again when this process begins to write."""
+    _, folder = place
+    if not finished:
+        end_as(folder, "KILLED")
+    original = Tracker.start
+    settings = read_resumed_settings([f"resume={folder}", "trainer.max_epochs=4"])
+    before: list[dict[str, bytes]] = []
+
+    def start(*arguments: Any, **further: Any) -> Tracker:
+        monkeypatch.setattr(Tracker, "start", original)
+        run_experiment(settings)
+        before.append(contents(folder))
+        return original(*arguments, **further)
+
+    monkeypatch.setattr(Tracker, "start", start)
+    with pytest.raises(ConfigError, match="has just gone on with"):
+        run_experiment(settings)
+    assert [contents(folder)] == before
+    again = run_experiment(settings)
+    assert again is not None and again.status == "FINISHED" and [contents(folder)] == before
+
+
+def meanwhile(monkeypatch: pytest.MonkeyPatch, act: Callable[[Path], None]) -> None:
+    """Let another command act on the next run's folder while that waits for MLflow."""
+    original = Tracker.finish
+
+    def finish(tracker: Tracker, *arguments: Any, **further: Any) -> str:
+        monkeypatch.setattr(Tracker, "finish", original)
+        original(tracker, *arguments, **further)
+        act(tracker.run_dir)
+        return "f" * 32
+
+    monkeypatch.setattr(Tracker, "finish", finish)
+
+
+def test_what_is_measured_while_mlflow_is_waited_for_stays_in_the_summary(
+    place: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, folder = place
+
+    def measure(run_dir: Path) -> None:
+        summary = RunSummary.read(run_dir / "summary.json")
+        with amending(run_dir, updated=["summary.json"]):
+            added = summary.metrics | {"train/accuracy": 0.75}
+            replace(summary, metrics=added).write(run_dir / "summary.json")
+
+    meanwhile(monkeypatch, measure)
+    run_experiment(read_resumed_settings([f"resume={folder}", "trainer.max_epochs=3"]))
+    summary = RunSummary.read(folder / "summary.json")
+    assert summary.metrics["train/accuracy"] == 0.75
+    assert (summary.run_id, summary.sealed) == ("f" * 32, True)
+    assert changed_since(folder) is None
+
+
+@pytest.mark.parametrize("stopped", [False, True])
+def test_a_run_that_goes_on_while_mlflow_is_waited_for_has_its_last_end(
+    place: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, stopped: bool
+) -> None:
+    _, folder = place
+    ends: list[RunSummary | None] = []
+
+    def go_on(run_dir: Path) -> None:
+        settings = read_resumed_settings([f"resume={run_dir}", "trainer.max_epochs=5"])
+        ends.append(run_experiment(settings))
+
+    def stop(epoch: int, metrics: dict[str, float]) -> None:
+        if stopped and epoch == 2:
+            raise Stopped("stopped")
+
+    meanwhile(monkeypatch, go_on)
+    with pytest.raises(Stopped) if stopped else nullcontext():
+        settings = read_resumed_settings([f"resume={folder}", "trainer.max_epochs=4"])
+        run_experiment(settings, stop)
+    assert [RunSummary.read(folder / "summary.json")] == ends
+    assert ends[0] is not None and ends[0].status == "FINISHED"
+    assert changed_since(folder) is None
+
+
+def test_a_run_that_goes_on_and_is_killed_while_mlflow_is_waited_for_is_not_finished(
+    place: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, folder = place
+    meanwhile(monkeypatch, lambda run_dir: reopen_record(RunFolder.open(run_dir)) and None)
+    run_experiment(read_resumed_settings([f"resume={folder}", "trainer.max_epochs=4"]))
+    assert RunSummary.read(folder / "summary.json").status == "KILLED"
+    longer = run_experiment(read_resumed_settings([f"resume={folder}", "trainer.max_epochs=4"]))
+    assert longer is not None and longer.status == "FINISHED"
 
 
 def test_a_finished_run_that_is_killed_while_it_goes_on_is_not_finished(

@@ -6,7 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from src.data.splitting.test_usage import past_test_measurements
+from src.data.splitting.test_usage import (
+    count_test_measurement_once,
+    past_test_measurements,
+)
 from src.records.run import Predictions
 from src.runs.folder import RunFolder
 from src.runs.test_part import counted_measurement
@@ -39,3 +42,15 @@ def test_other_weights_other_runs_and_lost_counts_are_counted(tmp_path: Path) ->
     assert counted_measurement(folder, "g", (PROBS, TARGETS, IDS)) == 1, "of another split"
     (tmp_path / "test_measurements.jsonl").unlink()
     assert counted_measurement(folder, "f", (PROBS, TARGETS, IDS)) == 1
+
+
+def test_what_a_worker_measured_elsewhere_is_counted_here_once(tmp_path: Path) -> None:
+    here, there = tmp_path / "here", tmp_path / "there"
+    for place, name in ((here, "mlp"), (there, "cnn")):
+        folder = RunFolder.create(place, name, "digits")
+        counted_measurement(folder, "f", (PROBS, TARGETS, IDS))
+        # One that shares the folder has counted already.
+        assert count_test_measurement_once(place, "f", folder.run_id) == 1
+    assert count_test_measurement_once(here, "f", folder.run_id) == 2
+    assert count_test_measurement_once(here, "f", folder.run_id) == 2
+    assert count_test_measurement_once(here, "g", folder.run_id) == 1, "of another split"

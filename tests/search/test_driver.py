@@ -43,8 +43,8 @@ class Watch(Observer):
         self.steps.append(steps)
         self.trials[slot] = trial.number
 
-    def noted(self, trial: TrialRecord, facts: Mapping[str, Any]) -> None:
-        assert trial.state == RUNNING
+    def noted(self, slot: int, trial: TrialRecord, facts: Mapping[str, Any]) -> None:
+        assert trial.state == RUNNING and self.trials[slot] == trial.number
 
     def reported(self, slot: int, step: int, metrics: Mapping[str, float]) -> None:
         self.epochs.append((self.trials[slot], step))

@@ -5,6 +5,9 @@ from __future__ import annotations
 import importlib.util
 import json
 import logging
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -29,6 +32,7 @@ from src.training.links import probabilities
 from tests.models.test_conformance import OWN
 from tests.serving.bundles import network_and_metadata
 from tests.serving.test_bundle import ZOO
+from tests.warm_python import ROOT
 
 SHAPE = (3, 16, 24)
 WITH_EXTRA = importlib.util.find_spec("onnxruntime") is not None
@@ -201,3 +205,25 @@ def test_half_precision_of_the_run_does_not_matter_and_test_time_views_do(tmp_pa
     images = pictures(3)
     same(logits(images), expected(network, images))
     same(logits(images[..., ::-1].copy()), expected(network, images), 1e-3)
+
+
+@pytest.mark.skipif(not WITH_EXTRA, reason="the extra `export` is not installed")
+def test_nothing_is_reported_to_the_makers_of_onnxruntime(
+    exported: Callable[[str], Exported], tmp_path: Path
+) -> None:
+    """It would put a number of this user into the home folder, and send reports with it."""
+    script = (
+        "from pathlib import Path; import sys, numpy; from src.serving.exported import open_onnx\n"
+        "open_onnx(Path(sys.argv[1]))(numpy.zeros((2, 3, 16, 24), numpy.uint8))"
+    )
+    home = tmp_path / "home"
+    home.mkdir()
+    unset = ("ORT_DISABLE_TELEMETRY", "XDG_CACHE_HOME")
+    variables = {name: text for name, text in os.environ.items() if name not in unset}
+    _, _, onnx = exported("cnn")
+    subprocess.run(
+        [sys.executable, "-c", script, str(onnx)],
+        env=variables | {"HOME": str(home), "PYTHONPATH": str(ROOT)},
+        check=True,
+    )
+    assert [*home.rglob("*")] == []

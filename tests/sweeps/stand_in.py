@@ -67,7 +67,9 @@ class StandIn:
             case Train():
                 return self._train(task, job, channel, _LEVELS[family], output_dir)
             case MeasureTest():
-                result = {"measurements": 1, "run_dir": task.run_dir}
+                # As a worker that shares no disk, which counts elsewhere.
+                measured = {"fingerprint": "f", "run_id": task.run_dir}
+                result = {"measurements": 7, "run_dir": task.run_dir, "measured": measured}
                 return Ending("complete", {"test/accuracy": 0.85, "val/accuracy": 0.9}, result)
 
     def _train(

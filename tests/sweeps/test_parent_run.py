@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,8 +16,14 @@ from src.records.trials import FAILED, PRUNED, TrialRecord
 from src.runs.folder import RunFolder
 from src.search.loop import OVER
 from src.sweeps.parent_run import ParentRun
+from src.tracking.addresses import default_uri
 from src.tracking.events import read_events, spool_path
+from src.tracking.mirror import Mirror
+from src.tracking.mlflow_store import Store
 from src.tracking.spool import Spool
+from tests.tracking.diary import history, run_of
+
+ABOUT = {"run_name": "cnn-0", "experiment": "e", "mirrored": True, "target": None}
 
 
 def begun(output_dir: Path, *, ends: str | None = "KILLED") -> RunFolder:
@@ -25,8 +32,7 @@ def begun(output_dir: Path, *, ends: str | None = "KILLED") -> RunFolder:
     folder.checkpoints.mkdir()
     (folder.checkpoints / "last.ckpt").touch()
     with Spool(folder.path) as spool:
-        about = {"run_name": "cnn-0", "experiment": "e", "mirrored": True, "target": None}
-        spool.begin(run_id=folder.run_id, tags={}, **about)
+        spool.begin(run_id=folder.run_id, tags={}, **ABOUT)
         if ends is not None:
             spool.tags({"bakeoff.state": "interrupted"})
             spool.end(ends, "stopped by SIGTERM")
@@ -92,3 +98,41 @@ def test_what_its_own_worker_ended_is_left_as_it_is(tmp_path: Path) -> None:
     lost = begun(tmp_path, ends=None)
     trial = TrialRecord(1, "cnn", FAILED, {}, reason="it died", run_dir=str(lost.path))
     assert end(trial) == [lost.path] and events(lost)[-1]["status"] == "FAILED"
+
+
+def test_a_run_that_goes_on_on_another_host_ends_in_mlflow_as_it_comes_back(
+    tmp_path: Path, empty_database: Path
+) -> None:
+    """Until then all of the folder here is in MLflow, with the end of the earlier attempt."""
+    shutil.copy(empty_database, tmp_path)
+    uri, mirror = default_uri(tmp_path), Mirror(lambda report: None)
+
+    def follow(run_dir: Path) -> None:
+        about = {"run_dir": str(run_dir), "uri": uri, "target": None}
+        mirror.command({"command": "follow", **about})
+        while mirror.work():
+            continue
+
+    parent: Any = object.__new__(ParentRun)
+    parent._tracker, parent._written = SimpleNamespace(follow=follow), {}
+    folder = begun(tmp_path)
+    trial = TrialRecord(0, "cnn", "running", {}, run_dir=str(folder.path))
+    parent.noted(0, trial, {"run_dir": str(folder.path)})
+    parent.freed(0)
+    assert run_of(Store(uri), folder.run_id).info.status == "KILLED"
+
+    there = tmp_path / "there"
+    shutil.copytree(folder.path, there)
+    with Spool(there) as spool:
+        spool.begin(run_id=folder.run_id, tags={}, **ABOUT)
+        parent.noted(1, trial, {"run_dir": str(folder.path)})
+        assert mirror.idle, "nothing of what goes on is here"
+        spool.metrics({"val/accuracy": 0.5}, 1)
+        spool.end("FINISHED")
+    spool_path(there).replace(spool_path(folder.path))
+    parent.freed(1)
+    found = run_of(Store(uri), folder.run_id)
+    assert found.info.status == "FINISHED" and "bakeoff.reason" not in found.data.tags
+    points = history(Store(uri), found.info.run_id)["val/accuracy"]
+    assert [(step, value) for step, _, value in points] == [(1, 0.5)]
+    assert mirror.idle

@@ -20,6 +20,7 @@ from PIL import Image
 from src.config.checks import ConfigError
 from src.config.command_line import take_config_name
 from src.config.sweep import base_overrides, read_sweep_settings
+from src.data.splitting.test_usage import past_test_measurements
 from src.machine.failures import RunFailed
 from src.machine.package import overrides_of
 from src.records.trials import (
@@ -346,6 +347,7 @@ def test_a_sweep_goes_from_its_families_to_the_test_of_the_winner(tmp_path: Path
     assert record.winner == winner.trial and record.trials[winner.trial].family == "embedding"
     assert winner.runs == {1: 0.9, 2: 0.9}, "the one whose worker died was trained again"
     assert record.test == {"test/accuracy": 0.85} and record.test_measurements == 1
+    assert past_test_measurements(tmp_path, "f") == 1
     assert record.commands[winner.trial].endswith("seed=1 evaluate_test=false")
     assert record.networks == (NetworkRecord("n", taken=True, side=96, family="embedding"),)
     table = (tmp_path / "sweeps" / "s" / "networks.csv").read_text().splitlines()

@@ -27,6 +27,7 @@ from src.machine.failures import OutOfMemory
 from src.records.run import Predictions, RunSummary
 from src.runs.candidates.classical import ClassicalCandidate
 from src.runs.candidates.network import NetworkCandidate
+from src.runs.folder import RunFolder
 from src.search.jobs import Ending, Job, NoReports, Note
 from src.search.pool import Pool
 from src.search.workers.local import LocalEngine
@@ -35,6 +36,7 @@ from src.sweeps import run_job as runners
 from src.sweeps.prepared import Prepared
 from src.sweeps.run_job import TrialRunner
 from src.sweeps.tasks import MeasureTest, Prepare, Train, plain_task, read_task
+from src.tracking.events import read_events, spool_path
 from src.training.task import ClassificationTask
 from tests.search.workers.pools import answered, endings, wait_free
 
@@ -404,7 +406,7 @@ def test_parts_are_measured_by_the_costs_of_the_sweep_after_each_epoch_and_at_th
     assert reported[-1]["val/accuracy"] == pytest.approx(ending.metrics["val/accuracy"])
     assert RunSummary.read(folder / "summary.json").metrics["val/cost"] == expected
     # The test part as well, with an interval.
-    measure = MeasureTest([], str(folder), costs=costs)
+    measure = MeasureTest([], str(folder), train.parent_run_id, costs=costs)
     ending = TrialRunner()(Job(plain_task(measure)), NoReports())
     assert ending.state == "complete", ending.reason
     tested = Predictions.read(folder / "predictions" / "test.parquet")
@@ -418,3 +420,33 @@ def test_parts_are_measured_by_the_costs_of_the_sweep_after_each_epoch_and_at_th
     assert RunSummary.read(folder / "summary.json").metrics["test/cost"] == pytest.approx(
         sum(each) / len(each)
     )
+
+
+def test_what_the_test_part_adds_to_a_run_is_mirrored_by_the_sweep(tmp_path: Path) -> None:
+    """The worker may be on another host: with an MLflow and a count of measurements of its own."""
+    given = [one.replace("enabled=false", "enabled=true") for one in places(tmp_path)]
+    train = Train(given, "mlp", 0, "n", {}, "0" * 32, "val/accuracy", "maximize")
+    ending = TrialRunner()(Job(plain_task(train), overrides=OVERRIDES), NoReports())
+    assert ending.state == "complete", ending.reason
+    folder = RunFolder.open(Path(ending.result["run_dir"]))
+    noted: list[Mapping[str, Any]] = []
+
+    class Notes(NoReports):
+        def note(self, **facts: Any) -> None:
+            noted.append(facts)
+
+    measure = MeasureTest([], str(folder.path), train.parent_run_id)
+    ending = TrialRunner()(Job(plain_task(measure)), Notes())
+    assert ending.state == "complete", ending.reason
+    assert noted == [{"run_dir": str(folder.path)}]
+    assert not (tmp_path / "mlflow.db").exists()
+    assert not (folder.path / "tracking" / "mirror.json").exists()
+    events = [event for event, _ in read_events(spool_path(folder.path))]
+    starts = [event["parent_run_id"] for event in events if event["event"] == "start"]
+    assert starts == [train.parent_run_id] * 2 and events[-1]["status"] == "FINISHED"
+    (line,) = (tmp_path / "test_measurements.jsonl").read_text().splitlines()
+    counted = json.loads(line)
+    assert ending.result["measured"] == {
+        "fingerprint": counted["split"],
+        "run_id": counted["run_id"],
+    }

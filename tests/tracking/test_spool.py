@@ -333,6 +333,24 @@ def test_a_run_never_ends_before_it_began_whatever_the_clock_is_set_to(
     assert again["start_time_ms"] < first["start_time_ms"] <= last["end_time_ms"]
 
 
+@pytest.mark.parametrize("ended", [False, True])
+def test_a_run_that_goes_on_after_the_clock_was_set_back_lasts_as_long_as_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ended: bool
+) -> None:
+    with Spool(tmp_path) as spool:
+        start(spool)
+        spool.metrics({"val/accuracy": 0.5}, 1, timestamp_ms=int(1000 * time.time()) + 60_000)
+        if ended:
+            spool.end("KILLED", end_time_ms=int(1000 * time.time()) + 90_000)
+    monkeypatch.setattr("src.tracking.spool._BEGAN", time.time_ns() - 86_400 * 10**9)
+    with Spool(tmp_path) as spool:
+        start(spool)
+        spool.end("FINISHED")
+    first, *_, last = events(tmp_path)
+    took_ms = last["end_time_ms"] - first["start_time_ms"]
+    assert took_ms == pytest.approx(90_000 if ended else 60_000, abs=10_000)
+
+
 def test_a_flipped_byte_takes_its_line_out_with_a_word(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -20,6 +20,7 @@ from .rasters import (
     RASTER_ENDINGS,
     MissingPackage,
     Raster,
+    is_cut_after,
     open_raster,
     orientation_of,
     tiff_pages,
@@ -161,12 +162,16 @@ def pages_of(stream: BinaryIO, *, all_pages: bool, frames: int | None) -> range:
 
 
 def _count_pages(file: PictureFile) -> int:
-    """Return how many pictures a file has, each of which `page` may name."""
+    """Return how many pictures a file has, each of which `page` may name.
+
+    Of one that was cut after a page, the first that is lost is counted too, so that it is named.
+    """
     image, pages = file.open(), file.tiff_pages
     if pages is not None:
         # Smaller versions and masks come after the pictures that they belong to.
         others = (n for n, page in enumerate(pages) if page.is_reduced or page.is_mask)
-        return max(1, next(others, len(pages)))
+        first = next(others, None)
+        return len(pages) + is_cut_after(pages) if first is None else max(1, first)
     paged = not isinstance(image, Raster) and image.format in ("GIF", "WEBP", "PNG")
     return int(getattr(image, "n_frames", 1)) if paged else 1
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 import math
 import re
 import struct
@@ -29,6 +30,7 @@ __all__ = [
     "MissingPackage",
     "Raster",
     "bands_of_array",
+    "is_cut_after",
     "open_raster",
     "orientation_of",
     "tiff_pages",
@@ -105,8 +107,25 @@ def tiff_pages(stream: BinaryIO) -> Any:
         from tifffile import TiffFile
     except ImportError:  # where a model of 8 bits is served, which has no use for it
         return None
+    # What is wrong with a page is said of the picture that it is.
+    logging.getLogger("tifffile").setLevel(logging.CRITICAL)
     stream.seek(0)
     return TiffFile(stream).pages
+
+
+def is_cut_after(pages: Any) -> bool:
+    """Return whether the last of the pages of a TIFF file names a further one, which is not there.
+
+    Args:
+        pages: as of `tiff_pages`.
+    """
+    last = pages[len(pages) - 1]
+    file, form = last.parent.filehandle, last.parent.tiff
+    file.seek(last.offset)
+    (tags,) = struct.unpack(form.tagnoformat, file.read(form.tagnosize))
+    file.seek(last.offset + form.tagnosize + tags * form.tagsize)
+    (following,) = struct.unpack(form.offsetformat, file.read(form.offsetsize))
+    return int(following) >= file.size
 
 
 def open_raster(stream: BinaryIO, page: int = 0, pages: Any = None) -> Raster | None:
@@ -129,6 +148,8 @@ def open_raster(stream: BinaryIO, page: int = 0, pages: Any = None) -> Raster | 
         return _png(stream, start)
     if start.startswith(_TIFF):
         pages = tiff_pages(stream) if pages is None else pages
+        if pages is not None and page and page >= len(pages):
+            raise PixelError("is cut short")
         return None if pages is None else _tiff(pages[page])
     return _dicom(stream) if start[128:] == _DICOM else None
 

@@ -6,6 +6,7 @@ import logging
 import os
 import time
 from pathlib import Path
+from typing import Any
 
 from ...config.checks import ConfigError
 from ...machine.disk import named_file, refusal
@@ -15,6 +16,7 @@ from ...storage.digests import DamagedLine, checked_line, line_content
 __all__ = [
     "anything_measured",
     "count_test_measurement",
+    "count_test_measurement_once",
     "measurements_file",
     "past_test_measurements",
     "refuse_uncountable",
@@ -43,6 +45,17 @@ def count_test_measurement(output_dir: Path, fingerprint: str, run_id: str) -> i
     finally:
         os.close(handle)
     return past_test_measurements(output_dir, fingerprint)
+
+
+def count_test_measurement_once(output_dir: Path, fingerprint: str, run_id: str) -> int:
+    """Record that a run measured a test part, unless that is; return how many measurements are.
+
+    For what a worker has measured that counts in a folder of its own if it shares no disk.
+    Arguments are those of `count_test_measurement`.
+    """
+    if any(line.get("run_id") == run_id for line in _measurements(output_dir, fingerprint)):
+        return past_test_measurements(output_dir, fingerprint)
+    return count_test_measurement(output_dir, fingerprint, run_id)
 
 
 def measurements_file(output_dir: Path) -> Path:
@@ -87,20 +100,28 @@ def past_test_measurements(output_dir: Path, fingerprint: str) -> int:
 
     A damaged line counts, since it may have been about this one.
     """
+    return len(_measurements(output_dir, fingerprint))
+
+
+def _measurements(output_dir: Path, fingerprint: str) -> list[dict[str, Any]]:
+    """Return the lines about this test part; a damaged one is empty."""
     try:
         lines = measurements_file(output_dir).read_bytes().splitlines()
     except FileNotFoundError:
-        return 0
-    count = 0
+        return []
+    found: list[dict[str, Any]] = []
     for number, line in enumerate(lines, start=1):
         try:
-            count += line_content(line, strict=True).get("split") == fingerprint
+            content = line_content(line, strict=True)
         except DamagedLine as error:  # a line cut by a crash was a measurement too
-            count += 1
+            found.append({})
             _log.warning(
                 "line %d of %s is damaged (%s): it counts as a measurement of this test part",
                 number,
                 output_dir / _FILE,
                 error,
             )
-    return count
+            continue
+        if content.get("split") == fingerprint:
+            found.append(content)
+    return found

@@ -45,6 +45,7 @@ def measure_again(
     checkpoint: Path,
     settings: EvaluateSettings,
     costs: CostTable | None = None,
+    parent_run_id: str | None = None,
 ) -> tuple[dict[str, float], int | None]:
     """Measure one part; keep metrics and predictions in the run's folder and in MLflow.
 
@@ -52,6 +53,8 @@ def measure_again(
         folder, checkpoint: of the run.
         settings: which part.
         costs: that it is measured by as well; None for none.
+        parent_run_id: of the larger run, such as a sweep, whose mirror sends what is added; None
+            where a mirror of its own does.
 
     Returns:
         The metrics by `{split}/{metric}`, and for the test part how often it has been measured.
@@ -64,7 +67,7 @@ def measure_again(
         again.data.costs = costs.of(tuple(again.data.pictures.class_names))
     measured, measurements = measure(again, settings.split)
     summary = RunSummary.read(folder.summary)
-    tracker = reopen(folder, again.settings, summary, settings.tracking.uri)
+    tracker = reopen(folder, again.settings, summary, settings.tracking.uri, parent_run_id)
     send_final(tracker, measured.metrics, _WITH_CURVES, again.trained.metadata["epochs"])
     tracker.artifact(folder.predictions / f"{settings.split}.parquet", "predictions")
     tracker.finish(summary.status, summary.reason)
@@ -133,11 +136,16 @@ def _finite(probs: AnyArray) -> bool:
 
 
 def reopen(
-    folder: RunFolder, settings: RunSettings, summary: RunSummary, uri: str | None
+    folder: RunFolder,
+    settings: RunSettings,
+    summary: RunSummary,
+    uri: str | None,
+    parent_run_id: str | None = None,
 ) -> Tracker:
     """Reopen the record of a finished run; the caller finishes it with the status of its summary.
 
-    It is mirrored at `uri`, or where that is None at the address in the run's settings.
+    It is mirrored at `uri`, or where that is None at the address in the run's settings; with a
+    parent, by the parent's mirror.
     """
     tracking = replace(settings.tracking, system_metrics_seconds=None)
     if uri is not None:
@@ -148,6 +156,7 @@ def reopen(
         output_dir=folder.output_dir,
         run_id=folder.run_id,
         run_name=folder.name,
+        parent_run_id=parent_run_id,
         amends=summary.status,
         nice=False,
     )

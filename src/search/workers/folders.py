@@ -2,7 +2,7 @@
 
 What travels is a parcel: a tar archive in a temporary file, sent in chunks and verified by its
 SHA-256 before anything is unpacked. A folder that the other side has had before travels as the
-files that changed since; files that only the other side has stay there.
+files that changed since; files that only the other side has stay there, and locks never travel.
 """
 
 from __future__ import annotations
@@ -37,11 +37,14 @@ class DamagedParcel(ValueError):
 
 
 def states(folder: Path) -> dict[str, tuple[int, ...]]:
-    """Return the state of all files below a folder, in the order in which they changed."""
+    """Return the state of all files below a folder but locks, in the order in which they changed.
+
+    Where a file system knows no `flock`, the file of a lock is what others wait for.
+    """
     found = {
         path.relative_to(folder).as_posix(): file_state(path.stat())
         for path in folder.rglob("*")
-        if path.is_file()
+        if path.is_file() and path.suffix != ".lock"
     }
     return dict(sorted(found.items(), key=lambda item: item[1][1]))
 

@@ -17,15 +17,20 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import gettempdir
 from typing import Any
 
+from filelock import Timeout
+
 from ...config.sweep import WorkersSettings
 from ...machine.subprocesses import import_environment
-from ..jobs import Death, Job, Message, WorkersFail, decode, encode
+from ...storage.locks import ProcessLock, holder_of
+from ..jobs import Death, Ending, Job, Message, WorkersFail, decode, encode
 from .folders import ASIDE, DamagedParcel, Incoming, Outgoing
 from .ray_slot import Delivery, RaySlot
 from .slots import GPU_SHARE, THREAD_VARIABLES, cluster_slots
@@ -37,6 +42,8 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
 _CONNECT_SECONDS = 10.0
 _CHECK_SECONDS = 5.0
+# For a lock that is only looked at, or with which the end of a killed run is recorded.
+_LOCK_SECONDS = 5.0
 # Longer than a worker process that does not end by itself is waited for.
 _STOP_SECONDS = 8.0
 
@@ -51,6 +58,8 @@ class RayEngine:
         folder: each worker's output goes there.
         devices, use_gpus: see `cluster_slots`.
         written: names of the facts, noted by jobs, that are folders which they write.
+        lock_of: returns the path of the lock that whoever writes a folder of a job holds; this
+            process holds it as long as a node that shares no disk has the folder.
 
     Raises:
         ValueError: Ray is not installed, the cluster does not answer, or nothing fits on it.
@@ -65,6 +74,7 @@ class RayEngine:
         devices: int,
         use_gpus: bool,
         written: Sequence[str] = (),
+        lock_of: Callable[[Path], Path],
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._ray = _connect(workers.address)
@@ -82,6 +92,7 @@ class RayEngine:
         self._runner = runner_path
         self._folder = folder
         self._written = tuple(written)
+        self._lock_of = lock_of
         # Its name is new, so that no network file system remembers that it was not there.
         self._sign = folder / f"driver-{secrets.token_hex(8)}"
         for earlier in folder.glob("driver-*"):
@@ -102,6 +113,8 @@ class RayEngine:
         self._elsewhere: set[int] = set()  # slots whose workers share no disk with this process
         self._arriving: dict[int, tuple[Delivery, Incoming]] = {}
         self._leaving: dict[int, _Departure] = {}
+        self._away: dict[int, ExitStack] = {}  # by slot, the locks of folders that its node has
+        self._refused: deque[tuple[int, Ending]] = deque()
 
     def start(self, slot: int) -> None:
         self._actors[slot] = self._make.remote(
@@ -119,6 +132,9 @@ class RayEngine:
         if not folders:
             self._actors[slot].send.remote(encode(message))
             return
+        if (reason := self._lock(slot, folders)) is not None:
+            self._refused.append((slot, Ending("failed", reason=reason)))
+            return
         parcel = Outgoing.pack({Path(folder): None for folder in folders}, self._folder)
         self._leaving[slot] = _Departure(parcel, encode(message))
         self._send_part(slot)
@@ -126,6 +142,8 @@ class RayEngine:
     def messages(self, seconds: float) -> Iterator[tuple[int, Message | Death]]:
         if time.monotonic() - self._checked >= _CHECK_SECONDS:
             self._check()
+        while self._refused:
+            yield self._refused.popleft()
         slots = {reference: slot for slot, reference in self._next.items()}
         sent = {one.reference: slot for slot, one in self._leaving.items()}
         ready, waiting = self._ray.wait([*slots, *sent], timeout=seconds)
@@ -166,6 +184,24 @@ class RayEngine:
     def _log(self, slot: int) -> Path:
         return self._folder / f"worker-{slot}.log"
 
+    def _lock(self, slot: int, folders: Iterable[str]) -> str | None:
+        """Hold the locks of folders that are sent to a slot; return why they cannot be had."""
+        self._unlock(slot)
+        held = self._away[slot] = ExitStack()
+        for folder in folders:
+            lock = ProcessLock(self._lock_of(Path(folder)), thread_local=False)
+            try:
+                lock.acquire(timeout=_LOCK_SECONDS)
+            except Timeout:
+                self._unlock(slot)
+                return f"{folder} is being written by {holder_of(lock)}"
+            held.callback(lock.release)
+        return None
+
+    def _unlock(self, slot: int) -> None:
+        if (held := self._away.pop(slot, None)) is not None:
+            held.close()
+
     def _send_part(self, slot: int) -> None:
         """Send a slot the next part of what its job needs, and after the last one the job."""
         leaving, actor = self._leaving[slot], self._actors[slot]
@@ -192,6 +228,7 @@ class RayEngine:
                 self._arriving[slot] = received, incoming
                 self._next[slot] = actor.part.remote(0)
                 return None
+            self._unlock(slot)
             received = received.content
         elif isinstance(received, bytes) and slot in self._arriving:
             delivery, incoming = self._arriving[slot]
@@ -204,6 +241,7 @@ class RayEngine:
                 return Death(f"ended: {error}", outside=True)
             incoming.close()
             del self._arriving[slot]
+            self._unlock(slot)
             deleted = actor.delete.remote([str(folder) for folder in unpacked])
             received = delivery.content
             if isinstance(received, str):  # else the actor is killed before that
@@ -242,6 +280,7 @@ class RayEngine:
     def _forget(self, slot: int) -> None:
         """Forget what was on its way to or from a slot."""
         self._elsewhere.discard(slot)
+        self._unlock(slot)
         if (leaving := self._leaving.pop(slot, None)) is not None:
             leaving.parcel.close()
         if (arriving := self._arriving.pop(slot, None)) is not None:

@@ -11,6 +11,7 @@ import pytest
 import tifffile
 from PIL import Image
 
+from src.config.checks import ConfigError
 from src.data.decoding.decode import decode_picture
 from src.data.decoding.picture_files import PictureFile, read_header
 from src.data.decoding.picture_format import PictureFormat
@@ -46,6 +47,29 @@ def test_pages_become_pictures_of_one_group(tmp_path: Path) -> None:
         path: {data.split.parts[names.index(f"{path}#{n}")] for n in (1, 2, 3)} for path in stacks
     }
     assert all(len(one) == 1 for one in parts.values())
+
+
+@pytest.mark.parametrize("big", [False, True])
+def test_pages_that_a_cut_file_has_lost_are_named(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], big: bool
+) -> None:
+    stream = io.BytesIO()
+    with tifffile.TiffWriter(stream, bigtiff=big, byteorder="<" if big else ">") as writer:
+        for page in range(4):
+            writer.write(values(page, np.uint8)[..., :3], photometric="rgb", contiguous=False)
+    stream.seek(0)
+    with tifffile.TiffFile(stream) as whole:
+        ends = [page.offset for page in whole.pages][1:]
+    for number, name in enumerate("abab"):
+        write(tmp_path / "set" / name / f"{number}.tif", stream.getvalue())
+    write(tmp_path / "set" / "a" / "cut.tif", stream.getvalue()[: ends[1]])  # between two pages
+    with pytest.raises(ConfigError, match=r"1 of 19 pictures .*: a/cut\.tif#3 is cut short"):
+        opened(tmp_path / "set", tmp_path / "cache", pages="all")
+    store = opened(tmp_path / "set", tmp_path / "cache", pages="all", on_bad_image="skip")
+    assert store.sample_paths is not None and len(store) == 4 * 4 + 2
+    cut = [name for name in store.sample_paths if "cut" in name]
+    assert cut == ["a/cut.tif#1", "a/cut.tif#2"]
+    assert "tifffile" not in capfd.readouterr().err
 
 
 def test_frames_of_an_animation_are_pages(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from src.search.pool import Pool
 from src.search.workers.local import LocalEngine
 from src.search.workers.ray import RayEngine
 from src.search.workers.slots import Slot
+from src.tracking.spool import writer_lock
 from tests.search.workers.pools import WORKERS, ray_or_skip
 
 _MIB = 2**20
@@ -46,7 +47,9 @@ def make_pool(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callab
         else:
             address = request.getfixturevalue("cluster").address
             settings = replace(WORKERS, address=address, count=2)
-            engine = RayEngine(settings, runner, tmp_path, devices=1, use_gpus=False)
+            engine = RayEngine(
+                settings, runner, tmp_path, devices=1, use_gpus=False, lock_of=writer_lock
+            )
             pools.append(Pool(engine))
         return pools[-1]
 

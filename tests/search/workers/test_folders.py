@@ -100,6 +100,15 @@ def test_what_is_here_stays_unless_it_is_to_be_replaced(tmp_path: Path) -> None:
     assert _read(folder) == {"a": b"1"}
 
 
+def test_locks_stay_where_they_are(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    _write(folder, {"a": b"1", "tracking/writer.lock": b"here"})
+    _write(tmp_path / "here", {"a": b"0", "tracking/writer.lock": b"there"})
+    before = {"a": (1, 0, 0, 0), "tracking/mirror.lock": (1, 0, 0, 0)}
+    assert _sent(folder, before, tmp_path) == [folder]
+    assert _read(folder) == {"a": b"1", "tracking/writer.lock": b"there"}
+
+
 def test_files_come_in_the_order_in_which_they_changed(tmp_path: Path) -> None:
     _write(tmp_path, {"z": b"", "a": b"", "m": b""})
     for second, name in enumerate(["m", "z", "a"]):

@@ -183,6 +183,82 @@ def test_nothing_that_has_ended_is_lost_whatever_fails(
     assert max(Counter(points).values()) == 1
 
 
+def test_a_run_that_goes_on_on_the_other_host_ends_in_mlflow_as_its_folder_says(
+    hosts: TwoHosts,
+) -> None:
+    outputs, whole = hosts.folder / "outputs", 60
+    command = _sweep(
+        *(hosts, "again", "budget.trials=2", "finalists=1", "finalist_seeds=1"),
+        *(f"trainer.max_epochs={whole}", "data.batch_size=4", "data.split_seed=1"),
+    )
+
+    def epochs() -> list[int]:
+        """Epochs of each trial so far, this and earlier starts together."""
+        with suppress(FileNotFoundError):
+            lines = (outputs / "sweeps" / "again" / "study.journal").read_text().splitlines()
+            events = [json.loads(line) for line in lines if '"intermediate_value":' in line]
+            return [*Counter(event["trial_id"] for event in events).values()]
+        return []
+
+    def begin(until: int) -> subprocess.Popen[str]:
+        """Start the sweep, until both hosts have trained a trial for so many epochs."""
+        driver = subprocess.Popen(
+            command, cwd=ROOT, env=ENVIRONMENT, stderr=subprocess.PIPE, text=True
+        )
+        wait_until(
+            lambda: driver.poll() is not None or (len(epochs()) == 2 and min(epochs()) >= until),
+            PATIENCE,
+            "no trials",
+        )
+        assert driver.poll() is None, driver.communicate()
+        return driver
+
+    def tracked() -> dict[str, dict[str, Any]]:
+        runs = mlflow_runs(outputs).values()
+        return {run["name"]: run for run in runs if run.get("bakeoff.sweep") == "again"}
+
+    driver = begin(2)
+    driver.send_signal(signal.SIGINT)
+    error = driver.communicate(timeout=PATIENCE)[1]
+    assert driver.returncode == 130, error
+    assert [tracked()[name]["status"] for name in ("mlp-0", "mlp-1")] == ["KILLED"] * 2
+    # One of them goes on on the second host: of its folder here nobody says that it was lost.
+    before = min(epochs())
+    driver = begin(before + 1)
+    sent = subprocess.run(
+        (sys.executable, "-m", "src.tracking.replay", f"output_dir={outputs}"),
+        cwd=ROOT,
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert driver.poll() is None, "it was over too soon to tell"
+    assert sent.stdout.count(": still running") + sent.stdout.count("another process") == 3
+    error = driver.communicate(timeout=PATIENCE)[1]
+    assert driver.returncode == 0, error
+    runs = tracked()
+    assert [run["status"] for run in runs.values()] == ["FINISHED"] * 4
+    assert not any("bakeoff.reason" in run for run in runs.values())
+    for run in (runs["mlp-0"], runs["mlp-1"]):
+        spool = Path(run["bakeoff.run_dir"]) / "tracking" / "spool.jsonl"
+        ends = [json.loads(line) for line in spool.read_text().splitlines()]
+        assert [one["status"] for one in ends if one["event"] == "finish"] == ["KILLED", "FINISHED"]
+        key = "select step from metrics where key = 'val/accuracy' and run_uuid = ? order by step"
+        assert len(set(steps := rows(outputs, key, run["id"]))) == len(steps) == whole
+    # What the winner's host measured is here.
+    record = _record(hosts, "again")
+    (finalist,) = record["finalists"]
+    (run_dir,) = finalist["run_dirs"].values()
+    final = next(run for run in runs.values() if run["bakeoff.run_dir"] == run_dir)
+    key = "select value from metrics where key = 'test/accuracy' and run_uuid = ?"
+    assert rows(outputs, key, final["id"]) == [record["test"]["test/accuracy"]]
+    assert record["test_measurements"] == 1
+    measured = map(json.loads, (outputs / "test_measurements.jsonl").read_text().splitlines())
+    assert final["bakeoff.run_id"] in {line["run_id"] for line in measured}
+    assert not hosts.second_has(outputs / "mlflow.db")
+
+
 def _earlier(hosts: TwoHosts) -> set[str]:
     """Return the run folders of the other sweep over the same hosts."""
     with suppress(FileNotFoundError):

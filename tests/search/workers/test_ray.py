@@ -19,6 +19,7 @@ import pytest
 from src.search.jobs import Job
 from src.search.pool import Pool
 from src.search.workers.ray import RayEngine
+from src.tracking.spool import writer_lock
 from tests.entries.commands import free_port
 from tests.search.workers.pools import (
     RUNNER,
@@ -40,7 +41,7 @@ _AGENTS = ("dashboard-agent-listen", "dashboard-agent-grpc", "runtime-env-agent"
 
 def _engine(address: str | None, folder: Path, *, use_gpus: bool = True) -> RayEngine:
     settings = replace(WORKERS, address=address)
-    return RayEngine(settings, RUNNER, folder, devices=1, use_gpus=use_gpus)
+    return RayEngine(settings, RUNNER, folder, devices=1, use_gpus=use_gpus, lock_of=writer_lock)
 
 
 class TestRefused:
