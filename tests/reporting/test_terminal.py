@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 import pytest
 
-from src.models.weights import Published
+from src.models.weights import PublishedWeights
 from src.records.combination import Combination
 from src.reporting.terminal import format_combination, format_summary, format_weights
 from tests.records import summaries
@@ -87,7 +87,7 @@ def test_the_spread_of_folds_is_of_what_the_run_is_judged_by() -> None:
 
 
 LITE, OLD, DINO = (
-    dataclasses.asdict(Published(*fields, Path("file")))
+    dataclasses.asdict(PublishedWeights(*fields, Path("file")))
     for fields in (
         ("timm", "tf_efficientnet_lite0", "package", 224, 4_652_008, "apache-2.0", 75.1),
         ("torchvision", "resnet18", "torch cache", None, 11_689_512, None, None),
