@@ -30,10 +30,10 @@ _SEALS_BAR = 1.1
 # `src.compare` as it would be if runs had no seals.
 _UNSEALED = """
 from src.compare import main
-from src.selection.comparison.read_runs import _Record
+from src.selection.comparison.read_runs import _SealedFiles
 
-_Record.read = lambda self, path: path.read_bytes()
-_Record.check = _Record.check_seal = lambda self, what: None
+_SealedFiles.read = lambda self, path: path.read_bytes()
+_SealedFiles.check = _SealedFiles.check_seal = lambda self, what: None
 main()
 """
 
