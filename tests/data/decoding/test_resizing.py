@@ -74,6 +74,14 @@ def test_so_they_do_of_pictures_whose_last_pixels_are_cut(
     np.testing.assert_array_equal(resized_by_numpy(picture, new, extent), made)
 
 
+def test_sums_that_single_precision_would_round_are_exact() -> None:
+    picture = noise(300, 2000, seed=7)
+    small = resized_pixels(picture, (300, 110))
+    np.testing.assert_array_equal(resized_by_numpy(picture, (300, 110)), small)
+    tall, narrow = picture.swapaxes(0, 1).copy(), small.swapaxes(0, 1)
+    np.testing.assert_array_equal(resized_by_numpy(tall, (110, 300)), narrow)
+
+
 def test_bytes_are_the_same_on_other_processors_and_without_torch() -> None:
     found = set()
     for first, capability in (("import torch", ""), ("import torch", "default"), ("", "")):
