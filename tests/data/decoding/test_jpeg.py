@@ -144,3 +144,15 @@ def test_what_is_decoded_at_a_fraction_or_takes_its_turn_is_left_to_pillow(
     assert read(encoded(Image.new("RGB", (8, 8)), "PNG")) is None
     monkeypatch.setattr(jpeg, "MAX_FILE_BYTES", len(data) - 1)
     assert read(data) is None
+
+
+def test_bands_are_chosen_of_a_jpeg_as_well() -> None:
+    data = photo(24, 32)
+    form = PictureFormat((24, 32), 2, bands=(3, 1), band_count=3)
+    whole = decode_picture(data, FORM)
+    np.testing.assert_array_equal(decode_picture(data, form), whole[[2, 0]])
+
+
+def test_a_jpeg_has_no_second_page() -> None:
+    with pytest.raises(PictureError):
+        decode_picture(photo(24, 32), FORM, page=1)
