@@ -74,7 +74,7 @@ def test_pictures_are_those_that_pillow_alone_makes(
     if orientation is not None:
         exif[0x0112] = orientation
     form = PictureFormat((24, 32), channels, fit, scale=0.5)
-    for size in ((60, 80), (24, 32), (32, 24), (400, 300)):
+    for size in ((60, 80), (24, 32), (32, 24), (127, 150), (150, 200), (400, 300)):
         data = photo(*size, mode, exif=exif)
         pictures = [decode_picture(data, form)]
         with monkeypatch.context() as patch:
