@@ -12,8 +12,10 @@ import tifffile
 from numpy.typing import NDArray
 from PIL import Image
 
-from src.data.decoding.masks import mask_values
+from src.data.decoding.decode import decode_picture
+from src.data.decoding.masks import LEFT_OUT, decode_mask, mask_values
 from src.data.decoding.picture_files import PictureError
+from src.data.decoding.picture_format import PictureFormat
 from tests.data.pictures import encoded, png_file
 
 CLASSES = np.arange(16, dtype=np.uint8).reshape(4, 4)
@@ -93,3 +95,26 @@ def test_masks_are_read_as_they_were_saved() -> None:
         (array(two.astype(np.int64) * 257), two),
     ):
         np.testing.assert_array_equal(mask_values(data), expected)
+
+
+@pytest.mark.parametrize("fit", ["squeeze", "crop", "pad"])
+def test_a_resized_mask_has_the_nearest_classes_where_its_picture_lies(fit: str) -> None:
+    """Of a picture of 40x80, whose mask is black where it is, and a third class at its middle."""
+    table = np.full(256, LEFT_OUT, np.uint8)
+    table[[0, 100, 255]] = 0, 1, 2
+    values = np.zeros((40, 80), np.uint8)
+    values[:, 40:] = 255
+    values[10:30, 30:50] = 100
+    classes = decode_mask(values, table, PictureFormat((20, 20), 3, fit))
+    assert classes.shape == (20, 20) and classes.dtype == np.uint8
+    bars = np.zeros((20, 20), np.bool_)
+    if fit == "pad":
+        bars[:5], bars[15:] = True, True
+    np.testing.assert_array_equal(classes == LEFT_OUT, bars)
+    picture = decode_picture(
+        encoded(Image.fromarray(values), "PNG"), PictureFormat((20, 20), 1, fit)
+    )
+    for wanted, value in enumerate((0, 100, 255)):
+        inside = (np.abs(picture[0].astype(int) - value) <= 2) & ~bars
+        assert inside.sum() > 10 and (classes[inside] == wanted).all()
+    assert set(np.unique(classes[~bars])) == {0, 1, 2}
