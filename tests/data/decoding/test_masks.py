@@ -103,7 +103,7 @@ def test_a_resized_mask_has_the_nearest_classes_where_its_picture_lies(fit: str)
     table = np.full(256, LEFT_OUT, np.uint8)
     table[[0, 100, 255]] = 0, 1, 2
     values = np.zeros((40, 80), np.uint8)
-    values[:, 40:] = 255
+    values[:, 38:] = 255
     values[10:30, 30:50] = 100
     classes = decode_mask(values, table, PictureFormat((20, 20), 3, fit))
     assert classes.shape == (20, 20) and classes.dtype == np.uint8
@@ -116,5 +116,7 @@ def test_a_resized_mask_has_the_nearest_classes_where_its_picture_lies(fit: str)
     )
     for wanted, value in enumerate((0, 100, 255)):
         inside = (np.abs(picture[0].astype(int) - value) <= 2) & ~bars
-        assert inside.sum() > 10 and (classes[inside] == wanted).all()
+        assert inside.sum() > 3 and (classes[inside] == wanted).all()
     assert set(np.unique(classes[~bars])) == {0, 1, 2}
+    # Above the middle there is nothing between the first class and the last.
+    assert set(np.unique(classes[5 if fit == "pad" else 0])) == {0, 2}
