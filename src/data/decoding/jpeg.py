@@ -11,6 +11,7 @@ from PIL import Image
 from ...machine.arrays import UInt8Array
 from .picture_files import MAX_FILE_BYTES
 from .rasters import orientation_of
+from .resizing import thread_memory
 
 try:
     import simplejpeg
@@ -27,7 +28,7 @@ _COLOURS = {"YCbCr": "RGB", "RGB": "RGB", "Gray": "GRAY"}
 
 
 class Jpeg(NamedTuple):
-    """The pixels of a JPEG file."""
+    """The pixels of a JPEG file, in memory that the next file in this thread overwrites."""
 
     pixels: UInt8Array  # (H, W, C) of 1 or 3 channels, as stored
     orientation: int  # of EXIF, 1 (none) to 8
@@ -56,7 +57,8 @@ def read_jpeg(stream: BinaryIO, *, shortest: int, most_pixels: int) -> Jpeg | No
             return None
         if min(height, width) >= shortest:
             return None
-        pixels = simplejpeg.decode_jpeg(data, _COLOURS[colours])
+        memory = thread_memory(height * width * (1 if colours == "Gray" else 3))
+        pixels = simplejpeg.decode_jpeg(data, _COLOURS[colours], buffer=memory)
     except ValueError:
         return None
     orientation = 1

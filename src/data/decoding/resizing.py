@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import sys
+import threading
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -17,7 +18,7 @@ from PIL import Image
 
 from ...machine.arrays import AnyArray, Float64Array, Int64Array, UInt8Array
 
-__all__ = ["fitted", "resized_by_numpy", "resized_pixels"]
+__all__ = ["LARGEST_KEPT", "fitted", "resized_by_numpy", "resized_pixels", "thread_memory"]
 
 _HALF_WIDTH = 2.0  # of the cubic kernel, in pixels of the result or of the picture
 _SHARPNESS = -0.5  # the kernel's `a`: Keys, "Cubic convolution interpolation", 1981
@@ -25,8 +26,13 @@ _LARGEST_WEIGHT = 1 << 15
 _MOST_BITS = 22
 # Whole numbers below this are exact in single precision, in whatever order they are added.
 _EXACT = 1 << 24
-# Of a picture of Pillow's no more are copied at a time: it takes four bytes a pixel by itself.
-_STRIP_PIXELS = 1_000_000
+# Of a picture of Pillow's no more are resized at a time: it takes four bytes a pixel by itself.
+_STRIP_PIXELS = 100_000
+# Pillow hands its pixels over as an object of bytes. Large ones, each beside a small result that
+# stays, leave holes in the heap: `predict` grew by 23 KB a picture.
+_COPIED_PIXELS = 30_000
+LARGEST_KEPT = 3_000_000
+_memory = threading.local()
 _BLOCK = 16  # columns or rows of the result that one product of matrices makes
 
 
@@ -95,7 +101,8 @@ def resized_pixels(
             than (H - 1, W - 1); None to take all.
 
     Returns:
-        (h, w, C), not contiguous; the given array itself if it has this size.
+        (h, w, C), not contiguous; the given array itself if it has this size, or of an open picture
+        memory that the next call in this thread overwrites.
     """
     if isinstance(picture, Image.Image):
         return _resized_in_strips(picture, size, extent)
@@ -131,12 +138,36 @@ def _resized_in_strips(
     for top in range(0, picture.height, lines):
         bottom = min(top + lines, picture.height)
         strip = _array(picture.crop((0, top, picture.width, bottom)))
-        strips.append(resized_pixels(strip, (bottom - top, size[1]), (bottom - top, width)))
+        rows = (bottom - top, size[1])
+        strips.append(np.array(resized_pixels(strip, rows, (bottom - top, width))))
     return resized_pixels(np.concatenate(strips), size, (height, size[1]))
 
 
 def _array(picture: Image.Image) -> UInt8Array:
-    return np.array(picture, np.uint8).reshape(picture.height, picture.width, -1)
+    """Return the pixels (H, W, C) in memory of this thread, which the next call overwrites."""
+    bands = len(picture.getbands())
+    pixels = thread_memory(picture.height * picture.width * bands)
+    pixels = pixels.reshape(picture.height, picture.width, bands)
+    lines = max(1, _COPIED_PIXELS // picture.width)
+    for top in range(0, picture.height, lines):
+        rows = pixels[top : top + lines]
+        rows[:] = np.asarray(picture.crop((0, top, picture.width, top + len(rows)))).reshape(
+            rows.shape
+        )
+    return pixels
+
+
+def thread_memory(size: int) -> UInt8Array:
+    """Return so many bytes, which stay this thread's and have whatever was written there last.
+
+    More than `LARGEST_KEPT` are new ones each time.
+    """
+    if size > LARGEST_KEPT:
+        return np.empty(size, np.uint8)
+    kept: UInt8Array | None = getattr(_memory, "bytes", None)
+    if kept is None or len(kept) < size:
+        kept = _memory.bytes = np.empty(size, np.uint8)
+    return kept[:size]
 
 
 def _resized_by_torch(
