@@ -287,5 +287,7 @@ def test_from_a_race_over_them_to_a_champion(
     said = typed("export", named, "run=champion", *chosen, out).stderr
     assert "no single network" in said and said.count("plugins=") == 2
     exported = printed("export", named, f"run={trained}", *chosen, out)
-    labelled = followed(exported, "predict", f"images={runs / trained}/model/example.png")
-    assert labelled.startswith("path,label")
+    labels = tmp_path / "labels.csv"
+    images = f"images={runs / trained}/model/example.png"
+    followed(exported, "predict", images, f"out={labels}")
+    assert labels.read_text().startswith("path,label")

@@ -257,7 +257,7 @@ def _arranged(pixels: UInt8Array, form: PictureFormat, orientation: int) -> Pixe
     pixels = turned(pixels, orientation).transpose(2, 0, 1)
     if len(pixels) < form.channels:
         pixels = np.repeat(pixels, form.channels, axis=0)
-    return np.array(pixels, form.dtype, order="C")
+    return np.ascontiguousarray(pixels, form.dtype)
 
 
 def _of_array(values: AnyArray, form: PictureFormat, scale: ScaleBy) -> Pixels:

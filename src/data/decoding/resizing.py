@@ -101,13 +101,12 @@ def resized_pixels(
             than (H - 1, W - 1); None to take all.
 
     Returns:
-        (h, w, C), not contiguous; the given array itself if it has this size, or of an open picture
-        memory that the next call in this thread overwrites.
+        (h, w, C), not contiguous, and a copy where the picture has this size.
     """
     if isinstance(picture, Image.Image):
         return _resized_in_strips(picture, size, extent)
     if picture.shape[:2] == size:
-        return picture
+        return picture.copy()
     # Without vector instructions torch (2.15) makes all rows of a single column alike.
     if "torch" in sys.modules and size[1] > 1:
         return _resized_by_torch(picture, size, extent)
@@ -139,7 +138,7 @@ def _resized_in_strips(
         bottom = min(top + lines, picture.height)
         strip = _array(picture.crop((0, top, picture.width, bottom)))
         rows = (bottom - top, size[1])
-        strips.append(np.array(resized_pixels(strip, rows, (bottom - top, width))))
+        strips.append(resized_pixels(strip, rows, (bottom - top, width)))
     return resized_pixels(np.concatenate(strips), size, (height, size[1]))
 
 
