@@ -158,3 +158,15 @@ def test_bands_are_chosen_of_a_jpeg_as_well() -> None:
 def test_a_jpeg_has_no_second_page() -> None:
     with pytest.raises(PictureError):
         decode_picture(photo(24, 32), FORM, page=1)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+def test_a_picture_is_not_overwritten_by_the_next_one(mode: str) -> None:
+    """Also of the format's own size, where nothing is resized."""
+    form = PictureFormat((24, 32), 1 if mode == "L" else 3)
+    files = [photo(24, 32, mode, seed) for seed in range(3)]
+    files += [encoded(Image.open(io.BytesIO(file)), "PNG") for file in files]
+    pictures = [decode_picture(file, form) for file in files]
+    for picture, file in zip(pictures, files, strict=True):
+        theirs = np.asarray(Image.open(io.BytesIO(file))).reshape(24, 32, -1)
+        np.testing.assert_array_equal(picture, theirs.transpose(2, 0, 1))
