@@ -186,7 +186,7 @@ def test_nothing_that_has_ended_is_lost_whatever_fails(
 def test_a_run_that_goes_on_on_the_other_host_ends_in_mlflow_as_its_folder_says(
     hosts: TwoHosts,
 ) -> None:
-    outputs, whole = hosts.folder / "outputs", 60
+    outputs, whole = hosts.folder / "outputs", 40
     command = _sweep(
         *(hosts, "again", "budget.trials=2", "finalists=1", "finalist_seeds=1"),
         *(f"trainer.max_epochs={whole}", "data.batch_size=4", "data.split_seed=1"),
