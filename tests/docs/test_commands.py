@@ -42,7 +42,7 @@ MAKE = 'make() { command make -o .venv/.core -o .venv/.made "$@"; }\n'
 SECONDS = 600
 # Pages that need a champion of their own, or leave champions and runs of plugins that others with
 # `run=champion` or without the plugin could not use.
-ALONE = ("certainty.md", "labels.md", "extending.md")
+ALONE = ("certainty.md", "several_labels.md", "ordered_classes.md", "masks.md", "extending.md")
 RUNNABLE = {
     page: [one for one in blocks_of(page) if one.language in ("bash", "python") and not one.skipped]
     for page in PAGES
