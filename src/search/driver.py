@@ -90,6 +90,7 @@ class Driver(JobLoop[int]):
         self._time_left, self._time_to_end = time_left, time_to_end or time_left
         self._stay = stay or study.stay
         self._metrics = metrics
+        self._names = dict(zip(metrics, study.spec.metric_names or metrics, strict=True))
         self._job_of = job_of
         self._settings_of = settings_of
         self._affordable, self._saturated = affordable, saturated
@@ -243,7 +244,7 @@ class Driver(JobLoop[int]):
         if value is not None:
             judged = len(self._metrics) == 1 and step < whole
             if judged and self._study.should_prune(key):
-                return f"pruned after {done} at {self._metrics[0]} {value:.4g}"
+                return f"pruned after {done} at {self._names[self._metrics[0]]} {value:.4g}"
         left = self.seconds_left()
         if left is None or step >= whole:
             return None
@@ -331,7 +332,7 @@ class Driver(JobLoop[int]):
         missing = [name for name in self._metrics if name not in figures]
         objectives = [float(figures.get(name, math.nan)) for name in self._metrics]
         if missing or not all(math.isfinite(value) for value in objectives):
-            named = ", ".join(missing) or ", ".join(self._metrics)
+            named = ", ".join(self._names[key] for key in missing or self._metrics)
             self._study.failed(number, f"it has no finite {named}")
             return
         self._study.note(number, figures=dict(figures))

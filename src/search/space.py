@@ -198,7 +198,7 @@ class StudySpec:
         identity: plain values that must not change between starts.
         sampler: its name, as in `check_sampler`.
         startup_trials: random ones before the sampler learns, of all families together.
-        metric_names: for Optuna's pages, one a direction; empty where they have none.
+        metric_names: for readers, one a direction; empty where they have none.
         meaning: of an identity; two with the same one are of the same study, however they are
             written.
     """

@@ -104,6 +104,7 @@ class _Race:
         self._display = Display(
             metric=settings.metrics[0],
             families=list(self._families),
+            sets=kind_of(settings.data.target).sets,
             best=study.best(),
             steps=steps_of(settings),
         )

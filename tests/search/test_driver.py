@@ -105,7 +105,8 @@ def race(tmp_path: Path, pool: Pool, watch: Watch) -> Callable[..., bool]:
             fields["overrides"] += study.facts(trial.number).get("changes", [])
             return Job(task, **fields)
 
-        one = plan(family(NUMBERS), directions=directions, pruner=judge)
+        names = ["validation accuracy", "second"][: len(metrics)]
+        one = plan(family(NUMBERS), directions=directions, pruner=judge, metric_names=names)
         with SweepStudy(tmp_path, one) as study:
             driver = Driver(study, pool, metrics=metrics, job_of=job, observers=[watch], **given)
             return driver.race()
@@ -182,7 +183,7 @@ def test_losers_are_stopped(race: Callable[..., bool], tmp_path: Path, steps: st
         assert trial.epochs < EPOCHS and trial.last is not None
         done = steps if trial.epochs > 1 else steps.rstrip("s")
         assert trial.reason == (
-            f"pruned after {trial.epochs} {done} at val/accuracy {trial.last:.4g}"
+            f"pruned after {trial.epochs} {done} at validation accuracy {trial.last:.4g}"
         )
 
 
@@ -263,11 +264,11 @@ def test_what_is_no_number_fails_the_trial_alone(
     race(lambda trial: {"value": value if trial.number == 1 else 0.5}, trials=4)
     found = records(tmp_path)
     assert [t.state for t in found] == [COMPLETE, FAILED, COMPLETE, COMPLETE]
-    assert found[1].reason == "it has no finite val/accuracy"
+    assert found[1].reason == "it has no finite validation accuracy"
 
 
 def test_a_missing_metric_is_named(race: Callable[..., bool], tmp_path: Path) -> None:
-    with pytest.raises(TooManyFailures, match="3 of them: it has no finite cost"):
+    with pytest.raises(TooManyFailures, match="3 of them: it has no finite second"):
         race(lambda trial: {}, trials=9, metrics=("val/accuracy", "cost"))
     assert len(records(tmp_path, ("maximize", "minimize"))) <= 4
 
