@@ -258,7 +258,7 @@ def test_where_nothing_ends_in_time_the_minimal_trial_of_all_answers(
     (trial,) = record.trials
     assert trial.state == COMPLETE and record.winner == trial.number
     assert {"data.train_limit=500", "trainer.max_epochs=1"} <= {*trial.overrides}
-    assert "no trial fits into budget.minutes=0.05" in capsys.readouterr().err
+    assert "no trial ends within budget.minutes=0.05" in capsys.readouterr().err
     # Each start that finds no other answer would try no more than this one again.
     assert sweep(tmp_path, *overrides, "evaluate_test=false").trials == record.trials
     # It is no measure of its family, which has its own turn with more minutes.
@@ -708,3 +708,17 @@ def test_what_this_machine_lacks_is_told_before_anything_is_written(
     with pytest.raises(ConfigError, match=said):
         sweep(tmp_path / "outputs", f"trainer.accelerator={accelerator}")
     assert not list(tmp_path.iterdir())
+
+
+def test_settings_are_refused_before_anything_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With those that are right the first lines are on the pictures that judge."""
+    with monkeypatch.context() as patch:
+        patch.setattr(race_module, "visible_gpus", lambda: ["0"])  # one of them
+        for wrong in ("families=[mpl]", "sampler=grid", "trainer.devices=2"):
+            with pytest.raises(ConfigError):
+                sweep(tmp_path, wrong)
+            assert capsys.readouterr().out == "", wrong
+    sweep(tmp_path, "finalists=0", "budget.trials=1")
+    assert "validation pictures detect" in capsys.readouterr().out
