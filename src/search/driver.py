@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import math
 import time
-from collections import Counter, defaultdict, deque
+from collections import Counter, deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -27,9 +26,6 @@ _ACCOUNT_SECONDS = 10.0
 # Numbers of trials that distinguish a faulty sweep from bad luck.
 _ENOUGH_TRIALS = 10
 _ALL_FAILED = 3
-# Proposals of a family in a row that repeat earlier trials, after which it is taken to have no
-# further one.
-_MOST_REPEATS = 25
 
 
 class Driver(JobLoop[int]):
@@ -41,8 +37,9 @@ class Driver(JobLoop[int]):
         metrics: keys of the metrics to go by, in the study's order.
         job_of: a trial's job; called again before every attempt, because what was noted of the
             trial may have changed.
-        settings_of: returns the settings of a trial beside its values. A proposal that has those
-            of an earlier trial, and its values, is not run: it would end as that one does.
+        is_current: returns whether a further trial of the values of this one would have the same
+            settings, and end as it does. None is proposed, unless this one was stopped for lack of
+            time before its first report.
         affordable: returns the kinds of trials that end within so many seconds, None for no limit;
             called as well with the trials that ended, the latest last, those that were stopped for
             lack of time with the seconds that they would have taken or took at least; and with
@@ -72,7 +69,7 @@ class Driver(JobLoop[int]):
         metrics: tuple[str, ...],
         job_of: Callable[[TrialRecord], Job],
         observers: Sequence[Observer] = (),
-        settings_of: Callable[[TrialRecord], Sequence[str]] = lambda trial: (),
+        is_current: Callable[[TrialRecord], bool] = lambda trial: True,
         affordable: _Affordable | None = None,
         saturated: Callable[[_Trials], Collection[str]] = lambda took: (),
         trials: int | None = None,
@@ -92,7 +89,7 @@ class Driver(JobLoop[int]):
         self._metrics = metrics
         self._names = dict(zip(metrics, study.spec.metric_names or metrics, strict=True))
         self._job_of = job_of
-        self._settings_of = settings_of
+        self._is_current = is_current
         self._affordable, self._saturated = affordable, saturated
         self._failure_limit = failure_limit
         self._counts: Counter[str] = Counter()  # of ended trials, by state
@@ -108,10 +105,7 @@ class Driver(JobLoop[int]):
         # Trials that an earlier driver left running, and how many run or wait to.
         self._left: deque[int] = deque()
         self._open = 0
-        # Numbers of the trials that have begun, by family and values; and of each family, how many
-        # proposals in a row repeated one of them.
-        self._alike: defaultdict[str, list[int]] = defaultdict(list)
-        self._repeats: Counter[str] = Counter()
+        self._tried: set[int] = set()  # numbers of trials that no further one is to repeat
         self._noted_at = time.monotonic()
         self.why_over = ""
 
@@ -125,13 +119,13 @@ class Driver(JobLoop[int]):
             self._epochs += trial.epochs
             if trial.state != RUNNING:
                 self._counts[trial.state] += 1
-            if trial.state != RUNNING or trial.overrides:  # else its job was never made
-                self._alike[_identity(trial)].append(trial.number)
+            if not _is_late(trial) and self._is_current(trial):
+                self._tried.add(trial.number)
             self._note_time(trial)
         # Trials whose first metric is only known at their end have no curves to count.
         self._epochs = max(self._epochs, int(self._study.recall("epochs") or 0))
         self._best = self._study.best()
-        self._left.extend(trial.number for trial in self._study.unfinished())
+        self._left.extend(trial.number for trial in self._study.unfinished(self._tried))
         self._open = len(self._left)
         try:
             spent = self.run_jobs()
@@ -144,11 +138,8 @@ class Driver(JobLoop[int]):
     # Methods that `JobLoop` calls.
 
     def next(self) -> int | None:
-        while self._left:
-            trial = self._study.trial(self._left.popleft())
-            if trial.overrides or self._is_new(trial):
-                return trial.number
-            self._open -= 1
+        if self._left:
+            return self._left.popleft()
         self.why_over = self._describe_spent()
         if self.why_over:
             return None
@@ -163,15 +154,11 @@ class Driver(JobLoop[int]):
             named = " and ".join(saturated)
             self.why_over = f"the latest trials of {named} were no better than earlier ones"
             return None
-        while kinds := [one for one in kinds if self._repeats[one.family] < _MOST_REPEATS]:
-            proposal = self._study.ask(kinds)
-            if proposal is None:
-                break
-            if self._is_new(proposal):
-                self._open += 1
-                self._repeats[proposal.family] = 0
-                return proposal.number
-            self._repeats[proposal.family] += 1
+        proposal = self._study.ask(kinds, self._tried)
+        if proposal is not None:
+            self._tried.add(proposal.number)
+            self._open += 1
+            return proposal.number
         others = "" if every else " that would end in time"
         self.why_over = f"there is no further configuration{others}"
         return None
@@ -183,23 +170,6 @@ class Driver(JobLoop[int]):
         left = self.seconds_left()
         beside = [] if left is None else self._beside()
         return self._affordable(left, [*self._took.values()], beside)
-
-    def _is_new(self, trial: TrialRecord) -> bool:
-        """Return whether no other trial has the settings of one that is to begin; else withdraw it.
-
-        Trials that were stopped for lack of time before their first report are tried again, and
-        what is enqueued after any stop or failure.
-        """
-        alike = self._alike[_identity(trial)]
-        for other in map(self._study.trial, alike):
-            stopped = other.state == PRUNED and not other.curve
-            if stopped or (trial.is_default and other.state in (PRUNED, FAILED)):
-                continue
-            if [*self._settings_of(other)] == [*self._settings_of(trial)]:
-                self._study.withdraw(trial.number, other.number)
-                return False
-        alike.append(trial.number)
-        return True
 
     def _beside(self) -> list[TrialRecord]:
         """Return the running trials, with the seconds of their attempts so far."""
@@ -274,6 +244,8 @@ class Driver(JobLoop[int]):
         trial = self._study.trial(key)
         self._counts[trial.state] += 1
         self._note_time(trial)
+        if _is_late(trial):
+            self._tried.discard(key)
         self._best = self._study.better(self._best, trial)
         for observer in self.observers:
             observer.ended(slot, trial, self._best)
@@ -314,9 +286,7 @@ class Driver(JobLoop[int]):
         return f"{', '.join(parts)} left" if parts else ""
 
     def _note_time(self, trial: TrialRecord) -> None:
-        # A trial that was stopped before its first report was stopped for lack of time.
-        late = trial.state == PRUNED and not trial.curve
-        if (trial.state == COMPLETE or late) and trial.seconds is not None:
+        if (trial.state == COMPLETE or _is_late(trial)) and trial.seconds is not None:
             self._took[trial.number] = trial
 
     # The end of a trial.
@@ -350,6 +320,6 @@ class Driver(JobLoop[int]):
         return f"{failed} of {ended} trials failed, so the sweep stops; {count} of them: {reason}"
 
 
-def _identity(trial: TrialRecord) -> str:
-    """Return a text that two trials share if they are of one family and have the same values."""
-    return json.dumps([trial.family, trial.values], sort_keys=True, default=list)
+def _is_late(trial: TrialRecord) -> bool:
+    """Return whether a trial was stopped before its first report, which is for lack of time."""
+    return trial.state == PRUNED and not trial.curve

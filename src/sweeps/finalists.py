@@ -116,7 +116,7 @@ class Finals(JobLoop[tuple[int, int]]):
         self._seconds_left = seconds_left
         self._time_to_end = time_to_end
         self._metric = settings.metrics[0]
-        self._name = study.spec.metric_names[0]
+        self._name = (study.spec.metric_names or settings.metrics)[0]
         self._refits: dict[str, dict[str, dict[str, Any]]] = study.recall(_REFITS) or {}
         self._trials: dict[int, TrialRecord] = {}
         self._counts: Mapping[str, int] = {}

@@ -326,7 +326,7 @@ class _Race:
             metrics=self._settings.metrics,
             job_of=self._trial,
             observers=(self._display, self._parent, self._finals_time),
-            settings_of=self._jobs.chosen_for,
+            is_current=self._jobs.is_current,
             affordable=partial(forecast.affordable, further=self._finals_time.further),
             saturated=partial(self._saturated, forecast),
             trials=trials,

@@ -431,17 +431,18 @@ def test_no_settings_are_run_twice_and_the_race_ends_where_there_are_no_others(
                     study.note(trial.number, chosen=chosen[trial.family])
                     return Job({"value": 0.5}, overrides=[f"n={trial.number}"])
 
-                def settings_of(
+                def is_current(
                     trial: TrialRecord, chosen: Any = chosen, study: Any = study
-                ) -> Any:
-                    return study.facts(trial.number).get("chosen", chosen[trial.family])
+                ) -> bool:
+                    now: bool = study.facts(trial.number)["chosen"] == chosen[trial.family]
+                    return now
 
                 driver = Driver(
                     study,
                     pool,
                     metrics=("val/accuracy",),
                     job_of=job_of,
-                    settings_of=settings_of,
+                    is_current=is_current,
                     trials=wanted,
                 )
                 assert driver.race()
@@ -449,16 +450,16 @@ def test_no_settings_are_run_twice_and_the_race_ends_where_there_are_no_others(
                 many = [(t.family, t.values.get("a", t.values.get("b"))) for t in found]
                 assert len(found) == min(wanted, 9 if wanted == 14 else 7)
                 assert {trial.state for trial in found} == {COMPLETE}
-                once = {(*one, tuple(settings_of(t))) for one, t in zip(many, found, strict=True)}
-                assert len(once) == len(found)
+                begun = (study.facts(t.number)["chosen"][0] for t in found)
+                assert len({*zip(many, begun, strict=True)}) == len(found)
+                assert [t.number for t in found] == [*range(len(found))]
                 if wanted >= 9:
                     assert driver.why_over == "there is no further configuration"
 
 
-def test_single_repeats_are_no_sign_of_a_family_that_has_no_further_configuration(
+def test_choices_of_a_single_configuration_leave_the_other_trials_to_those_of_many(
     pool: Pool, tmp_path: Path
 ) -> None:
-    """Every second proposal is the same, and there are more such proposals than end a family."""
     space = {
         "kind": {"choices": ["auto", "x"]},
         "strength": {"when": {"kind": "x"}, "low": 0.0, "high": 1.0},
@@ -492,21 +493,25 @@ def test_where_some_kinds_have_no_time_the_reason_does_not_speak_of_all(
 def test_a_proposal_that_a_kill_left_before_its_job_was_made_is_no_second_run(
     pool: Pool, tmp_path: Path
 ) -> None:
-    one = plan(family({"a": {"low": 1, "high": 2}}))
-    with SweepStudy(tmp_path, one) as study:
-        study.enqueue("mlp", {"a": 1})
-        first = study.ask()
-        assert first is not None
-        study.note(first.number, overrides=["a=1"])
-        study.complete(first.number, [0.5])
-        while (again := study.ask()) is not None and again.values != first.values:
-            study.withdraw(again.number, 0)
-    with SweepStudy(tmp_path, one) as study:
-        driver = Driver(
-            study, pool, metrics=("val/accuracy",), job_of=lambda t: Job({"value": 0.5}), trials=2
-        )
-        driver.race()
-        assert [trial.values["a"] for trial in study.trials()] == [1, 2]
+    """Of the second proposal a kill left a trial that nothing was drawn for, or all of it."""
+    one = plan(family({"a": {"low": 1, "high": 3}}))
+    for drawn in (True, False):
+        with SweepStudy(tmp_path / str(drawn), one) as study:
+            study.enqueue("mlp", {"a": 1})
+            first = study.ask()
+            assert first is not None
+            study.note(first.number, overrides=["a=1"])
+            study.complete(first.number, [0.5])
+            second = study.ask(tried=[first.number]) if drawn else study._study.ask()
+            assert second is not None
+        with SweepStudy(tmp_path / str(drawn), one) as study:
+            driver = Driver(
+                study, pool, metrics=("val/accuracy",), job_of=lambda t: Job({"value": 0.5})
+            )
+            driver.race()
+            found = study.trials()
+            assert [trial.number for trial in found] == [0, 1, 2]
+            assert sorted(trial.values["a"] for trial in found) == [1, 2, 3]
 
 
 @pytest.mark.parametrize("enqueued", [False, True])
