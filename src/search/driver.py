@@ -46,7 +46,8 @@ class Driver(JobLoop[int]):
             those that run, where there is a limit, with their seconds so far: they must end in it,
             too.
         saturated: returns the families of which no further trial begins, since it would hardly be a
-            better one; called with the trials that ended, as `affordable` is.
+            better one; called with the trials that are complete, or were stopped after a report,
+            the latest last.
         trials, epochs: of all starts together, at the first of which no further trial begins; None
             for no limit.
         time_left: returns the seconds in which trials may begin and run, 0 after them and None for
@@ -71,7 +72,7 @@ class Driver(JobLoop[int]):
         observers: Sequence[Observer] = (),
         is_current: Callable[[TrialRecord], bool] = lambda trial: True,
         affordable: _Affordable | None = None,
-        saturated: Callable[[_Trials], Collection[str]] = lambda took: (),
+        saturated: Callable[[_Trials], Collection[str]] = lambda judged: (),
         trials: int | None = None,
         epochs: int | None = None,
         at_once: int | None = None,
@@ -98,6 +99,7 @@ class Driver(JobLoop[int]):
         # By number, with their seconds: trials that ended, or were stopped because they would take
         # so long.
         self._took: dict[int, TrialRecord] = {}
+        self._judged: list[TrialRecord] = []
         # Of running attempts: the trial, and when it began, on `time.monotonic`.
         self._began: dict[int, tuple[TrialRecord, float]] = {}
         # Of running attempts: the step, and the seconds at it, from which further steps are timed.
@@ -121,7 +123,7 @@ class Driver(JobLoop[int]):
                 self._counts[trial.state] += 1
             if not _is_late(trial) and self._is_current(trial):
                 self._tried.add(trial.number)
-            self._note_time(trial)
+            self._note_end(trial)
         # Trials whose first metric is only known at their end have no curves to count.
         self._epochs = max(self._epochs, int(self._study.recall("epochs") or 0))
         self._best = self._study.best()
@@ -148,7 +150,7 @@ class Driver(JobLoop[int]):
             self.why_over = "no further trial would end in time"
             return None
         every = all(Kind(family.name) in kinds for family in self._study.spec.families)
-        saturated = self._saturated([*self._took.values()])
+        saturated = self._saturated(self._judged)
         kinds = [one for one in kinds if one.family not in saturated]
         if not kinds:
             named = " and ".join(saturated)
@@ -243,7 +245,7 @@ class Driver(JobLoop[int]):
         del self._began[key]
         trial = self._study.trial(key)
         self._counts[trial.state] += 1
-        self._note_time(trial)
+        self._note_end(trial)
         if _is_late(trial):
             self._tried.discard(key)
         self._best = self._study.better(self._best, trial)
@@ -285,7 +287,9 @@ class Driver(JobLoop[int]):
             parts.append(f"{minutes}:{seconds:02d}")
         return f"{', '.join(parts)} left" if parts else ""
 
-    def _note_time(self, trial: TrialRecord) -> None:
+    def _note_end(self, trial: TrialRecord) -> None:
+        if trial.state == COMPLETE or (trial.state == PRUNED and trial.curve):
+            self._judged.append(trial)
         if (trial.state == COMPLETE or _is_late(trial)) and trial.seconds is not None:
             self._took[trial.number] = trial
 

@@ -342,7 +342,7 @@ class _Race:
         self._interruption.check()
         return driver.why_over
 
-    def _saturated(self, forecast: TimeForecast, took: Sequence[TrialRecord]) -> list[str]:
+    def _saturated(self, forecast: TimeForecast, judged: Sequence[TrialRecord]) -> list[str]:
         """Return the families of which no further trial is proposed; none if trials are counted.
 
         With several metrics, of which the first alone is not what a trial is for, there is none.
@@ -350,7 +350,7 @@ class _Race:
         counted = self._settings.budget.trials is not None
         if counted or len(self._settings.metrics) > 1:
             return []
-        return forecast.saturated(took, self._settings.directions[0])
+        return forecast.saturated(judged, self._settings.directions[0])
 
     def _changed_proposals(self, ended: bool) -> str | None:
         """Return a sentence on settings of sampler and pruner that the last start had not; or None.

@@ -187,6 +187,29 @@ def test_losers_are_stopped(race: Callable[..., bool], tmp_path: Path, steps: st
         )
 
 
+def test_a_family_is_judged_by_its_complete_and_pruned_trials_over_all_starts(
+    race: Callable[..., bool], watch: Watch, tmp_path: Path
+) -> None:
+    """Not by one that had no time for its first report."""
+    seen: list[list[TrialRecord]] = []
+
+    def saturated(judged: Sequence[TrialRecord]) -> list[str]:
+        seen.append([*judged])
+        return ["mlp"] if len(judged) >= 6 else []
+
+    with SweepStudy(tmp_path, plan(family(NUMBERS))) as study:
+        late = study.ask()
+        assert late is not None
+        study.pruned(late.number, "the time was over")
+    race(lambda t: {"value": 1 / (1 + t.number)}, trials=4, pruner="asha", saturated=saturated)
+    race(lambda t: {"value": 1 / (1 + t.number)}, trials=20, pruner="asha", saturated=saturated)
+    judged = [trial for trial in records(tmp_path) if trial.number != late.number]
+    assert {trial.state for trial in judged} == {COMPLETE, PRUNED}
+    assert 6 <= len(judged) <= 7, "two run at once"
+    assert [len(one) for one in seen] == sorted(map(len, seen))
+    assert {trial.number for trial in seen[-1]} == {trial.number for trial in judged}
+
+
 def test_trials_of_several_metrics_have_the_curve_of_the_first(
     race: Callable[..., bool], tmp_path: Path
 ) -> None:
