@@ -381,8 +381,12 @@ class _Race:
 
     def _describe_end(self, why: str) -> None:
         """Show why trials end before the budget does, and what of it is kept for the finals."""
-        clock = self._clock
-        if clock.budget is not None and clock.left and self._study.best() is not None:
+        clock, begun = self._clock, len(self._study.trials())
+        if self._study.best() is None:
+            return
+        if clock.budget is None and begun < (self._settings.budget.trials or 0):
+            self._display.show(f"trials ended after {begun:,}: {why}")
+        elif clock.budget is not None and clock.left:
             kept = f"; {duration(clock.kept)} are kept for the finals" if clock.kept else ""
             spent, budget = duration(clock.spent), duration(clock.budget)
             self._display.show(f"trials ended after {spent} of {budget}: {why}{kept}")

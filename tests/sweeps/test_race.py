@@ -409,6 +409,17 @@ def test_a_race_of_stated_minutes_ends_where_every_configuration_was_tried(
     assert "no further trial, 5 so far: there is no further" in capsys.readouterr().err
 
 
+def test_a_race_without_minutes_says_why_it_ends_before_its_trials_are_used_up(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    free = ["budget.minutes=null", "finalists=0", "evaluate_test=false"]
+    for trials, said in ((3, False), (9, True)):
+        record = sweep(tmp_path, "families=[embedding]", f"budget.trials={trials}", *free)
+        assert len(record.trials) == min(trials, 5)
+        shown = capsys.readouterr().err
+        assert ("trials ended after 5: there is no further configuration" in shown) == said
+
+
 def test_a_race_of_stated_minutes_does_not_go_on_with_what_no_trial_makes_better(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
