@@ -64,7 +64,7 @@ def accuracy_name(sets: bool) -> str:
     return "exact match" if sets else "accuracy"
 
 
-def metric_name(key: str, *, sets: bool = False) -> str:
+def metric_name(key: str, *, sets: bool = False, folds: bool = False) -> str:
     """Return what a metric is called for readers, the same wherever it is shown.
 
     "validation mean IoU" of "val/miou", "mean IoU" of "miou", "latency" of "cost/latency_ms",
@@ -73,12 +73,16 @@ def metric_name(key: str, *, sets: bool = False) -> str:
     Args:
         key: as `metric_key` makes it, or without the split.
         sets: whether pictures have sets of labels.
+        folds: whether the figure is the mean of those of the folds of a cross-validation, which is
+            not the figure of all pictures together: a kappa or an IoU of few pictures is another
+            one. Of a part alone, as costs have no folds.
     """
     split, slash, rest = key.partition("/")
     if split == "cost" and slash:
         return _COSTS.get(rest, rest.replace("_", " "))
     if split in _SPLITS and slash:
-        return f"{_SPLITS[split]} {metric_name(rest, sets=sets)}"
+        name = f"{_SPLITS[split]} {metric_name(rest, sets=sets)}"
+        return f"{name} (mean of folds)" if folds else name
     name, slash, class_name = key.partition("/")
     shown = accuracy_name(sets) if name == "accuracy" else _NAMES.get(name, name.replace("_", " "))
     return f"{shown} of {class_name}" if slash else shown

@@ -131,6 +131,7 @@ def _winner(verdict: Verdict, folds: int | None) -> str:
     if folds is not None:
         trained = f"{folds}-fold cross-validation"
         trained += "" if repeats == 1 else f", mean of {repeats} repeats"
+        trained += ", folds pooled"  # where a run, and a sweep, have the mean over folds
     figure, pictures = metric_text(verdict.measure, winner.figure), pictures_text(verdict)
     return f"{winner.name} {first}: {measure_name(verdict)} {figure} on {pictures}, {trained}."
 

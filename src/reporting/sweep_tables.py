@@ -28,7 +28,7 @@ __all__ = [
 
 def ranked_by(record: SweepRecord) -> str:
     """Return the name of the metric that ranks, as in "validation mean IoU"."""
-    return metric_name(record.metrics[0], sets=record.sets)
+    return metric_name(record.metrics[0], sets=record.sets, folds=record.steps == "folds")
 
 
 def leaderboard_table(record: SweepRecord, most: int | None = None) -> Table:

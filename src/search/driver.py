@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import math
 import time
-from collections import Counter, defaultdict, deque
+from collections import Counter, deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -27,9 +26,6 @@ _ACCOUNT_SECONDS = 10.0
 # Numbers of trials that distinguish a faulty sweep from bad luck.
 _ENOUGH_TRIALS = 10
 _ALL_FAILED = 3
-# Proposals of a family in a row that repeat earlier trials, after which it is taken to have no
-# further one.
-_MOST_REPEATS = 25
 
 
 class Driver(JobLoop[int]):
@@ -41,15 +37,17 @@ class Driver(JobLoop[int]):
         metrics: keys of the metrics to go by, in the study's order.
         job_of: a trial's job; called again before every attempt, because what was noted of the
             trial may have changed.
-        settings_of: returns the settings of a trial beside its values. A proposal that has those
-            of an earlier trial, and its values, is not run: it would end as that one does.
+        is_current: returns whether a further trial of the values of this one would have the same
+            settings, and end as it does. None is proposed, unless this one was stopped for lack of
+            time before its first report.
         affordable: returns the kinds of trials that end within so many seconds, None for no limit;
             called as well with the trials that ended, the latest last, those that were stopped for
             lack of time with the seconds that they would have taken or took at least; and with
             those that run, where there is a limit, with their seconds so far: they must end in it,
             too.
         saturated: returns the families of which no further trial begins, since it would hardly be a
-            better one; called with the trials that ended, as `affordable` is.
+            better one; called with the trials that are complete, or were stopped after a report,
+            the latest last.
         trials, epochs: of all starts together, at the first of which no further trial begins; None
             for no limit.
         time_left: returns the seconds in which trials may begin and run, 0 after them and None for
@@ -72,9 +70,9 @@ class Driver(JobLoop[int]):
         metrics: tuple[str, ...],
         job_of: Callable[[TrialRecord], Job],
         observers: Sequence[Observer] = (),
-        settings_of: Callable[[TrialRecord], Sequence[str]] = lambda trial: (),
+        is_current: Callable[[TrialRecord], bool] = lambda trial: True,
         affordable: _Affordable | None = None,
-        saturated: Callable[[_Trials], Collection[str]] = lambda took: (),
+        saturated: Callable[[_Trials], Collection[str]] = lambda judged: (),
         trials: int | None = None,
         epochs: int | None = None,
         at_once: int | None = None,
@@ -90,8 +88,9 @@ class Driver(JobLoop[int]):
         self._time_left, self._time_to_end = time_left, time_to_end or time_left
         self._stay = stay or study.stay
         self._metrics = metrics
+        self._names = dict(zip(metrics, study.spec.metric_names or metrics, strict=True))
         self._job_of = job_of
-        self._settings_of = settings_of
+        self._is_current = is_current
         self._affordable, self._saturated = affordable, saturated
         self._failure_limit = failure_limit
         self._counts: Counter[str] = Counter()  # of ended trials, by state
@@ -100,6 +99,7 @@ class Driver(JobLoop[int]):
         # By number, with their seconds: trials that ended, or were stopped because they would take
         # so long.
         self._took: dict[int, TrialRecord] = {}
+        self._judged: list[TrialRecord] = []
         # Of running attempts: the trial, and when it began, on `time.monotonic`.
         self._began: dict[int, tuple[TrialRecord, float]] = {}
         # Of running attempts: the step, and the seconds at it, from which further steps are timed.
@@ -107,10 +107,7 @@ class Driver(JobLoop[int]):
         # Trials that an earlier driver left running, and how many run or wait to.
         self._left: deque[int] = deque()
         self._open = 0
-        # Numbers of the trials that have begun, by family and values; and of each family, how many
-        # proposals in a row repeated one of them.
-        self._alike: defaultdict[str, list[int]] = defaultdict(list)
-        self._repeats: Counter[str] = Counter()
+        self._tried: set[int] = set()  # numbers of trials that no further one is to repeat
         self._noted_at = time.monotonic()
         self.why_over = ""
 
@@ -124,13 +121,13 @@ class Driver(JobLoop[int]):
             self._epochs += trial.epochs
             if trial.state != RUNNING:
                 self._counts[trial.state] += 1
-            if trial.state != RUNNING or trial.overrides:  # else its job was never made
-                self._alike[_identity(trial)].append(trial.number)
-            self._note_time(trial)
+            if not _is_late(trial) and self._is_current(trial):
+                self._tried.add(trial.number)
+            self._note_end(trial)
         # Trials whose first metric is only known at their end have no curves to count.
         self._epochs = max(self._epochs, int(self._study.recall("epochs") or 0))
         self._best = self._study.best()
-        self._left.extend(trial.number for trial in self._study.unfinished())
+        self._left.extend(trial.number for trial in self._study.unfinished(self._tried))
         self._open = len(self._left)
         try:
             spent = self.run_jobs()
@@ -143,11 +140,8 @@ class Driver(JobLoop[int]):
     # Methods that `JobLoop` calls.
 
     def next(self) -> int | None:
-        while self._left:
-            trial = self._study.trial(self._left.popleft())
-            if trial.overrides or self._is_new(trial):
-                return trial.number
-            self._open -= 1
+        if self._left:
+            return self._left.popleft()
         self.why_over = self._describe_spent()
         if self.why_over:
             return None
@@ -156,21 +150,17 @@ class Driver(JobLoop[int]):
             self.why_over = "no further trial would end in time"
             return None
         every = all(Kind(family.name) in kinds for family in self._study.spec.families)
-        saturated = self._saturated([*self._took.values()])
+        saturated = self._saturated(self._judged)
         kinds = [one for one in kinds if one.family not in saturated]
         if not kinds:
             named = " and ".join(saturated)
             self.why_over = f"the latest trials of {named} were no better than earlier ones"
             return None
-        while kinds := [one for one in kinds if self._repeats[one.family] < _MOST_REPEATS]:
-            proposal = self._study.ask(kinds)
-            if proposal is None:
-                break
-            if self._is_new(proposal):
-                self._open += 1
-                self._repeats[proposal.family] = 0
-                return proposal.number
-            self._repeats[proposal.family] += 1
+        proposal = self._study.ask(kinds, self._tried)
+        if proposal is not None:
+            self._tried.add(proposal.number)
+            self._open += 1
+            return proposal.number
         others = "" if every else " that would end in time"
         self.why_over = f"there is no further configuration{others}"
         return None
@@ -182,23 +172,6 @@ class Driver(JobLoop[int]):
         left = self.seconds_left()
         beside = [] if left is None else self._beside()
         return self._affordable(left, [*self._took.values()], beside)
-
-    def _is_new(self, trial: TrialRecord) -> bool:
-        """Return whether no other trial has the settings of one that is to begin; else withdraw it.
-
-        Trials that were stopped for lack of time before their first report are tried again, and
-        what is enqueued after any stop or failure.
-        """
-        alike = self._alike[_identity(trial)]
-        for other in map(self._study.trial, alike):
-            stopped = other.state == PRUNED and not other.curve
-            if stopped or (trial.is_default and other.state in (PRUNED, FAILED)):
-                continue
-            if [*self._settings_of(other)] == [*self._settings_of(trial)]:
-                self._study.withdraw(trial.number, other.number)
-                return False
-        alike.append(trial.number)
-        return True
 
     def _beside(self) -> list[TrialRecord]:
         """Return the running trials, with the seconds of their attempts so far."""
@@ -243,7 +216,7 @@ class Driver(JobLoop[int]):
         if value is not None:
             judged = len(self._metrics) == 1 and step < whole
             if judged and self._study.should_prune(key):
-                return f"pruned after {done} at {self._metrics[0]} {value:.4g}"
+                return f"pruned after {done} at {self._names[self._metrics[0]]} {value:.4g}"
         left = self.seconds_left()
         if left is None or step >= whole:
             return None
@@ -272,7 +245,9 @@ class Driver(JobLoop[int]):
         del self._began[key]
         trial = self._study.trial(key)
         self._counts[trial.state] += 1
-        self._note_time(trial)
+        self._note_end(trial)
+        if _is_late(trial):
+            self._tried.discard(key)
         self._best = self._study.better(self._best, trial)
         for observer in self.observers:
             observer.ended(slot, trial, self._best)
@@ -312,10 +287,10 @@ class Driver(JobLoop[int]):
             parts.append(f"{minutes}:{seconds:02d}")
         return f"{', '.join(parts)} left" if parts else ""
 
-    def _note_time(self, trial: TrialRecord) -> None:
-        # A trial that was stopped before its first report was stopped for lack of time.
-        late = trial.state == PRUNED and not trial.curve
-        if (trial.state == COMPLETE or late) and trial.seconds is not None:
+    def _note_end(self, trial: TrialRecord) -> None:
+        if trial.state == COMPLETE or (trial.state == PRUNED and trial.curve):
+            self._judged.append(trial)
+        if (trial.state == COMPLETE or _is_late(trial)) and trial.seconds is not None:
             self._took[trial.number] = trial
 
     # The end of a trial.
@@ -331,7 +306,7 @@ class Driver(JobLoop[int]):
         missing = [name for name in self._metrics if name not in figures]
         objectives = [float(figures.get(name, math.nan)) for name in self._metrics]
         if missing or not all(math.isfinite(value) for value in objectives):
-            named = ", ".join(missing) or ", ".join(self._metrics)
+            named = ", ".join(self._names[key] for key in missing or self._metrics)
             self._study.failed(number, f"it has no finite {named}")
             return
         self._study.note(number, figures=dict(figures))
@@ -349,6 +324,6 @@ class Driver(JobLoop[int]):
         return f"{failed} of {ended} trials failed, so the sweep stops; {count} of them: {reason}"
 
 
-def _identity(trial: TrialRecord) -> str:
-    """Return a text that two trials share if they are of one family and have the same values."""
-    return json.dumps([trial.family, trial.values], sort_keys=True, default=list)
+def _is_late(trial: TrialRecord) -> bool:
+    """Return whether a trial was stopped before its first report, which is for lack of time."""
+    return trial.state == PRUNED and not trial.curve

@@ -10,7 +10,7 @@ import hashlib
 import itertools
 import random
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -21,7 +21,7 @@ from optuna.study import StudyDirection
 from optuna.trial import Trial, TrialState
 
 from .space import FAMILY, Family, Kind, StudySpec
-from .trials import REPEATS, StudySubset, enqueued_values
+from .trials import StudySubset, enqueued_values
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
@@ -79,31 +79,33 @@ class Proposer:
         maximized = self.study.directions[0] is StudyDirection.MAXIMIZE
         object.__setattr__(self, "_known", _Known(-1.0 if maximized else 1.0))
 
-    def prepare(self, kinds: Sequence[Kind] | None) -> int | None:
+    def prepare(self, kinds: Sequence[Kind] | None, tried: Collection[int] | None) -> int | None:
         """Enqueue the next trial if the sampler is not free to choose.
 
         To be called where nothing that it may be is enqueued. Where some families, or some of
         their choices, are left out, the kinds that the trial may be of (None for all) take turns:
         those without a trial come first, and then the best has every second one. Return how many
-        are enqueued, None where the sampler has nothing left to propose.
+        are enqueued, None where there is nothing left to propose; `tried` is that of `draw`.
         """
-        if self.spec.sampler == "grid":
-            return self._enqueue_untried()
         families = {family.name: family for family in self.spec.families}
-        if kinds is None or all(Kind(name) in kinds for name in families):
+        trials, seen = self.study.get_trials(deepcopy=False), self._tried(tried, None)
+        free = kinds is None or all(Kind(name) in kinds for name in families)
+        fitting: list[tuple[Kind, dict[str, Any], list[dict[str, Any]]]] = []
+        for kind in map(Kind, families) if kinds is None or free else kinds:
+            family, chosen = families[kind.family], {}
+            if len(families) > 1:
+                chosen[FAMILY] = kind.family
+            every = [family.stored_choices({**kind.values, **one}) for one in kind.among or ({},)]
+            if some := [one for one in every if family.is_open(seen[kind.family], one)]:
+                fitting.append((kind, chosen | family.stored_choices(kind.values), some))
+        if not fitting:
+            return None
+        if free:
             return 0
-        turns = []
-        for kind in kinds:
-            chosen = {FAMILY: kind.family} if len(families) > 1 else {}
-            turns.append(chosen | families[kind.family].stored_choices(kind.values))
-        trials = self.study.get_trials(deepcopy=False)
-        which = self._turn(turns, trials, len(trials))
-        kind, values = kinds[which], turns[which]
-        if kind.among:
-            rng = random.Random(_seed(self.spec.seed, f"among {len(self.study.get_trials(False))}"))
-            one = {**kind.values, **rng.choice(kind.among)}
-            values = values | families[kind.family].stored_choices(one)
-        self.study.enqueue_trial(values, user_attrs={FAMILY: kind.family})
+        which = self._turn([own for _, own, _ in fitting], trials, len(trials))
+        kind, own, some = fitting[which]
+        rng = random.Random(_seed(self.spec.seed, f"among {len(trials)}"))
+        self.study.enqueue_trial(own | rng.choice(some), user_attrs={FAMILY: kind.family})
         return 1
 
     def _turn(
@@ -123,18 +125,20 @@ class Proposer:
             return max(best, key=best.__getitem__)
         return number // 2 % len(turns)
 
-    def draw(self, trial: Trial, trial_id: int) -> None:
+    def draw(self, trial: Trial, trial_id: int, tried: Collection[int] | None) -> None:
         """Draw a family, then its values by a sampler that reads that family's trials alone.
 
         So what a proposal costs does not grow with the trials of other families. What the trial,
-        which the storage knows by `trial_id`, has already is kept.
+        which the storage knows by `trial_id`, has already is kept. Where that is possible it is
+        none of those whose numbers are `tried`, and none that waits.
         """
+        seen, learns = self._tried(tried, trial.number), self.spec.sampler in _LEARN
         if len(self.spec.families) == 1:  # no choice, and some samplers take none
             family = self.spec.families[0]
-            trials = self._trials() if self.spec.sampler in _LEARN else []
+            trials = self._trials() if learns else []
             self.study.sampler = self._sampler(trial.number, family.name)
-            if self.spec.sampler in _LEARN:
-                self._draw_open(family, trials, None, trial.number, trial_id)
+            self._avoid(self.study.sampler, family, seen[family.name])
+            if learns:
                 subset = self._subset(trials, None, trial.number, self.study.sampler)
                 trial = Trial(subset, trial_id)
             family.draw(trial)
@@ -142,39 +146,89 @@ class Proposer:
         by_name = {family.name: family for family in self.spec.families}
         trials = [] if self.spec.sampler == "random" else self._trials()
         self.study.sampler = self._family_sampler(trial.number)
+        self._correct(
+            self.study.sampler,
+            lambda _: [*by_name],
+            lambda values: by_name[values[FAMILY]].is_open(seen[values[FAMILY]], values),
+        )
         every = self._subset(trials, None, trial.number, self.study.sampler)
         name = Trial(every, trial_id).suggest_categorical(FAMILY, tuple(by_name))
-        if self.spec.sampler in _LEARN:
-            self._draw_open(by_name[name], trials, name, trial.number, trial_id)
-        own = self._subset(trials, name, trial.number, self._sampler(trial.number, name))
-        by_name[name].draw(Trial(own, trial_id))
+        sampler = self._sampler(trial.number, name)
+        self._avoid(sampler, by_name[name], seen[name])
+        by_name[name].draw(Trial(self._subset(trials, name, trial.number, sampler), trial_id))
 
-    def _draw_open(
-        self,
-        family: Family,
-        trials: Sequence[FrozenTrial],
-        group: str | None,
-        number: int,
-        trial_id: int,
+    def _avoid(
+        self, sampler: BaseSampler, family: Family, tried: Sequence[Mapping[str, Any]]
     ) -> None:
-        """Choose among what a family may still be, where some choices are a single trial each.
+        """Make a sampler of a family's values propose none of the configurations in `tried`."""
+        by_name = {family.stored_name(one): one for one in family.parameters}
+        self._correct(
+            sampler,
+            lambda name: by_name[name].options() or (),
+            lambda values: family.is_open(tried, values),
+        )
 
-        Once such a choice was tried it is none any more; a sampler that learns would propose the
-        best of them for ever. The others take turns, as in `prepare`.
+    def _correct(
+        self,
+        sampler: BaseSampler,
+        options: Callable[[str], Sequence[Any]],
+        is_open: Callable[[Mapping[str, Any]], bool],
+    ) -> None:
+        """Replace what a sampler proposes by another value where nothing is left to try with it.
+
+        Where the sampler learns, the others take turns, as in `prepare`; else one is drawn.
+
+        Args:
+            options: returns the values that a parameter may have.
+            is_open: returns whether something is left to try with these values of parameters.
         """
-        if (found := family.single_choices()) is None:
-            return
-        parameter, single = found
-        name = family.stored_name(parameter)
-        read = self._known.read(trials, group, number)
-        tried = {one.params.get(name) for one in read}
-        used = {parameter.stored(value) for value in single} & tried
-        rest = [one for one in map(parameter.stored, parameter.choices) if one not in used]
-        if not used or not rest:
-            return
-        turn = self._turn([{name: one} for one in rest], read, number)
-        chosen = _Chosen({name: rest[turn]})
-        parameter.suggest(Trial(StudySubset(self.study, lambda: read, chosen), trial_id), name)
+        together, alone = sampler.sample_relative, sampler.sample_independent
+        proposed: dict[str, Any] = {}
+
+        def relative(
+            study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+        ) -> dict[str, Any]:
+            proposed.update(together(study, trial, search_space))
+            return {}  # so that each of them comes by `single`
+
+        def single(
+            study: Study,
+            trial: FrozenTrial,
+            param_name: str,
+            param_distribution: BaseDistribution,
+        ) -> Any:
+            known = {**(enqueued_values(trial) or {}), **trial.params}
+            value = proposed.get(param_name)
+            if value is None:
+                value = alone(study, trial, param_name, param_distribution)
+            if is_open({**known, param_name: value}):
+                return value
+            rest = [one for one in options(param_name) if is_open({**known, param_name: one})]
+            random.Random(_seed(self.spec.seed, f"{trial.number} {param_name}")).shuffle(rest)
+            turns = [{param_name: one} for one in rest]
+            if self.spec.sampler in _LEARN and rest:
+                return rest[self._turn(turns, study.get_trials(deepcopy=False), trial.number)]
+            return rest[0] if rest else value
+
+        sampler.sample_relative = relative  # type: ignore[method-assign]
+        sampler.sample_independent = single  # type: ignore[method-assign]
+
+    def _tried(
+        self, numbers: Collection[int] | None, but: int | None
+    ) -> dict[str, list[dict[str, Any]]]:
+        """Return the study's parameters of trials with these numbers, and of what waits, by family.
+
+        None for all of them. Without trial `but`.
+        """
+        families = [family.name for family in self.spec.families]
+        found: dict[str, list[dict[str, Any]]] = {name: [] for name in families}
+        for one in self.study.get_trials(deepcopy=False):
+            waits = one.state is TrialState.WAITING
+            counts = waits or numbers is None or one.number in numbers
+            if counts and one.number != but:
+                values = (enqueued_values(one) or {}) if waits else one.params
+                found[values.get(FAMILY, families[0])].append(values)
+        return found
 
     def _trials(self) -> list[FrozenTrial]:
         """Return all trials, as the storage has them."""
@@ -192,19 +246,6 @@ class Proposer:
         read = self._known.read(trials, family, number)
         return StudySubset(self.study, lambda: read, sampler)
 
-    def _enqueue_untried(self) -> int | None:
-        """Enqueue a point of the grid that was not tried; return None if all of it was.
-
-        Optuna's own grid leaves out as many points as were enqueued by hand.
-        """
-        known = self.study.get_trials(deepcopy=False)
-        tried = [enqueued_values(trial) for trial in known]
-        for values in _grid(self.spec.families[0], self.spec.seed):
-            if values not in tried:
-                self.study.enqueue_trial(values)
-                return 1
-        return None
-
     def _sampler(self, number: int, family: str) -> BaseSampler:
         """Return the sampler of a family's values, for the trial with this number.
 
@@ -218,9 +259,6 @@ class Proposer:
         name = spec.sampler
         if name == "tpe" and self._known.judged[family if count > 1 else None] < startup:
             name = "random"  # as TPE itself until then, which takes several times as long to make
-        # What learns would go on repeating a trial.
-        if name in _LEARN and self._was_withdrawn(number - 1):
-            name = "random"
         make = partial(_make, name, family, study_seed=spec.seed, startup_trials=startup)
         draw = _seed(spec.seed, number)
         sampler = make(draw)
@@ -239,10 +277,6 @@ class Proposer:
         sampler.sample_independent = alone  # type: ignore[method-assign]
         return sampler
 
-    def _was_withdrawn(self, number: int) -> bool:
-        trials = self.study.get_trials(deepcopy=False)
-        return number >= 0 and REPEATS in trials[number].user_attrs
-
     def _family_sampler(self, number: int) -> BaseSampler:
         """Return the sampler that chooses among families, for the trial with this number.
 
@@ -253,23 +287,6 @@ class Proposer:
         if self.spec.sampler == "random" or self._known.judged[None] < self.spec.startup_trials:
             return samplers.RandomSampler(seed=draw)
         return TPESampler(seed=draw, n_startup_trials=self.spec.startup_trials, multivariate=False)
-
-
-class _Chosen(samplers.RandomSampler):
-    """Proposes these values, by stored name."""
-
-    def __init__(self, values: Mapping[str, Any]) -> None:
-        super().__init__()
-        self._values = values
-
-    def sample_independent(
-        self,
-        study: Study,
-        trial: FrozenTrial,
-        param_name: str,
-        param_distribution: BaseDistribution,
-    ) -> Any:
-        return self._values[param_name]
 
 
 class _Known:
@@ -340,7 +357,7 @@ def _make(
                 n_startup_trials=startup_trials,
                 independent_sampler=_tpe(draw, startup_trials),
             )
-        case "random" | "grid":  # a grid is enqueued; see `Proposer.prepare`
+        case "random" | "grid":  # of which each point is drawn once; see `Proposer.draw`
             return samplers.RandomSampler(seed=draw)
         case "cmaes":
             return samplers.CmaEsSampler(seed=draw, n_startup_trials=startup_trials)
@@ -356,23 +373,6 @@ def _make(
 
 def _tpe(seed: int, startup_trials: int) -> BaseSampler:
     return TPESampler(seed=seed, n_startup_trials=startup_trials, multivariate=True, group=True)
-
-
-def _grid(family: Family, seed: int) -> list[dict[str, Any]]:
-    """Return every combination of a family's values, as stored, in a shuffled order."""
-    axes: list[list[tuple[str, Any]]] = []
-    for parameter in family.parameters:
-        if parameter.choices:
-            values = [parameter.stored(value) for value in parameter.choices]
-        else:
-            step = parameter.step or 1
-            count = round((parameter.high - parameter.low) / step) + 1
-            # Rounded, so that 0.1 * 3 is the 0.3 that a default may have.
-            values = [round(parameter.low + step * i, 12) for i in range(count)]
-        axes.append([(family.stored_name(parameter), value) for value in values])
-    combinations = [dict(one) for one in itertools.product(*axes)]
-    random.Random(seed).shuffle(combinations)
-    return combinations
 
 
 def _seed(seed: int, what: int | str) -> int:

@@ -84,6 +84,18 @@ class Parameter:
             return self.choices
         return (int(self.low), int(self.high)) if self.whole else (self.low, self.high)
 
+    def options(self) -> Sequence[Any] | None:
+        """Return all that the study may keep for it; None of a range of floats without steps."""
+        if self.choices:
+            return [_text(value) for value in self.choices]
+        if self.whole:
+            return range(int(self.low), int(self.high) + 1, int(self.step or 1))
+        if self.step is None:
+            return None
+        count = round((self.high - self.low) / self.step) + 1
+        # Rounded, so that 0.1 * 3 is the 0.3 that a default may have.
+        return [round(self.low + self.step * i, 12) for i in range(count)]
+
     def plain(self) -> dict[str, Any]:
         """Return what identifies the parameter, as plain values."""
         if self.choices:
@@ -144,22 +156,40 @@ class Family:
             if parameter.key in values and parameter.applies({**self.constants, **values})
         }
 
-    def single_choices(self) -> tuple[Parameter, list[Value]] | None:
-        """Return the parameter of which some values leave nothing else to choose, and those values.
+    def is_open(self, tried: Sequence[Mapping[str, Any]], fixed: Mapping[str, Any]) -> bool:
+        """Return whether some configuration with these values is none of those that were tried.
 
-        None where there is no such parameter. There is one at most: any other one would be chosen
-        beside it, unless it depends on it.
+        Args:
+            tried: the study's parameters of each.
+            fixed: some of the study's parameters, which the configuration must have.
         """
-        for parameter in self.parameters:
-            rest = [other for other in self.parameters if other is not parameter]
-            single = [
-                value
-                for value in parameter.choices
-                if not any(one.applies({**self.constants, parameter.key: value}) for one in rest)
-            ]
-            if single and not parameter.when:
-                return parameter, single
-        return None
+        return self._is_open(self.parameters, self.constants, tried, fixed)
+
+    def _is_open(
+        self,
+        parameters: Sequence[Parameter],
+        values: Mapping[str, Value],
+        tried: Sequence[Mapping[str, Any]],
+        fixed: Mapping[str, Any],
+    ) -> bool:
+        """Return `is_open`, where `values` are chosen and only `parameters` are yet to be."""
+        used = (i for i, parameter in enumerate(parameters, 1) if parameter.applies(values))
+        if not tried or (place := next(used, None)) is None:
+            return not tried
+        parameter, rest = parameters[place - 1], parameters[place:]
+        name = self.stored_name(parameter)
+        options = [fixed[name]] if name in fixed else parameter.options()
+        if options is None or len(options) > len(tried):  # one of them is in none
+            return True
+        return any(
+            self._is_open(
+                rest,
+                {**values, parameter.key: parameter.value(option)},
+                [one for one in tried if _stored_alike(one.get(name), option)],
+                fixed,
+            )
+            for option in options
+        )
 
     def stored_name(self, parameter: Parameter) -> str:
         """Return the name of the study's parameter, unique among all families."""
@@ -198,7 +228,7 @@ class StudySpec:
         identity: plain values that must not change between starts.
         sampler: its name, as in `check_sampler`.
         startup_trials: random ones before the sampler learns, of all families together.
-        metric_names: for Optuna's pages, one a direction; empty where they have none.
+        metric_names: for readers, one a direction; empty where they have none.
         meaning: of an identity; two with the same one are of the same study, however they are
             written.
     """
@@ -322,6 +352,13 @@ def _is_step(value: float, low: float, step: float | None) -> bool:
 def _equal(one: Value, other: Value) -> bool:
     """Return whether two values are the same: 2 is 2.0, but 1 is not true."""
     return one == other and isinstance(one, bool) == isinstance(other, bool)
+
+
+def _stored_alike(one: Any, other: Any) -> bool:
+    """Return whether two stored values are the same; floats but for how their steps were added."""
+    if isinstance(one, float) and isinstance(other, float):
+        return math.isclose(one, other, rel_tol=1e-9, abs_tol=1e-12)
+    return bool(one == other)
 
 
 def _text(value: Value) -> str:

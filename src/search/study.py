@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from functools import reduce
 from pathlib import Path
@@ -23,7 +23,6 @@ from .samplers import Proposer
 from .space import FAMILY, Kind, StudySpec, Value
 from .storage import NOTED, Journal, Lease, StudyBusy, translated_errors
 from .trials import (
-    REPEATS,
     STALE,
     STATES,
     current,
@@ -185,52 +184,60 @@ class SweepStudy:
         With `first` it comes before others that wait as well.
 
         Once for the same facts, plain values that are kept with the trial: with others than those
-        of the family's earlier trials it is another candidate.
+        of the family's earlier trials it is another candidate. Not where a trial of the same facts
+        has the values, unless it was stopped or failed.
 
         ValueError if a value is none that its parameter may have.
         """
         stored = self._families[family].stored_values(values)
-        chosen = {FAMILY: family} if len(self._families) > 1 else {}
-        own = [t.user_attrs for t in self._all() if self._family_of(t) == family]
-        alike = [kept for kept in own if all(kept.get(k, v) == v for k, v in facts.items())]
-        if len(alike) < len(own) and any(kept.get("default") for kept in alike):
+        wanted = ({FAMILY: family} if len(self._families) > 1 else {}) | stored
+        own = [one for one in self._all() if self._family_of(one) == family]
+        alike = [t for t in own if all(t.user_attrs.get(k, v) == v for k, v in facts.items())]
+        if len(alike) < len(own) and any(one.user_attrs.get("default") for one in alike):
+            return
+        if any(
+            t.params == wanted and t.state not in (TrialState.PRUNED, TrialState.FAIL)
+            for t in alike
+        ):
             return
         self._some_wait = True
         with translated_errors():
             self._study.enqueue_trial(
-                chosen | stored,
+                wanted,
                 user_attrs={"default": True, FAMILY: family, **({_FIRST: True} if first else {})}
                 | facts,
                 skip_if_exists=len(alike) == len(own),
             )
 
-    def ask(self, kinds: Sequence[Kind] | None = None) -> TrialRecord | None:
-        """Return a new trial, running; None where the sampler has nothing left to propose.
+    def ask(
+        self, kinds: Sequence[Kind] | None = None, tried: Collection[int] | None = None
+    ) -> TrialRecord | None:
+        """Return a new trial, running; None where there is nothing left to propose.
 
-        `kinds` that it may be of, None for all; what waits of others goes on waiting.
+        Args:
+            kinds: that it may be of, None for all; what waits of others goes on waiting.
+            tried: numbers of the trials, None for all, whose values, and those of what waits, no
+                trial that the sampler proposes has.
         """
         with translated_errors():
             fitting, others = self._waiting(kinds)
-            while not fitting:
-                enqueued = self._proposer.prepare(kinds)
+            if not fitting:
+                enqueued = self._proposer.prepare(kinds, tried)
                 if enqueued is None:
                     return None
-                if not enqueued:  # the sampler is free to choose
-                    break
-                self._some_wait = True
-                fitting, others = self._waiting(kinds)
-                # Points of a grid, which are finite, may be of other kinds. Other samplers must
-                # propose one of these kinds, or the loop would not end.
-                if not fitting and self.spec.sampler != "grid":
-                    raise RuntimeError(
-                        f"a proposal is of none of the kinds that may begin: {kinds}"
-                    )
+                if enqueued:  # else the sampler is free to choose
+                    self._some_wait = True
+                    fitting, others = self._waiting(kinds)
+                    if not fitting:
+                        raise RuntimeError(
+                            f"a proposal is of none of the kinds that may begin: {kinds}"
+                        )
             if fitting and (others or len(fitting) > 1):  # `Study.ask` takes what waits longest
                 self._storage.set_trial_state_values(self._id(fitting[0]), TrialState.RUNNING)
                 trial = Trial(self._study, self._id(fitting[0]))
             else:
                 trial = self._study.ask()
-            self._proposer.draw(trial, self._id(trial.number))
+            self._proposer.draw(trial, self._id(trial.number), tried)
         self._running.add(trial.number)
         return self.trial(trial.number)
 
@@ -248,22 +255,24 @@ class SweepStudy:
 
     def _may_be(self, waiting: FrozenTrial, kind: Kind) -> bool:
         family = self._family_of(waiting)
-        if family is None:  # a point of a grid
-            return True
         fixed = enqueued_values(waiting) or {}
         choices = self._families[kind.family].stored_choices
         stored = [choices({**kind.values, **one}) for one in kind.among or ({},)]
         return family == kind.family and any(one.items() <= fixed.items() for one in stored)
 
-    def unfinished(self) -> list[TrialRecord]:
-        """Return the trials that an earlier driver left running, to be resumed here."""
+    def unfinished(self, tried: Collection[int] | None = None) -> list[TrialRecord]:
+        """Return the trials that an earlier driver left running, to be resumed here.
+
+        `tried` is that of `ask`, for those that were not drawn to their end.
+        """
         left = []
         for frozen in self._all():
             number = frozen.number
             if frozen.state is TrialState.RUNNING and number not in self._running:
                 with translated_errors():
                     # Draws the rest if the driver was killed while drawing.
-                    self._proposer.draw(Trial(self._study, self._id(number)), self._id(number))
+                    trial_id = self._id(number)
+                    self._proposer.draw(Trial(self._study, trial_id), trial_id, tried)
                 self._running.add(number)
                 left.append(self.trial(number))
         return left
@@ -319,14 +328,6 @@ class SweepStudy:
         self.note(number, reason=reason)
         self._end(number, TrialState.FAIL, None)
 
-    def withdraw(self, number: int, repeated: int) -> None:
-        """End a proposal that would repeat a trial, and is none of the study's trials.
-
-        It stays in the storage, as no storage deletes one, and its number is not given again.
-        """
-        self.note(number, **{REPEATS: repeated})
-        self.failed(number, f"it would repeat trial {repeated}")
-
     def _end(self, number: int, state: TrialState, values: list[float] | None) -> None:
         with translated_errors():
             self._storage.set_trial_state_values(self._id(number), state, values)
@@ -340,8 +341,7 @@ class SweepStudy:
 
     def trials(self) -> list[TrialRecord]:
         """Return all that have begun, by number."""
-        begun = (one for one in self._all() if one.state in STATES)
-        return [self._record(frozen) for frozen in begun if REPEATS not in frozen.user_attrs]
+        return [self._record(frozen) for frozen in self._all() if frozen.state in STATES]
 
     def facts(self, number: int) -> dict[str, Any]:
         """Return what was noted of a trial."""

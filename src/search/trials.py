@@ -18,7 +18,6 @@ from ..records.trials import COMPLETE, FAILED, PRUNED, RUNNING, TrialRecord
 from .space import FAMILY, Family
 
 __all__ = [
-    "REPEATS",
     "STALE",
     "STATES",
     "StudySubset",
@@ -38,8 +37,6 @@ STATES = {
 # Attribute of a trial: the steps that an abandoned attempt reported, since no storage can delete a
 # report.
 STALE = "stale"
-# Attribute of a proposal that was withdrawn: the number of the trial that it repeats.
-REPEATS = "repeats"
 # Keys of Optuna's own in what it keeps with a trial, of which it has no public reader.
 _ENQUEUED = "fixed_params"
 _RUNG = "completed_rung_"

@@ -16,6 +16,7 @@ from rich.text import Text
 
 from ..config.console import direct
 from ..machine.text import visible, visible_lines
+from ..metrics.summary import metric_name
 from ..records.trials import COMPLETE, FAILED, PRUNED, RUNNING, TrialRecord
 from ..reporting.formatting import Table, duration, metric_text, one_line, settings_text
 from ..reporting.scales import family_colors
@@ -52,6 +53,7 @@ class Display(Observer):
 
     Args:
         metric: key of the first metric.
+        sets: whether pictures have sets of labels.
         best: the best trial of earlier starts.
         steps: unit of a trial's reports, "epochs" or "folds".
         clock: seconds of a monotonic clock.
@@ -63,12 +65,15 @@ class Display(Observer):
         *,
         metric: str,
         families: Sequence[str],
+        sets: bool = False,
         best: TrialRecord | None = None,
         steps: str = "epochs",
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._stream = direct(stream or sys.stderr)
         self._metric = metric
+        self._column = metric_name(metric.removeprefix("val/"), sets=sets)  # short, for settings
+        self._name = metric_name(metric, sets=sets, folds=steps == "folds")
         self._width = max(map(len, families), default=0) + len("-99")
         self._colors = family_colors(families)
         self._step = steps.removesuffix("s")
@@ -181,7 +186,7 @@ class Display(Observer):
         room = max(1, min(_MAX_SLOTS, height - _LINES_BESIDE_SLOTS))
         busy = sorted(self._slots.items())
         rows = tuple(self._cells(number, slot, now) for number, slot in busy[:room])
-        headers = ("slot", "candidate", self._step, self._metric, "time", "settings")
+        headers = ("slot", "candidate", self._step, self._column, "time", "settings")
         hidden = len(busy) - room
         table = [*map(Text, Table("", headers, rows, _NUMBERS).text(width).splitlines()[1:])]
         for line, (_, slot) in zip(table[1:], busy):
@@ -218,7 +223,7 @@ class Display(Observer):
         if self._best is None:
             return ""
         value = metric_text(self._metric, self._best.value)
-        return f"best {self._metric} {value}: {self._best.name}"
+        return f"best {self._name} {value}: {self._best.name}"
 
     def _ended(self, trial: TrialRecord, improved: bool) -> str:
         parts = [f"{trial.name:<{self._width}} {trial.state}"]

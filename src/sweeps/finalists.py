@@ -116,6 +116,7 @@ class Finals(JobLoop[tuple[int, int]]):
         self._seconds_left = seconds_left
         self._time_to_end = time_to_end
         self._metric = settings.metrics[0]
+        self._name = (study.spec.metric_names or settings.metrics)[0]
         self._refits: dict[str, dict[str, dict[str, Any]]] = study.recall(_REFITS) or {}
         self._trials: dict[int, TrialRecord] = {}
         self._counts: Mapping[str, int] = {}
@@ -310,7 +311,7 @@ class Finals(JobLoop[tuple[int, int]]):
         if value is not None or ending.reason != OVER:  # with more minutes, the latter is repeated
             self.keep(key, {"value": value, "figures": _figures(ending.metrics)})
         outcome = (
-            ending.reason if value is None else f"{self._metric} {metric_text(self._metric, value)}"
+            ending.reason if value is None else f"{self._name} {metric_text(self._metric, value)}"
         )
         number, seed = key
         self._show(f"finalist {self._trials[number].name}, seed {seed}: {outcome}")

@@ -15,7 +15,7 @@ from types import MappingProxyType
 from ..config.overrides import without_keys
 from ..records.trials import COMPLETE, PRUNED, TrialRecord
 from ..search.space import Family, Kind, Value
-from .families import is_of, kinds_of, name_of_kind, trial_variants
+from .families import kinds_of, name_of_kind, trial_variants
 from .prepared import Prepared
 
 __all__ = ["SAFETY_FACTOR", "TimeForecast"]
@@ -28,11 +28,11 @@ _DEFAULTS: Mapping[str, Value] = MappingProxyType({})
 # beside another trial). The factor is not applied to the study's first trial, which is worth the
 # risk.
 SAFETY_FACTOR = 1.5
-# Families of classifiers on features, and the number of latest trials of one that are all no better
-# than an earlier one, after which no more of them are proposed: they differ less and less, and the
-# best of ever more of them owes more to chance. It is the number of trials that a race without
-# stated minutes has in all.
-_ON_FEATURES, _PATIENCE = ("embedding", "handcrafted"), 24
+# Number of latest trials of a family that are all no better than an earlier one, pruned ones among
+# them, after which no more of it are proposed: they differ less and less, and the best of ever more
+# of them owes more to chance. Of 8, 12, 24 and 48 it is the least that never lost more than about a
+# standard error of the best accuracy in recorded studies (docs/concepts.md, "Budget").
+_PATIENCE = 24
 # Number of latest trials of a kind that are used, since the load of the machine changes.
 _LATEST_TRIALS = 3
 
@@ -119,22 +119,21 @@ class TimeForecast:
                 found += [kind for kind in fitting if not self._is_exhausted(kind, took)]
         return found
 
-    def saturated(self, took: Sequence[TrialRecord], direction: str) -> list[str]:
+    def saturated(self, judged: Sequence[TrialRecord], direction: str) -> list[str]:
         """Return the families of which further trials would hardly bring anything better.
 
         Args:
-            took: as of `affordable`.
+            judged: trials that are complete, or were pruned as worse, the latest last.
             direction: "maximize" or "minimize" the first metric.
         """
         found = []
-        for name, family in self.families.items():
-            if name not in self.prepared or not is_of(family, *_ON_FEATURES):
-                continue
-            own = [one for one in took if one.family == name and one.objectives is not None]
-            places = [one.place(direction)[0] for one in own if self._is_current(one)]
-            if len(places) > _PATIENCE and min(places[-_PATIENCE:]) >= min(places[:-_PATIENCE]):
+        for name in self.families.keys() & self.prepared.keys():
+            own = [one for one in judged if one.family == name and self._is_current(one)]
+            figures = [math.inf if t.objectives is None else t.place(direction)[0] for t in own]
+            best = min(figures, default=math.inf)
+            if best < math.inf and len(own) > figures.index(best) + _PATIENCE:
                 found.append(name)
-        return found
+        return sorted(found)
 
     def needed(
         self, kind: Kind, took: Sequence[TrialRecord], variant: Mapping[str, Value] = _DEFAULTS

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -79,8 +79,27 @@ def measured(
     latest = None
     if task.seconds is not None:
         latest = time.perf_counter() + task.seconds + task.late_by
-    before = leaves(to_plain(settings))
-    stated = by_key(overrides)
+    try:
+        if (estimate := _estimate_unaffordable(settings, task, latest)) is not None:
+            return estimate
+        found = _settled(settings, by_key(overrides), task, latest, open_pictures)
+    except TooSlow as late:
+        unknown = Prepared([], 1, 0.0, limit=task.seconds)
+        return unknown.left_out(f"{late}, which is too long for this budget")
+    return _described(found, settings, task, latest)
+
+
+def _settled(
+    settings: RunSettings,
+    stated: Collection[str],
+    task: Prepare,
+    latest: float | None,
+    open_pictures: Callable[[RunSettings], PictureData],
+) -> Settled:
+    """Return the settings with what they leave open chosen and timed; TooSlow after `latest`.
+
+    `stated` has the keys that are not to be chosen.
+    """
 
     def opened(settings: RunSettings) -> PictureData:
         with in_time(latest, _OPENING):
@@ -89,31 +108,33 @@ def measured(
     # Nothing else runs meanwhile, so that all cores describe pictures. A network is timed with the
     # number of threads that its trials will have.
     classical = isinstance(settings.model, ClassicalSettings)
-    try:
-        if (estimate := _estimate_unaffordable(settings, task, latest)) is not None:
-            return estimate
-        with own_threads(available_cores() if classical else None):
-            found = settled(
-                settings,
-                opened,
-                networks="model.networks" not in stated,
-                seconds=task.seconds,
-                searching=search_seconds(settings, task.kinds) > 0,
-                late_by=task.late_by,
-                at_once=task.at_once,
-                fits="data.fit" not in stated,
-            )
-    except TooSlow as late:
-        unknown = Prepared([], 1, 0.0, limit=task.seconds)
-        return unknown.left_out(f"{late}, which is too long for this budget")
-    settings = found.settings
+    with own_threads(available_cores() if classical else None):
+        return settled(
+            settings,
+            opened,
+            networks="model.networks" not in stated,
+            seconds=task.seconds,
+            searching=search_seconds(settings, task.kinds) > 0,
+            late_by=task.late_by,
+            at_once=task.at_once,
+            fits="data.fit" not in stated,
+        )
+
+
+def _described(
+    found: Settled, before: RunSettings, task: Prepare, latest: float | None
+) -> Prepared:
+    """Return what was chosen, beside the settings `before`, and how long trials take."""
+    settings, data = found.settings, found.data
+    classical = isinstance(settings.model, ClassicalSettings)
+    earlier = leaves(to_plain(before))
     chosen = {
         key: value
         for key, value in leaves(to_plain(settings)).items()
-        if key.startswith(_CHOSEN_KEYS) and value != before[key]
+        if key.startswith(_CHOSEN_KEYS) and value != earlier[key]
     }
     longer, fits = _variant_costs(found, task, latest)
-    remark = remark_on_size(settings, found.data) if found.sized else None
+    remark = remark_on_size(settings, data) if found.sized else None
     return Prepared(
         overrides=[override_of(key, value) for key, value in chosen.items()],
         epochs=found.epochs,
@@ -123,11 +144,11 @@ def measured(
         # Features are computed once for all folds.
         trainings=1 if classical else settings.cv.trainings,
         # The last line of the summary is on the size.
-        data=[*found.data.summary[: None if found.sized else -1], *found.data.remarks],
+        data=[*data.summary[: None if found.sized else -1], *data.remarks],
         networks=[asdict(one) for one in found.networks],
         limit=task.seconds if found.cut else None,
-        parts={p: len(getattr(found.data.split, p)) for p in _PARTS},
-        side=max(found.data.pictures.image_size) if found.sized else None,
+        parts={p: len(getattr(data.split, p)) for p in _PARTS},
+        side=max(data.pictures.image_size) if found.sized else None,
         search_seconds=search_seconds(settings, task.kinds),
         fit_seconds=fits,
         longer=longer,

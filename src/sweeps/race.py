@@ -72,7 +72,11 @@ _RUNNER = f"{PACKAGE}.sweeps.run_job:TrialRunner"
 
 
 class _Race:
-    """One start of a sweep; the study is open, and the handler of signals installed."""
+    """One start of a sweep; the study is open, and the handler of signals installed.
+
+    Args:
+        remark: shown once no setting is refused any more; "" for none.
+    """
 
     def __init__(
         self,
@@ -84,6 +88,7 @@ class _Race:
         base: Sequence[str],
         costs: CostTable | None,
         interruption: Interruption,
+        remark: str,
     ) -> None:
         self._settings = settings
         self._study = study
@@ -91,6 +96,7 @@ class _Race:
         self._base = tuple(base)
         self._costs = costs
         self._interruption = interruption
+        self._remark = remark
         self._folder = settings.study_folder
         self._prepared: dict[str, Prepared] = {}
         minutes = settings.budget.minutes
@@ -104,19 +110,57 @@ class _Race:
         self._display = Display(
             metric=settings.metrics[0],
             families=list(self._families),
+            sets=kind_of(settings.data.target).sets,
             best=study.best(),
             steps=steps_of(settings),
         )
 
     def run(self) -> SweepRecord:
         """Run the sweep from the first trial to the winner; raises as `run_sweep`."""
-        settings, study, interruption = self._settings, self._study, self._interruption
+        study, interruption = self._study, self._interruption
         over = study.recall("over")
         ended = over == self._target() and self._parent.is_written
-        if (remark := self._changed_proposals(ended)) is not None:
+        if not ended:
+            self._set_up()
+        for remark in filter(None, (self._remark, self._changed_proposals(ended))):
             print(remark, flush=True)
         if ended:
             return self.record()
+        status, reason = "FAILED", None
+        try:
+            with self._display:
+                self._run_trials(again=over is not None)
+                self._finals()
+                status = "FINISHED"
+        except Interrupted as stop:
+            status, reason = "KILLED", str(stop)
+            raise
+        except (ConfigError, StudyBusy) as error:
+            reason = str(error)
+            raise
+        except (TooManyFailures, WorkersFail) as error:
+            reason = f"{error}; each worker's output is in {self._folder / 'workers'}"
+            raise RunFailed(reason) from error
+        finally:
+            with doing("ending the workers"):
+                self._pool.close()
+            record = None
+            if not interruption.insisted:
+                with suppress(StudyBusy):  # its storage does not answer
+                    self._clock.settle()
+                    record = self.record()
+            self._clock.ended("finalists and the test part")
+            self._parent.finish(status, reason, record)
+        self._clock.ended("figures, pages and MLflow")
+        if overrun := self._clock.overrun():
+            self._display.show(overrun)
+        with suppress(StudyBusy):  # killed before, too: the next start writes all of it again
+            study.remember("over", self._target())
+        return record or self.record()
+
+    def _set_up(self) -> None:
+        """Make the jobs and the pool, whose workers do not start yet; raises as `run_sweep`."""
+        settings, study = self._settings, self._study
         with doing("checking that the pictures are those of the study"):
             check_pictures(settings, study)
         if settings.workers.engine == "local":
@@ -133,54 +177,31 @@ class _Race:
             parent_run_id=self._parent.run_id,
             costs=self._costs,
         )
-        self._pool = pool = Pool(engine)
-        self._finals_time = FinalsTime(self._jobs, self._clock, pool.size)
-        status, reason = "FAILED", None
-        try:
-            with self._display:
-                if lost := self._parent.remark_on_lost(len(study.trials())):
-                    self._display.show(lost)
-                self._parent.open(self._display.show)
-                interruption.defer(True)
-                self._display.doing(f"starting {counted(pool.size, 'worker')}")
-                pool.start()
-                begun = len(study.trials())
-                trials = self._prepare()
-                why = self._race(trials)
-                keep_without_trial(self._study, why)
-                if over is not None and len(study.trials()) == begun:
-                    self._display.show(f"no further trial, {begun:,} so far: {why}")
-                else:
-                    self._describe_end(why)
-                self._run_minimal_trial()
-                self._clock.ended("measuring families and for trials")
-                self._finals()
-                status = "FINISHED"
-        except Interrupted as stop:
-            status, reason = "KILLED", str(stop)
-            raise
-        except (ConfigError, StudyBusy) as error:
-            reason = str(error)
-            raise
-        except (TooManyFailures, WorkersFail) as error:
-            reason = f"{error}; each worker's output is in {self._folder / 'workers'}"
-            raise RunFailed(reason) from error
-        finally:
-            with doing("ending the workers"):
-                pool.close()
-            record = None
-            if not interruption.insisted:
-                with suppress(StudyBusy):  # its storage does not answer
-                    self._clock.settle()
-                    record = self.record()
-            self._clock.ended("finalists and the test part")
-            self._parent.finish(status, reason, record)
-        self._clock.ended("figures, pages and MLflow")
-        if overrun := self._clock.overrun():
-            self._display.show(overrun)
-        with suppress(StudyBusy):  # killed before, too: the next start writes all of it again
-            study.remember("over", self._target())
-        return record or self.record()
+        self._pool = Pool(engine)
+        self._finals_time = FinalsTime(self._jobs, self._clock, self._pool.size)
+
+    def _run_trials(self, *, again: bool) -> None:
+        """Start the workers, measure the families, and run all trials.
+
+        Args:
+            again: whether an earlier start has ended all that it was to do.
+        """
+        study, show = self._study, self._display.show
+        if lost := self._parent.remark_on_lost(len(study.trials())):
+            show(lost)
+        self._parent.open(show)
+        self._interruption.defer(True)
+        self._display.doing(f"starting {counted(self._pool.size, 'worker')}")
+        self._pool.start()
+        begun = len(study.trials())
+        why = self._race(self._prepare())
+        keep_without_trial(study, why)
+        if again and len(study.trials()) == begun:
+            show(f"no further trial, {begun:,} so far: {why}")
+        else:
+            self._describe_end(why)
+        self._run_minimal_trial()
+        self._clock.ended("measuring families and for trials")
 
     def _stay(self) -> None:
         """Keep the lock of the study and record the time spent; called repeatedly."""
@@ -273,7 +294,7 @@ class _Race:
                 name, values, minimal = minimal_trial(families, self._base, side, pixels=pixels)
                 cut = ", ".join(minimal.overrides) or "as it is"
                 self._display.show(
-                    f"no trial fits into budget.minutes={minutes:g} at the current load: the "
+                    f"no trial ends within budget.minutes={minutes:g} at the current load: the "
                     f"cheapest configuration of {name} is run ({cut}) for a rough result; a larger "
                     "budget gives a better one"
                 )
@@ -305,7 +326,7 @@ class _Race:
             metrics=self._settings.metrics,
             job_of=self._trial,
             observers=(self._display, self._parent, self._finals_time),
-            settings_of=self._jobs.chosen_for,
+            is_current=self._jobs.is_current,
             affordable=partial(forecast.affordable, further=self._finals_time.further),
             saturated=partial(self._saturated, forecast),
             trials=trials,
@@ -321,7 +342,7 @@ class _Race:
         self._interruption.check()
         return driver.why_over
 
-    def _saturated(self, forecast: TimeForecast, took: Sequence[TrialRecord]) -> list[str]:
+    def _saturated(self, forecast: TimeForecast, judged: Sequence[TrialRecord]) -> list[str]:
         """Return the families of which no further trial is proposed; none if trials are counted.
 
         With several metrics, of which the first alone is not what a trial is for, there is none.
@@ -329,7 +350,7 @@ class _Race:
         counted = self._settings.budget.trials is not None
         if counted or len(self._settings.metrics) > 1:
             return []
-        return forecast.saturated(took, self._settings.directions[0])
+        return forecast.saturated(judged, self._settings.directions[0])
 
     def _changed_proposals(self, ended: bool) -> str | None:
         """Return a sentence on settings of sampler and pruner that the last start had not; or None.
@@ -360,8 +381,12 @@ class _Race:
 
     def _describe_end(self, why: str) -> None:
         """Show why trials end before the budget does, and what of it is kept for the finals."""
-        clock = self._clock
-        if clock.budget is not None and clock.left and self._study.best() is not None:
+        clock, begun = self._clock, len(self._study.trials())
+        if self._study.best() is None:
+            return
+        if clock.budget is None and begun < (self._settings.budget.trials or 0):
+            self._display.show(f"trials ended after {begun:,}: {why}")
+        elif clock.budget is not None and clock.left:
             kept = f"; {duration(clock.kept)} are kept for the finals" if clock.kept else ""
             spent, budget = duration(clock.spent), duration(clock.budget)
             self._display.show(f"trials ended after {spent} of {budget}: {why}{kept}")
@@ -437,13 +462,13 @@ def run_sweep(settings: SweepSettings, overrides: Sequence[str], config_name: st
     chosen_overrides = list(overrides)
     if isinstance(settings.families, str):
         chosen = choose_families(settings, overrides)
-        print(chosen.reason, flush=True)
+        remark = chosen.reason
         chosen_overrides += chosen.overrides
         if chosen.overrides:
             settings = read_sweep_settings(chosen_overrides, config_name)
         settings = replace(settings, families=list(chosen.names))
-    elif remark := describe_judging(settings, overrides):
-        print(remark, flush=True)
+    else:
+        remark = describe_judging(settings, overrides)
     base = base_overrides(chosen_overrides, config_name)
     with doing("reading the search spaces"):
         families = load_families(list(settings.families), base, settings.search)
@@ -461,6 +486,7 @@ def run_sweep(settings: SweepSettings, overrides: Sequence[str], config_name: st
                 base=base,
                 costs=costs,
                 interruption=interruption,
+                remark=remark,
             ).run()
         except Interrupted:
             with suppress(OSError, ValueError):  # the terminal went away

@@ -332,7 +332,7 @@ def describe_single_family(name: str, minutes: float, second: tuple[str, int] | 
     more = "other families take more"
     if second is not None:
         more = f"{second[0]} takes about budget.minutes={second[1]}"
-    return f"only {name} fits into budget.minutes={minutes:g}; {more}"
+    return f"only {name} should fit into budget.minutes={minutes:g}; {more}"
 
 
 def report_single_family(

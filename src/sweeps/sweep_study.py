@@ -14,10 +14,12 @@ from ..config.plugins import plugin_overrides
 from ..config.sweep import SweepSettings, base_overrides, read_sweep_settings
 from ..data.sources.costs import CostTable
 from ..machine.package import command
+from ..metrics.summary import metric_name
 from ..records.trials import NetworkRecord, SweepRecord
 from ..search.pruning import make_pruner
 from ..search.space import Family, StudySpec
 from ..search.study import SweepStudy
+from ..targets import kind_of
 from .earlier_command import kept_command, name_and_place, shorter_command
 from .families import load_families
 from .finalists import TEST, kept_finalists
@@ -61,7 +63,12 @@ def study_spec(
         startup_trials=settings.sampler.startup_trials,
         seed=settings.seed,
         pruner=make_pruner(settings.pruner, epochs if isinstance(epochs, int) else 30),
-        metric_names=settings.metrics,
+        metric_names=[
+            metric_name(
+                key, sets=kind_of(settings.data.target).sets, folds=steps_of(settings) == "folds"
+            )
+            for key in settings.metrics
+        ],
         meaning=_with_whole_paths,
     )
 

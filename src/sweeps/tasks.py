@@ -224,10 +224,14 @@ class SweepJobs:
         kept: Sequence[str] | None = self.study.facts(trial.number).get(PREPARED)
         return self.prepared_of(trial).overrides if kept is None else kept
 
+    def is_current(self, trial: TrialRecord) -> bool:
+        """Return whether a further trial of its family would have what was chosen for this one."""
+        return [*self.chosen_for(trial)] == [*self.prepared_of(trial).overrides]
+
     def _job(self, trial: TrialRecord, task: Task, *changes: str) -> Job:
         facts = self.study.facts(trial.number)
         found, prepared = self.prepared_of(trial), self.chosen_for(trial)
-        known = list(prepared) == list(found.overrides)  # else it was measured again since
+        known = self.is_current(trial)  # else it was measured again since
         if trial.values.get("model.classifier", "auto") != "auto":  # without a search
             prepared = [override for override in prepared if not override.startswith("model.auto.")]
         base = changed(self.base, prepared)

@@ -105,6 +105,11 @@ def test_what_sets_of_labels_have_all_right_is_an_exact_match() -> None:
     assert metric_name("val/accuracy", sets=True) == "validation exact match"
 
 
+def test_a_mean_of_folds_is_called_one_and_costs_are_none() -> None:
+    assert metric_name("val/kappa", folds=True) == "validation quadratic kappa (mean of folds)"
+    assert metric_name("cost/latency_ms", folds=True) == "latency"
+
+
 def test_safe_names_keep_what_is_already_safe() -> None:
     names = ["cat", "T-shirt", "3.5 mm", "snow_leopard", "图片"]
     assert safe_class_names(names) == names

@@ -105,6 +105,14 @@ def test_ranked_networks_stand_beside_what_the_trials_with_those_taken_reached()
     assert "mAP on a sample" in of_sets.headers and of_sets.rows == networks_table(record).rows
 
 
+def test_means_of_folds_are_called_so_where_they_rank() -> None:
+    """A comparison computes a kappa from all pictures together, which is another number."""
+    folded = dataclasses.replace(RECORD, metrics=("val/kappa",), steps="folds")
+    for table in (leaderboard_table(folded), families_table(folded), finalists_table(folded)):
+        assert "validation quadratic kappa (mean of folds)" in table.title
+    assert "mean of folds" not in format_result(RECORD)
+
+
 def test_the_whole_result() -> None:
     assert format_result(RECORD).splitlines() == [
         "digits: 4 trials (2 complete, 1 pruned, 1 failed), 2 families, 16 s",

@@ -40,6 +40,7 @@ def plan(*families: Family, sampler: str = "random", **changes: Any) -> StudySpe
         startup_trials=changes.pop("startup_trials", 3),
         seed=changes.pop("seed", 0),
         pruner=pruner,
+        metric_names=changes.pop("metric_names", ()),
     )
 
 

@@ -105,7 +105,8 @@ def race(tmp_path: Path, pool: Pool, watch: Watch) -> Callable[..., bool]:
             fields["overrides"] += study.facts(trial.number).get("changes", [])
             return Job(task, **fields)
 
-        one = plan(family(NUMBERS), directions=directions, pruner=judge)
+        names = ["validation accuracy", "second"][: len(metrics)]
+        one = plan(family(NUMBERS), directions=directions, pruner=judge, metric_names=names)
         with SweepStudy(tmp_path, one) as study:
             driver = Driver(study, pool, metrics=metrics, job_of=job, observers=[watch], **given)
             return driver.race()
@@ -182,8 +183,31 @@ def test_losers_are_stopped(race: Callable[..., bool], tmp_path: Path, steps: st
         assert trial.epochs < EPOCHS and trial.last is not None
         done = steps if trial.epochs > 1 else steps.rstrip("s")
         assert trial.reason == (
-            f"pruned after {trial.epochs} {done} at val/accuracy {trial.last:.4g}"
+            f"pruned after {trial.epochs} {done} at validation accuracy {trial.last:.4g}"
         )
+
+
+def test_a_family_is_judged_by_its_complete_and_pruned_trials_over_all_starts(
+    race: Callable[..., bool], watch: Watch, tmp_path: Path
+) -> None:
+    """Not by one that had no time for its first report."""
+    seen: list[list[TrialRecord]] = []
+
+    def saturated(judged: Sequence[TrialRecord]) -> list[str]:
+        seen.append([*judged])
+        return ["mlp"] if len(judged) >= 6 else []
+
+    with SweepStudy(tmp_path, plan(family(NUMBERS))) as study:
+        late = study.ask()
+        assert late is not None
+        study.pruned(late.number, "the time was over")
+    race(lambda t: {"value": 1 / (1 + t.number)}, trials=4, pruner="asha", saturated=saturated)
+    race(lambda t: {"value": 1 / (1 + t.number)}, trials=20, pruner="asha", saturated=saturated)
+    judged = [trial for trial in records(tmp_path) if trial.number != late.number]
+    assert {trial.state for trial in judged} == {COMPLETE, PRUNED}
+    assert 6 <= len(judged) <= 7, "two run at once"
+    assert [len(one) for one in seen] == sorted(map(len, seen))
+    assert {trial.number for trial in seen[-1]} == {trial.number for trial in judged}
 
 
 def test_trials_of_several_metrics_have_the_curve_of_the_first(
@@ -263,11 +287,11 @@ def test_what_is_no_number_fails_the_trial_alone(
     race(lambda trial: {"value": value if trial.number == 1 else 0.5}, trials=4)
     found = records(tmp_path)
     assert [t.state for t in found] == [COMPLETE, FAILED, COMPLETE, COMPLETE]
-    assert found[1].reason == "it has no finite val/accuracy"
+    assert found[1].reason == "it has no finite validation accuracy"
 
 
 def test_a_missing_metric_is_named(race: Callable[..., bool], tmp_path: Path) -> None:
-    with pytest.raises(TooManyFailures, match="3 of them: it has no finite cost"):
+    with pytest.raises(TooManyFailures, match="3 of them: it has no finite second"):
         race(lambda trial: {}, trials=9, metrics=("val/accuracy", "cost"))
     assert len(records(tmp_path, ("maximize", "minimize"))) <= 4
 
@@ -430,17 +454,18 @@ def test_no_settings_are_run_twice_and_the_race_ends_where_there_are_no_others(
                     study.note(trial.number, chosen=chosen[trial.family])
                     return Job({"value": 0.5}, overrides=[f"n={trial.number}"])
 
-                def settings_of(
+                def is_current(
                     trial: TrialRecord, chosen: Any = chosen, study: Any = study
-                ) -> Any:
-                    return study.facts(trial.number).get("chosen", chosen[trial.family])
+                ) -> bool:
+                    now: bool = study.facts(trial.number)["chosen"] == chosen[trial.family]
+                    return now
 
                 driver = Driver(
                     study,
                     pool,
                     metrics=("val/accuracy",),
                     job_of=job_of,
-                    settings_of=settings_of,
+                    is_current=is_current,
                     trials=wanted,
                 )
                 assert driver.race()
@@ -448,16 +473,16 @@ def test_no_settings_are_run_twice_and_the_race_ends_where_there_are_no_others(
                 many = [(t.family, t.values.get("a", t.values.get("b"))) for t in found]
                 assert len(found) == min(wanted, 9 if wanted == 14 else 7)
                 assert {trial.state for trial in found} == {COMPLETE}
-                once = {(*one, tuple(settings_of(t))) for one, t in zip(many, found, strict=True)}
-                assert len(once) == len(found)
+                begun = (study.facts(t.number)["chosen"][0] for t in found)
+                assert len({*zip(many, begun, strict=True)}) == len(found)
+                assert [t.number for t in found] == [*range(len(found))]
                 if wanted >= 9:
                     assert driver.why_over == "there is no further configuration"
 
 
-def test_single_repeats_are_no_sign_of_a_family_that_has_no_further_configuration(
+def test_choices_of_a_single_configuration_leave_the_other_trials_to_those_of_many(
     pool: Pool, tmp_path: Path
 ) -> None:
-    """Every second proposal is the same, and there are more such proposals than end a family."""
     space = {
         "kind": {"choices": ["auto", "x"]},
         "strength": {"when": {"kind": "x"}, "low": 0.0, "high": 1.0},
@@ -491,21 +516,25 @@ def test_where_some_kinds_have_no_time_the_reason_does_not_speak_of_all(
 def test_a_proposal_that_a_kill_left_before_its_job_was_made_is_no_second_run(
     pool: Pool, tmp_path: Path
 ) -> None:
-    one = plan(family({"a": {"low": 1, "high": 2}}))
-    with SweepStudy(tmp_path, one) as study:
-        study.enqueue("mlp", {"a": 1})
-        first = study.ask()
-        assert first is not None
-        study.note(first.number, overrides=["a=1"])
-        study.complete(first.number, [0.5])
-        while (again := study.ask()) is not None and again.values != first.values:
-            study.withdraw(again.number, 0)
-    with SweepStudy(tmp_path, one) as study:
-        driver = Driver(
-            study, pool, metrics=("val/accuracy",), job_of=lambda t: Job({"value": 0.5}), trials=2
-        )
-        driver.race()
-        assert [trial.values["a"] for trial in study.trials()] == [1, 2]
+    """Of the second proposal a kill left a trial that nothing was drawn for, or all of it."""
+    one = plan(family({"a": {"low": 1, "high": 3}}))
+    for drawn in (True, False):
+        with SweepStudy(tmp_path / str(drawn), one) as study:
+            study.enqueue("mlp", {"a": 1})
+            first = study.ask()
+            assert first is not None
+            study.note(first.number, overrides=["a=1"])
+            study.complete(first.number, [0.5])
+            second = study.ask(tried=[first.number]) if drawn else study._study.ask()
+            assert second is not None
+        with SweepStudy(tmp_path / str(drawn), one) as study:
+            driver = Driver(
+                study, pool, metrics=("val/accuracy",), job_of=lambda t: Job({"value": 0.5})
+            )
+            driver.race()
+            found = study.trials()
+            assert [trial.number for trial in found] == [0, 1, 2]
+            assert sorted(trial.values["a"] for trial in found) == [1, 2, 3]
 
 
 @pytest.mark.parametrize("enqueued", [False, True])

@@ -86,13 +86,10 @@ def test_a_kind_that_may_have_some_values_of_further_keys_gets_one_of_them(tmp_p
         study.enqueue("mlp", {"kind": "y", "of": ["a"], "width": 3})
         study.enqueue("cnn", {"kind": "y", "of": ["b"]})
         asked = [trial for trial in (study.ask(kinds) for _ in range(16)) if trial is not None]
-        assert [trial.is_default for trial in asked] == [True] + 15 * [False]
+        # Each of them once, and of the other family all that there is: 5 widths twice, and one.
+        assert [trial.is_default for trial in asked] == [True] + 13 * [False]
         found = [{**trial.values} for trial in asked if trial.family == "mlp"]
-        assert all(found.count({"kind": "y", **one}) >= 1 for one in among) and len(found) >= 8
-        assert all(
-            {"of": one["of"], **{k: one[k] for k in one.keys() & {"width"}}} in among
-            for one in found
-        )
+        assert len(found) == 3 and all({"kind": "y", **one} in found for one in among)
 
 
 def test_a_proposal_that_is_of_no_kind_is_an_error_and_not_made_for_ever(
@@ -101,7 +98,7 @@ def test_a_proposal_that_is_of_no_kind_is_an_error_and_not_made_for_ever(
     with SweepStudy(tmp_path, plan(family(CHOICES))) as study:
         begun = []
 
-        def without_its_key(self: Proposer, kinds: object) -> bool:
+        def without_its_key(self: Proposer, kinds: object, tried: object) -> bool:
             begun.append(kinds)
             assert len(begun) < 5
             self.study.enqueue_trial({"mlp/b": 0.5}, user_attrs={"family": "mlp"})

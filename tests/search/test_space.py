@@ -203,3 +203,33 @@ def test_a_family_is_known_by_its_plain_values() -> None:
     assert one.plain() == family().plain() != other.plain()
     assert one.plain()["space"]["optimizer.momentum"]["when"] == {"optimizer": ["sgd"]}
     assert isinstance(one.parameters[0], Parameter)
+
+
+def test_a_space_is_open_until_all_of_it_was_tried() -> None:
+    """Steps of floats are the same however they were added, and other keys may be fixed."""
+    space = {
+        "kind": {"choices": ["auto", "x"]},
+        "share": {"when": {"kind": "x"}, "low": 0.0, "high": 0.3, "step": 0.1},
+        "depth": {"when": {"kind": "x"}, "low": 1, "high": 2},
+    }
+    one = Family("mlp", (), tuple(parse_space(space)), {})
+    every = [
+        {"mlp/kind": "x", "mlp/share": sum([0.1] * tenths), "mlp/depth": depth}
+        for tenths in range(4)
+        for depth in (1, 2)
+    ]
+    tried = [{"mlp/kind": "auto"}, *every[:-1]]
+    assert one.is_open([], {}) and one.is_open(tried, {})
+    assert not one.is_open(tried, {"mlp/kind": "auto"})
+    assert not one.is_open(tried, {"mlp/depth": 1})
+    assert one.is_open(tried, {"mlp/depth": 2})
+    assert not one.is_open(tried, {"mlp/share": 0.2})
+    assert one.is_open(tried, {"mlp/share": 0.3})
+    assert not one.is_open([*tried, every[-1]], {})
+
+
+def test_a_range_of_floats_is_always_open() -> None:
+    space = {"kind": {"choices": ["x"]}, "rate": {"low": 0.0, "high": 1.0}}
+    one = Family("mlp", (), tuple(parse_space(space)), {})
+    tried = [{"mlp/kind": "x", "mlp/rate": value / 100} for value in range(100)]
+    assert one.is_open(tried, {"mlp/kind": "x"})

@@ -204,6 +204,26 @@ def test_the_same_default_with_other_facts_is_another_candidate(tmp_path: Path) 
         assert not run(study, 1)[-1].is_default
 
 
+def test_a_default_that_the_sampler_has_proposed_already_is_not_tried_again(tmp_path: Path) -> None:
+    """But it is where that trial was stopped, and with other facts."""
+    for state, asked in (("complete", 0), ("pruned", 1)):
+        with SweepStudy(tmp_path / state, plan(MLP, CNN)) as study:
+            study.enqueue("mlp", {"a": 0.5, "b": 7}, size=64)
+            first, second = study.ask(), study.ask([Kind("mlp")])
+            assert first is not None and second is not None
+            study.note(second.number, size=96)
+            study.complete(first.number, [0.5])
+            if state == "complete":
+                study.complete(second.number, [0.5])
+            else:
+                study.pruned(second.number, "late")
+            values = study.trial(second.number).values
+            stored = {key: study._frozen(second.number).params[f"mlp/{key}"] for key in values}
+            study.enqueue("mlp", stored, size=96)
+            following = study.ask()
+            assert following is not None and following.is_default == bool(asked)
+
+
 @pytest.mark.parametrize(
     ("kind", "changed", "message"),
     [

@@ -102,10 +102,10 @@ def test_a_terminal_shows_slots_the_best_and_what_is_left() -> None:
     shown = plain(written[0]).splitlines()
     at = next(i for i, line in enumerate(shown) if "slot" in line)
     assert shown[at : at + 6] == [
-        "  slot  candidate  epoch  val/accuracy        time  settings",
-        "     0  cnn-7       4/12        91.2 %  1 min 15 s  lr=0.003 width=39",
-        "     1  cnn-8        0/9                1 min 15 s  lr=0.003 width=40",
-        "best val/accuracy 95.0 %: cnn-3",
+        "  slot  candidate  epoch  accuracy        time  settings",
+        "     0  cnn-7       4/12    91.2 %  1 min 15 s  lr=0.003 width=39",
+        "     1  cnn-8        0/9            1 min 15 s  lr=0.003 width=40",
+        "best validation accuracy 95.0 %: cnn-3",
         "cnn-3  complete 95.0 %, 1 epoch, 8.4 s, the best so far",
         "3 done, 2 pruned, 1 failed, 4 running  8 min left",
     ]
@@ -158,7 +158,7 @@ def test_who_led_before_is_shown_and_said_lines_stay_as_they_are() -> None:
         display.tick(COUNTS, "8 min left")
         display.show("GPU 1 [bold]ran out[/] of memory: " + "x" * 30)
     assert "GPU 1 [bold]ran out[/] of memory: " + "x" * 30 in plain(written[0])
-    assert "best val/accuracy 95.0 %: cnn-3" in plain(written[0]).splitlines()
+    assert "best validation accuracy 95.0 %: cnn-3" in plain(written[0]).splitlines()
 
 
 @pytest.mark.usefixtures("color")
@@ -220,7 +220,7 @@ def test_elsewhere_a_line_for_every_ended_trial_and_one_a_minute() -> None:
         "cnn-2    failed, 1 epoch, out of memory [31m",
         "cnn-9    pruned 50.0 %, 1 epoch, the time was over",
         "a word",
-        f"{state}. best val/accuracy 97.0 %: cnn-0. 8 min left",
+        f"{state}. best validation accuracy 97.0 %: cnn-0. 8 min left",
     ]
 
 
@@ -265,3 +265,23 @@ def test_it_writes_to_standard_error_by_default(capsys: pytest.CaptureFixture[st
     with Display(metric=METRIC, families=["cnn"]) as display:
         display.show("a word")
     assert capsys.readouterr() == ("", "a word\n")
+
+
+def test_lines_call_the_metric_what_pages_call_it_and_say_where_it_is_a_mean_of_folds() -> None:
+    clock = Clock()
+    done = trial(3, COMPLETE, 0.625, seconds=8.4)
+    for metric, given, name in (
+        ("val/miou", {}, "validation mean IoU"),
+        ("val/accuracy", {"sets": True}, "validation exact match"),
+        (
+            "val/map",
+            {"sets": True, "steps": "folds"},
+            "validation mean average precision (mean of folds)",
+        ),
+    ):
+        out = io.StringIO()
+        with Display(out, metric=metric, families=["cnn"], clock=clock, **given) as display:
+            display.ended(0, done, done)
+            clock.now += 61
+            display.tick(COUNTS, "")
+        assert f"best {name} 62.5 %: cnn-3" in out.getvalue()

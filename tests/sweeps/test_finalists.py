@@ -77,6 +77,7 @@ def study_of(seconds: list[float]) -> Any:
         trials=lambda: trials,
         trial=lambda number: trials[number],
         facts=lambda number: {},
+        spec=SimpleNamespace(metric_names=["validation accuracy"]),
     )
 
 
@@ -395,7 +396,7 @@ def test_of_equal_means_the_sweep_and_the_comparison_take_the_same_one(
 ) -> None:
     monkeypatch.setattr(finalists, "verdict_on", verdict_on)
     study = study_of([1.0] * 3)
-    made, _ = finals(study, None, overrides=[f"output_dir={tmp_path}"])
+    made, said = finals(study, None, overrides=[f"output_dir={tmp_path}"])
     made._trials = dict(enumerate(study.trials()))
     # The means are equal but for their last digits, as 0.1 + 0.2 is not 0.3.
     wrong = ((40, 80), (80, 40), (60, 60))
@@ -412,6 +413,8 @@ def test_of_equal_means_the_sweep_and_the_comparison_take_the_same_one(
                 "cost/latency_ms": float(latency[trial]),
             }
             made.ended((trial, seed), 0, Ending("complete", metrics))
+    share = 100 * (1 - wrong[2][0] / len(TARGETS))
+    assert said[0] == f"finalist cnn-2, seed 1: validation accuracy {share:.1f} %"
     made._measure_winner()
     found = kept_finalists(study, "maximize")
     assert study.recall("test")["winner"] == found[0].trial == winner

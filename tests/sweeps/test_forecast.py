@@ -207,7 +207,7 @@ def test_only_the_families_that_race_are_forecast() -> None:
 
 
 @pytest.mark.parametrize("direction", ["maximize", "minimize"])
-def test_features_that_24_further_trials_made_nothing_better_of_are_saturated(
+def test_families_that_24_further_trials_made_nothing_better_of_are_saturated(
     direction: str,
 ) -> None:
     sign = 1 if direction == "maximize" else -1
@@ -223,7 +223,18 @@ def test_features_that_24_further_trials_made_nothing_better_of_are_saturated(
     assert not known.saturated([*first, *trials(*[0.8] * 23, 0.91)], direction)
     assert not known.saturated(trials(*[0.9] * 24), direction)
     assert not known.saturated([*first, *trials(*[0.9] * 24, family="cnn")], direction)
+    networks = trials(0.8, 0.9, *[0.9] * 24, family="cnn")
+    assert known.saturated(networks, direction) == ["cnn"]
+    assert known.saturated([*networks, *first, *trials(*[0.9] * 24)], direction) == [
+        *("cnn", "embedding")
+    ]
     other = ("model.networks=[b]",)
     assert not known.saturated(trials(*[0.9] * 30, cut=other), direction), "on other features"
-    pruned = [replace(one, state=PRUNED, objectives=None) for one in trials(*[0.9] * 9)]
-    assert not known.saturated([*first, *trials(*[0.9] * 20), *pruned], direction)
+    # Those that the pruner has stopped were no better either, and are none to be compared with.
+    curve = ((1, sign * 0.95),)
+    pruned = [
+        replace(one, state=PRUNED, objectives=None, curve=curve) for one in trials(*[0.9] * 30)
+    ]
+    assert known.saturated([*first, *trials(*[0.9] * 20), *pruned[:4]], direction)
+    assert not known.saturated([*first, *trials(*[0.9] * 20), *pruned[:3]], direction)
+    assert not known.saturated(pruned, direction)

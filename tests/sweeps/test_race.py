@@ -258,7 +258,7 @@ def test_where_nothing_ends_in_time_the_minimal_trial_of_all_answers(
     (trial,) = record.trials
     assert trial.state == COMPLETE and record.winner == trial.number
     assert {"data.train_limit=500", "trainer.max_epochs=1"} <= {*trial.overrides}
-    assert "no trial fits into budget.minutes=0.05" in capsys.readouterr().err
+    assert "no trial ends within budget.minutes=0.05" in capsys.readouterr().err
     # Each start that finds no other answer would try no more than this one again.
     assert sweep(tmp_path, *overrides, "evaluate_test=false").trials == record.trials
     # It is no measure of its family, which has its own turn with more minutes.
@@ -407,6 +407,17 @@ def test_a_race_of_stated_minutes_ends_where_every_configuration_was_tried(
     more = sweep(tmp_path, "families=[embedding]", "budget.minutes=60", *free)
     assert more.trials == first.trials
     assert "no further trial, 5 so far: there is no further" in capsys.readouterr().err
+
+
+def test_a_race_without_minutes_says_why_it_ends_before_its_trials_are_used_up(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    free = ["budget.minutes=null", "finalists=0", "evaluate_test=false"]
+    for trials, said in ((3, False), (9, True)):
+        record = sweep(tmp_path, "families=[embedding]", f"budget.trials={trials}", *free)
+        assert len(record.trials) == min(trials, 5)
+        shown = capsys.readouterr().err
+        assert ("trials ended after 5: there is no further configuration" in shown) == said
 
 
 def test_a_race_of_stated_minutes_does_not_go_on_with_what_no_trial_makes_better(
@@ -708,3 +719,17 @@ def test_what_this_machine_lacks_is_told_before_anything_is_written(
     with pytest.raises(ConfigError, match=said):
         sweep(tmp_path / "outputs", f"trainer.accelerator={accelerator}")
     assert not list(tmp_path.iterdir())
+
+
+def test_settings_are_refused_before_anything_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With those that are right the first lines are on the pictures that judge."""
+    with monkeypatch.context() as patch:
+        patch.setattr(race_module, "visible_gpus", lambda: ["0"])  # one of them
+        for wrong in ("families=[mpl]", "sampler=grid", "trainer.devices=2"):
+            with pytest.raises(ConfigError):
+                sweep(tmp_path, wrong)
+            assert capsys.readouterr().out == "", wrong
+    sweep(tmp_path, "finalists=0", "budget.trials=1")
+    assert "validation pictures detect" in capsys.readouterr().out

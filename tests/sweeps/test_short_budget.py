@@ -166,7 +166,7 @@ def test_the_end_names_the_command_that_shows_a_second_family() -> None:
     assert several == report_single_family(mine, both, None, "again") == ("", "")
     assert report_single_family(mine, ["embedding"], second, "again") == ("", "")
     assert describe_single_family("embedding", 2, second) == (
-        "only embedding fits into budget.minutes=2; cnn takes about budget.minutes=4"
+        "only embedding should fit into budget.minutes=2; cnn takes about budget.minutes=4"
     )
     assert "other families take more" in describe_single_family("embedding", 2, None)
 
