@@ -73,6 +73,7 @@ class DataScalingRecord:
         most: the largest number that was looked at.
         fitted: median figure of the fitted curve with all pictures there are, from which gains
             count.
+        sets: whether pictures have sets of labels, of which accuracy is the exact match.
     """
 
     metric: str
@@ -86,6 +87,7 @@ class DataScalingRecord:
     needed_high: int | None = None
     most: int = 0
     fitted: float = math.nan
+    sets: bool = False
 
 
 def scaling_text(runs: Mapping[int, str], record: DataScalingRecord | None = None) -> str:

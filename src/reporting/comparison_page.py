@@ -158,9 +158,12 @@ def _kind(one: Entrant, *, pixels: bool) -> str:
     """Return what a candidate is, for who does not know its family; "" where that is not known."""
     # Without where they are from and their licence, which the table has.
     weights = "" if one.weights is None else re.sub(r" \([^()]*, [^()]*\)", "", one.weights)
+    tuned = f"{weights}, fine-tuned: a published network trained further."
+    if pixels:  # the weights are of its encoder alone
+        tuned = f"A network of the family {one.family} over {weights}, a published encoder, tuned."
     return {
         "frozen": f"A classifier on frozen features: {weights}.",
-        "fine-tuned": f"{weights}, fine-tuned: a published network trained further.",
+        "fine-tuned": tuned,
         "from scratch": f"A network of the family {one.family}, trained from scratch.",
         "hand-crafted": f"A classifier{' of single pixels' * pixels} on hand-crafted features.",
         "ensemble": "Several trained models together.",

@@ -36,12 +36,15 @@ _ONCE = ("Trained once", "Cross-validated once")
 def verdict_sentences(comparison: Comparison) -> tuple[str, ...]:
     """Return the verdict in sentences: winner, doubt, choice, data needed and scope."""
     verdict, folds = comparison.verdict, comparison.folds
-    sentences = [_winner(verdict, folds), _corrected(verdict), *caution_sentences(verdict)]
+    several = len(verdict.standings) > 1
+    sentences = [_winner(verdict, folds), _corrected(verdict)]
     if verdict.collapses is not None:
         sentences.append(_collapsed(verdict, verdict.collapses))
-    if len(verdict.standings) > 1:
-        sentences += [_tied(verdict), _chances(verdict), _difference(verdict)]
-        sentences += [_choice(verdict), _disturbed(comparison), _need(verdict)]
+    if several:  # "it" is the winner here, and cautions are about the choice
+        sentences += [_tied(verdict), _chances(verdict), _difference(verdict), _choice(verdict)]
+    sentences += caution_sentences(verdict)
+    if several:
+        sentences += [_disturbed(comparison), _need(verdict)]
     sentences += [_seeds(verdict), _looks(verdict), _about(verdict, folds)]
     if comparison.pair is not None:
         sentences.append(pair_sentence(comparison.pair))

@@ -103,7 +103,7 @@ def _goal_sentence(record: DataScalingRecord) -> str:
 
 
 def _name(record: DataScalingRecord) -> str:
-    return metric_name(record.metric)
+    return metric_name(record.metric, sets=record.sets)
 
 
 def _text(record: DataScalingRecord, value: float) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 from rich.cells import cell_len, set_cell_size
 
 from ..machine.text import duration, percent
-from ..metrics.summary import accuracy_name
+from ..metrics.summary import accuracy_name, metric_name
 
 __all__ = [
     "JUDGED_BY",
@@ -108,7 +108,8 @@ def primary_text(metrics: Mapping[str, float], part: str) -> str | None:
         f1 = "" if found["macro_f1"] is None else f", macro F1 {percent(found['macro_f1'])}"
         return f"mean average precision {percent(found['map'])}{f1}"
     if found["kappa"] is not None:
-        error = "" if found["mae"] is None else f", mean error {found['mae']:.2f} classes"
+        mae = found["mae"]
+        error = "" if mae is None else f", {metric_name('mae')} {mae:.2f} classes"
         return f"quadratic kappa {found['kappa']:.3f}{error}"
     mean = figure_text(metrics, f"{part}/miou")
     dice, right = metrics.get(f"{part}/dice"), metrics.get(f"{part}/pixel_accuracy")

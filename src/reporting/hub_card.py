@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..metrics.summary import accuracy_name
+from ..metrics.summary import metric_name
 from ..records.run import RunSummary
 
 __all__ = ["front_matter", "usage"]
@@ -15,16 +15,16 @@ _DATASETS = {
     "cifar100": "uoft-cs/cifar100",
 }
 _TASK, _TASK_OF_PIXELS = "image-classification", "image-segmentation"
-# The hub's names of metrics, and how they are called here.
+# The hub's names of metrics.
 _METRICS = {
-    "map": ("map", "mean average precision"),
-    "kappa": ("cohen_kappa", "kappa with quadratic weights"),
-    "mae": ("mae", "mean error in classes"),
-    "accuracy": ("accuracy", "accuracy"),
-    "balanced_accuracy": ("balanced_accuracy", "balanced accuracy"),
-    "macro_f1": ("f1", "macro F1"),
-    "micro_f1": ("f1", "micro F1"),
-    "miou": ("mean_iou", "mean IoU"),
+    "map": "map",
+    "kappa": "cohen_kappa",
+    "mae": "mae",
+    "accuracy": "accuracy",
+    "balanced_accuracy": "balanced_accuracy",
+    "macro_f1": "f1",
+    "micro_f1": "f1",
+    "miou": "mean_iou",
 }
 _PARTS = {"test": "test", "val": "validation"}
 
@@ -54,10 +54,10 @@ def front_matter(summary: RunSummary, *, library: str, license: str) -> str:
             dataset_name=summary.data,
             dataset_split=_PARTS[part],
             metric_type=kind,
-            metric_name=accuracy_name(sets) if key == "accuracy" else name,
+            metric_name=metric_name(key, sets=sets),
             metric_value=round(summary.metrics[f"{part}/{key}"], 6),
         )
-        for key, (kind, name) in _METRICS.items()
+        for key, kind in _METRICS.items()
         if f"{part}/{key}" in summary.metrics
     ]
     data = ModelCardData(

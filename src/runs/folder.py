@@ -36,6 +36,7 @@ from .sweep_record import candidate_names, read_sweep_record, sweep_file, traini
 __all__ = [
     "FOLDS",
     "LABELS",
+    "NETWORK",
     "PAGE",
     "REFIT",
     "RunFolder",
@@ -55,6 +56,9 @@ REFIT = "refit.json"
 
 # What the review of a run's labels writes: a table to correct, and a page to look at.
 LABELS, PAGE = "labels.csv", "label_errors.html"
+
+# The ending of a network's checkpoint, which no other kind of model has.
+NETWORK = ".ckpt"
 
 _RUNS = "runs"
 _IDENTITY = "run.json"
@@ -271,14 +275,21 @@ class RunFolder:
         if variant == "chosen":
             record = read_json(self.exports / "export.json")
             if "chosen" not in record:
-                raise ValueError(f"{self.name} has not been exported: python -m src.export does it")
+                raise ValueError(self._without_variant("has not been exported"))
             variant = record["chosen"]
         if variant is None:
             return self.chosen_checkpoint()
         bundle = self.exports / str(variant)
         if not (bundle / "digest.txt").is_file():
-            raise ValueError(f"{self.name} has no variant {variant}: python -m src.export makes it")
+            raise ValueError(self._without_variant(f"has no variant {variant}"))
         return bundle
+
+    def _without_variant(self, what: str) -> str:
+        """Return that the run lacks a variant, and the remedy: only networks are exported."""
+        if self.chosen_checkpoint().suffix != NETWORK:
+            return f"{self.name} is no single network, and has no variants: leave variant out"
+        export = command("export", f"run={self.name}", *self.place_overrides())
+        return f"{self.name} {what}: {export} makes it"
 
 
 def open_folder(settings: RunSettings) -> RunFolder:

@@ -43,6 +43,7 @@ from ..statistics.evidence import Evidence, normal_quantile
 from ..statistics.intervals import figure_interval
 from ..storage.files import write_atomically
 from ..storage.locks import alone
+from ..targets import kind_of
 from .retrain import repeating_command, train_into
 from .scaling_plan import ScalingPlan
 
@@ -215,6 +216,7 @@ def _record(
         ),
         **_needed(law, settings.goal, plan.pictures, best, sign),
         fitted=sign * (best - law.loss(1)[0]),
+        sets=kind_of(plan.chosen.settings.data.target).sets,
     )
 
 

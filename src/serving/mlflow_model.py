@@ -80,22 +80,21 @@ class PictureClassifier(PythonModel):
             coverage `label_set`, the names of the classes one of which is the true one; with a
             largest error `answered`, whether the label counts as an answer; of a calibrated model
             with features `novelty`, how probable so unusual a picture is among those like the
-            training pictures, and `unlike`, whether it is flagged.
+            training pictures, and `unlike`, whether it is flagged. Of a model with a class for
+            every pixel `mask`, a PNG in base64, and `shares`, that of each class, and nothing else.
 
         Raises:
             MlflowException: names the row that is no picture, the parameter that cannot be met, or
                 the fault of the model.
         """
         try:
-            rows = _pictures_of(model_input)
-            trust = self._asked(dict(params or {}))
-            top_k = (params or {}).get("top_k")
+            rows, asked = _pictures_of(model_input), dict(params or {})
+            if self._predictor.kind.pixels:
+                _refuse_what_labels_have(asked)
+                return pd.DataFrame(self._masks(rows))
+            trust, top_k = self._asked(asked), asked.get("top_k")
             if top_k is not None and top_k < 1:
                 raise ValueError(f"top_k is {top_k}: it must be at least 1")
-            if self._predictor.kind.pixels:
-                if top_k is not None:
-                    raise ValueError("top_k is about whole pictures, and here pixels have classes")
-                return pd.DataFrame(self._masks(rows))
             probs, judged = self._predictor.judge(rows, trust)
         except ValueError as error:
             raise MlflowException.invalid_parameter_value(str(error)) from error
@@ -152,6 +151,13 @@ class PictureClassifier(PythonModel):
         if certainty is None and promise == self._promise():
             return None
         return self._trust(certainty, promise)
+
+
+def _refuse_what_labels_have(params: Mapping[str, Any]) -> None:
+    """Raise a ValueError for parameters that masks do not have; None and False ask for nothing."""
+    for name, value in params.items():
+        if value is not None and value is not False:
+            raise ValueError(f"{name} is about whole pictures, and here pixels have classes")
 
 
 def _pictures_of(table: pd.DataFrame) -> list[Any]:

@@ -30,7 +30,8 @@ from ..machine.parallel import TooSlow, available_cores, in_time
 from ..models.arithmetic import autocast, own_threads
 from ..runs.build import native_side, remark_on_size
 from ..runs.build.network import NetworkShape, build_network
-from ..runs.candidates.choose import Settled, origin_of, settled
+from ..runs.candidates.choose import origin_of
+from ..runs.candidates.settled import Settled, settled
 from ..runs.resolve import use_threads
 from ..storage.cache import cache_folder
 from ..training.cost import count_flops, wait_for

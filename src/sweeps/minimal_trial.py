@@ -17,7 +17,7 @@ from .prepared import Prepared
 __all__ = ["minimal_trial"]
 
 # Number of training pictures, and their side in pixels: for descriptors and networks from scratch,
-# whose pictures may be stored at this size (`src.runs.candidates.choose`), and for published
+# whose pictures may be stored at this size (`src.runs.candidates.settled`), and for published
 # networks.
 _PICTURES, _SIDE, _PUBLISHED_SIDE = 500, 32, 64
 _CHEAP: Mapping[str, Value] = {

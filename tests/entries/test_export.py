@@ -358,3 +358,11 @@ def test_a_classifier_on_features_is_refused(run: Run, train: Train, tmp_path: P
         and "no single network, and only networks are exported" in result.stderr
     )
     assert len(complaints(result.stderr)) == 1 and not (folder / "exports").exists()
+    file = tmp_path / "a.png"
+    Image.new("L", (8, 8)).save(file)
+    for variant in ("int8", "chosen"):  # what export refuses is not its remedy
+        asked = [f"run={folder.name}", f"output_dir={tmp_path}", f"images={file}"]
+        result = run("src.predict", *asked, f"variant={variant}")
+        (sentence,) = complaints(result.stderr)
+        assert result.returncode == 2 and sentence.endswith("leave variant out."), sentence
+        assert "export" not in sentence

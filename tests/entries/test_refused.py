@@ -37,7 +37,7 @@ from tests.entries.conftest import Run
         ("predict run=RUN images=HERE/missing", ["does not exist"]),
         ("predict run=RUN images=HERE/a.png explain=true", ["set out=FILE.csv too"]),
         ("predict run=RUN images=HERE/a.png label_next=5", ["set out=FILE.csv too"]),
-        ("predict run=RUN images=HERE/a.png variant=int8", ["has no variant int8"]),
+        ("predict run=RUN images=HERE/a.png variant=int8", ["has no variant int8", "export run="]),
         ("predict run=RUN images=HERE/a.png variant=chosen", ["has not been exported"]),
         (
             "export run=RUN variants=[onyx]",

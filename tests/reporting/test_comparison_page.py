@@ -190,6 +190,17 @@ def test_what_the_choice_is_stands_below_its_name(
     assert text in head[0] and ("What it is" in head[0]) == bool(text)
 
 
+def test_a_network_for_pixels_is_more_than_its_published_encoder() -> None:
+    shown = report_data(4)
+    entrants = tuple(
+        dataclasses.replace(one, start="fine-tuned", weights="lite0 (package, mit)", family="unet")
+        for one in shown.comparison.entrants
+    )
+    comparison = dataclasses.replace(shown.comparison, entrants=entrants, pixels=True)
+    head = comparison_page(dataclasses.replace(shown, comparison=comparison)).partition("</header>")
+    assert "the family unet over lite0, a published encoder" in head[0]
+
+
 def test_the_only_candidate_is_not_recommended_over_others() -> None:
     page = comparison_page(report_data(1, leaders=1))
     assert "<h1>candidate 0 is the only candidate</h1>" in page and "use this" not in page

@@ -196,6 +196,15 @@ def test_luck_is_only_what_a_correction_takes_away(points: float, said: bool, me
     assert "Corrected" not in text
 
 
+def test_a_caution_about_the_choice_does_not_come_between_sentences_on_the_winner() -> None:
+    found = comparison(4)
+    verdict = dataclasses.replace(found.verdict, baseline=0.99, choice=found.verdict.standings[1])
+    said = verdict_sentences(dataclasses.replace(found, verdict=verdict))
+    (caution,) = (at for at, one in enumerate(said) if "the constant baseline" in one)
+    of_winner = [at for at, one in enumerate(said) if one.startswith(("It is ", "Its "))]
+    assert of_winner and max(of_winner) < caution
+
+
 def test_unstable_trainings_call_for_repeats_and_single_ones_borrow() -> None:
     steady = sentences(random_field([0.9, 0.8], [3, 3]))
     shaken = sentences(random_field([0.9, 0.89], [3, 3], 3000, seed_effect=0.4))

@@ -6,7 +6,7 @@ from src.records.data_scaling import DataScalingRecord, ForecastRecord, Measured
 from src.reporting.data_scaling_report import format_scaling, scaling_sentences
 
 
-def record(fitted: float, metric: str = "accuracy") -> DataScalingRecord:
+def record(fitted: float, metric: str = "accuracy", sets: bool = False) -> DataScalingRecord:
     return DataScalingRecord(
         metric=metric,
         part="val",
@@ -17,6 +17,7 @@ def record(fitted: float, metric: str = "accuracy") -> DataScalingRecord:
         ),
         forecasts=(ForecastRecord(1000, 0.66, 0.55, 0.76, 0.04, 0.002, 0.09),),
         fitted=fitted,
+        sets=sets,
     )
 
 
@@ -40,3 +41,8 @@ def test_figures_and_gains_have_the_name_and_the_digits_of_the_metric(
     text = format_scaling(record(0.64, metric), 100)
     assert text.startswith(f"{name} on 341 validation pictures")
     assert f"would raise the {name} by {gain}" in text
+
+
+def test_accuracy_of_several_labels_is_the_exact_match() -> None:
+    text = format_scaling(record(0.64, sets=True), 100)
+    assert text.startswith("exact match on 341 validation pictures") and "accuracy" not in text

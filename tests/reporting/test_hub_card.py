@@ -51,7 +51,7 @@ def test_without_a_test_part_it_has_what_is_known(
         ),
         (
             {"kappa": 0.5, "mae": 0.25, "accuracy": 0.3},
-            {"kappa with quadratic weights", "mean error in classes", "accuracy"},
+            {"quadratic kappa", "mean absolute error", "accuracy"},
         ),
         ({"miou": 0.5, "dice": 0.6}, {"mean IoU"}),
     ],

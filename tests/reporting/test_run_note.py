@@ -36,7 +36,7 @@ def test_a_run_is_described_from_its_begin_and_gets_its_results_at_its_end() -> 
         (
             {"kappa": 0.5, "mae": 0.25, "accuracy": 0.125},
             [
-                "validation: quadratic kappa 0.500, mean error 0.25 classes",
+                "validation: quadratic kappa 0.500, mean absolute error 0.25 classes",
                 "validation accuracy: 12.5 %",
             ],
         ),

@@ -193,6 +193,7 @@ def test_each_kind_of_targets_has_its_metric(tmp_path: Path, kind: str) -> None:
     record = scaled(chosen, "fractions=[0.5]")
     metric = {"multi": "map", "dense": "miou"}[kind]
     now = record.measured[-1]
+    assert record.sets == (kind == "multi")
     assert record.metric == metric and now.low <= now.figure <= now.high < 1
     assert now.figure == pytest.approx(RunSummary.read(chosen.summary).metrics[f"val/{metric}"])
     # The forecast starts from what was measured.

@@ -6,11 +6,14 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
+from mlflow.exceptions import MlflowException
 from PIL import Image
 from torch import nn
 
@@ -23,7 +26,9 @@ from src.runs.build.network import NetworkShape, build_network, rebuild_argument
 from src.serving.bundle import open_predictor
 from src.serving.bundle_writing import write_bundle
 from src.serving.masks import masks_of
+from src.serving.mlflow_model import PictureClassifier
 from src.serving.whole_network import network_classifier
+from src.storage.digests import checked_line
 from tests.data.pictures import encoded
 from tests.serving.stranger import a_stranger_asks, a_stranger_asks_all
 
@@ -92,6 +97,24 @@ def test_bundles_answer_without_the_project_as_their_networks_do(tmp_path: Path)
     for probs, wanted in zip(said, expected.values(), strict=True):
         np.testing.assert_allclose(probs, wanted, rtol=0, atol=1e-5)
     assert "pytorch_lightning" not in heavy and "hydra" not in heavy
+
+
+def test_served_masks_refuse_what_is_about_whole_pictures(tmp_path: Path) -> None:
+    network, metadata = network_and_metadata("fcn")
+    bundle = tmp_path / "model" / "artifacts" / "bundle"
+    write_bundle(bundle, network, metadata, pictures(*SIDE))
+    # As what packs a bundle for MLflow writes it, of the files around it.
+    (tmp_path / "model" / "digests.json").write_bytes(checked_line({"files": {}}))
+    served = PictureClassifier()
+    context: Any = SimpleNamespace(artifacts={"bundle": str(bundle)})
+    served.load_context(context)
+    table = pd.DataFrame({"image": [pictures(*SIDE)[0]]})
+    nothing = {"coverage": None, "classwise": False, "max_error": None, "top_k": None}
+    assert [*served.predict(context, table, nothing)] == ["mask", "shares"]
+    for asked in ({"coverage": 0.9}, {"classwise": True}, {"max_error": 0.1}, {"top_k": 2}):
+        (name,) = asked
+        with pytest.raises(MlflowException, match=f"{name} is about whole pictures"):
+            served.predict(context, table, nothing | asked)
 
 
 def test_a_bundle_masks_large_files_window_by_window(tmp_path: Path) -> None:

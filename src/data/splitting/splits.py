@@ -418,5 +418,6 @@ def _overlap_message(
     lines += [f"  and {more} more"] if more else []
     return (
         "the given parts overlap, so a score on one would be partly known from another; take the "
-        "copies out, or let them be dropped from the earlier part:\n" + "\n".join(lines)
+        "copies out, or have them dropped from the earlier part by data.on_duplicates=drop:\n"
+        + "\n".join(lines)
     )

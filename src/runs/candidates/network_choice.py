@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 
 from ...config.schema import RunSettings
@@ -115,20 +115,18 @@ def choose_networks(
         ConfigError: weights cannot be had.
     """
     deadline = None if seconds is None else time.perf_counter() + seconds
-    train = data.split.train
     views = embedding_settings(settings).views(settings.data.mirror_ok)
     classes = len(data.pictures.class_names)
-    counts = counts_by_share(views * len(train), len(data.split.val), classes)
+    counts = counts_by_share(views * len(data.split.train), len(data.split.val), classes)
     count = counts[1.0]
-    networks = networks_of(settings)
     sample = Sample(settings, data, sampled_pictures(data))
     ranking = rank_networks(settings, data, sample, count, deadline=deadline, anew=anew)
-
-    def cost(one: RankedNetwork) -> float:
-        return 0.0 if Option(one.name) in described else one.seconds(count)
-
+    costs = {
+        one.name: 0.0 if Option(one.name) in described else one.seconds(count)
+        for one in ranking.networks
+    }
     left = None if deadline is None else SURE * (deadline - time.perf_counter())
-    fitting = [one for one in ranking.networks if left is None or cost(one) <= left]
+    fitting = [one for one in ranking.networks if left is None or costs[one.name] <= left]
     if not fitting:
         assert deadline is not None
         return _best_affordable(
@@ -140,32 +138,58 @@ def choose_networks(
             described=described,
             at_once=at_once,
         )
-
-    together = None if left is None else _TOGETHER_SHARE * left
-    affordable, waits = _first_groups(ranking, fitting, cost, together), False
-    best, accuracy = _largest_of_the_best(affordable)
-    free = [one for one in fitting if not cost(one)]
-    if at_once and free and any(map(cost, best)):
-        first = _largest_of_the_best(_first_groups(ranking, free, cost, together))
-        # A later result replaces this one if its expected accuracy is higher.
-        if waits := _promise(first[0], networks) < _promise(best, networks):
-            best, accuracy = first
-    describing = sum(map(cost, best))
+    networks = networks_of(settings)
+    (best, accuracy), cut = _best_group(ranking, fitting, networks, costs, left, at_once=at_once)
     notes = (
         f"on {len(sample.targets)} pictures: {'; '.join(map(str, ranking.networks))}",
         *ranking.slow_note(count),
-        f"chosen: {joined_name(best)} ({100 * accuracy:.1f} %); {_describing(count, describing)}",
+        f"chosen: {joined_name(best)} ({100 * accuracy:.1f} %); "
+        f"{_describing(count, _seconds(best, costs))}",
         *_fetching_note(device_of(settings.trainer.accelerator).type, networks),
     )
-    most = min(MOST_TOGETHER, len(fitting))
-    short = waits or len(affordable) < most or len(fitting) < len(networks)
     return NetworkChoice(
         tuple(one.name for one in best),
         notes,
         considered=ranking.records(joined_name(best)),
-        cut=seconds is not None and short,
+        cut=cut and seconds is not None,
         promise=_promise(best, networks),
     )
+
+
+def _best_group(
+    ranking: Ranking,
+    fitting: Sequence[RankedNetwork],
+    networks: Mapping[str, LoadableNetwork],
+    costs: Mapping[str, float],
+    seconds: float | None,
+    *,
+    at_once: bool,
+) -> tuple[_RankedGroup, bool]:
+    """Return the group of networks that is chosen, and whether more time may lead to another.
+
+    Args:
+        ranking: has the accuracy of several together.
+        fitting: those that describe all pictures in time, the best first.
+        networks: all that can be loaded.
+        costs: seconds of describing the pictures, by network; 0 where they are described.
+        seconds: for describing; None for no limit.
+        at_once: as of `choose_networks`.
+    """
+    together = None if seconds is None else _TOGETHER_SHARE * seconds
+    groups = _first_groups(ranking, fitting, costs, together)
+    best = _largest_of_the_best(groups)
+    free = [one for one in fitting if not costs[one.name]]
+    if at_once and free and _seconds(best[0], costs):
+        first = _largest_of_the_best(_first_groups(ranking, free, costs, together))
+        # A later result replaces this one if its expected accuracy is higher.
+        if _promise(first[0], networks) < _promise(best[0], networks):
+            return first, True
+    all_groups = min(MOST_TOGETHER, len(fitting))
+    return best, len(groups) < all_groups or len(fitting) < len(networks)
+
+
+def _seconds(group: Iterable[RankedNetwork], costs: Mapping[str, float]) -> float:
+    return sum(costs[one.name] for one in group)
 
 
 def _fetching_note(device: str, names: Collection[str]) -> tuple[str, ...]:
@@ -178,7 +202,7 @@ def _fetching_note(device: str, names: Collection[str]) -> tuple[str, ...]:
 def _first_groups(
     ranking: Ranking,
     networks: Sequence[RankedNetwork],
-    cost: Callable[[RankedNetwork], float],
+    costs: Mapping[str, float],
     seconds: float | None,
 ) -> list[_RankedGroup]:
     """Return the first network, the first two and so on, as far as they are described in time.
@@ -186,14 +210,14 @@ def _first_groups(
     Args:
         ranking: has the accuracy of several together.
         networks: to take the first few of, the best first.
-        cost: returns the seconds of describing the pictures by a network.
+        costs: seconds of describing the pictures, by network.
         seconds: for describing them by several; None for no limit.
     """
     groups = (networks[:size] for size in range(1, min(MOST_TOGETHER, len(networks)) + 1))
     return [
         (group, ranking.together.get(joined_name(group), group[0].accuracy))
         for group in groups
-        if len(group) == 1 or seconds is None or sum(map(cost, group)) <= seconds
+        if len(group) == 1 or seconds is None or _seconds(group, costs) <= seconds
     ]
 
 

@@ -132,8 +132,8 @@ def _refuse_what_labels_have(settings: PredictSettings) -> None:
     ):
         if given:
             raise ConfigError(
-                f"{key} is about one label a picture, and {settings.run} has a class for every "
-                f"pixel: leave {key} out."
+                f"{key} is about whole pictures, and {settings.run} has a class for every pixel: "
+                f"leave {key} out."
             )
 
 

@@ -13,13 +13,12 @@ from ...config.schema import RunSettings, stored_settings
 from ...data.splitting.splits import Split
 from ...data.splitting.test_usage import refuse_uncountable
 from ...machine.package import command
-from ..folder import RunFolder, predict_command
+from ..folder import NETWORK, RunFolder, predict_command
 from ..settings import refuse_lost_pictures, seen_from_here
 
 __all__ = ["refuse_explaining", "refuse_export", "refuse_measuring", "refuse_part"]
 
 _PARTS = ("train", "val", "test")
-_NETWORK = ".ckpt"  # the ending of a network's checkpoint, which no other kind of model has
 _EXTRA = ("onnx", "onnxruntime", "onnxscript")
 
 
@@ -78,7 +77,7 @@ def refuse_explaining(run: str, model: Path) -> None:
         raise ConfigError(
             "explain: an exported variant keeps no maps to look into: leave variant out."
         )
-    if model.suffix != _NETWORK:
+    if model.suffix != NETWORK:
         raise ConfigError(
             f"explain: {run} is no single network, and nothing else has values that belong to "
             "places of a picture, so there is nothing to show: leave explain=true out."
@@ -97,7 +96,7 @@ def refuse_export(folder: RunFolder, checkpoint: Path, settings: ExportSettings)
         ConfigError: with the remedy.
     """
     run = _settings_of(folder)
-    if checkpoint.suffix != _NETWORK:
+    if checkpoint.suffix != NETWORK:
         raise ConfigError(_not_exportable(folder, run))
     needing = [name for name in settings.variants if name != "pt2"]
     if needing and not all(map(importlib.util.find_spec, _EXTRA)):

@@ -22,7 +22,6 @@ from src.machine.parallel import TooSlow
 from src.runs.build import build_data
 from src.runs.candidates import network_choice, ranking, sample
 from src.runs.candidates.affordable import Option
-from src.runs.candidates.choose import settled
 from src.runs.candidates.classical import ClassicalCandidate
 from src.runs.candidates.network_choice import (
     NetworkChoice,
@@ -32,6 +31,7 @@ from src.runs.candidates.network_choice import (
 )
 from src.runs.candidates.ranking import LoadableNetwork, Ranking
 from src.runs.candidates.sample import RankedNetwork
+from src.runs.candidates.settled import settled
 
 A = RankedNetwork("a", 0.80, 0.02, 0.3, 50.0, 224)
 B = RankedNetwork("b", 0.78, 0.02, 0.2, 100.0, 224)

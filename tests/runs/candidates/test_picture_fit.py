@@ -18,8 +18,8 @@ from src.data.loading.datamodule import PictureData
 from src.machine.parallel import TooSlow
 from src.runs.build import build_data
 from src.runs.candidates import picture_fit, ranking
-from src.runs.candidates.choose import Settled, settled
 from src.runs.candidates.picture_fit import FitChoice, choose_fit, kept_fit
+from src.runs.candidates.settled import Settled, settled
 from src.search.jobs import Job
 from src.sweeps.prepared import Prepared
 from src.sweeps.run_job import TrialRunner

@@ -18,8 +18,9 @@ from src.config.features import PixelsSettings
 from src.config.schema import RunSettings
 from src.records.run import Predictions, RunSummary
 from src.runs.build import build_data
-from src.runs.candidates.choose import load_trained, origin_of, settled
+from src.runs.candidates.choose import load_trained, origin_of
 from src.runs.candidates.pixels import grown
+from src.runs.candidates.settled import settled
 from src.runs.experiment import run_experiment
 from src.runs.folder import RunFolder
 from src.serving.bundle import open_predictor

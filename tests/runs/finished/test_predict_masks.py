@@ -69,10 +69,10 @@ def test_windows_are_refused_where_pictures_have_labels(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("key", ["top_k=2", "coverage=0.9", "explain=true"])
-def test_what_is_about_one_label_a_picture_is_refused(tmp_path: Path, key: str) -> None:
+def test_what_is_about_whole_pictures_is_refused(tmp_path: Path, key: str) -> None:
     overrides = ["run=some", f"images={tmp_path}", key]
     settings = compose_settings(PredictSettings, overrides)
-    with pytest.raises(ConfigError, match=rf"^{key.partition('=')[0]} is about one label"):
+    with pytest.raises(ConfigError, match=rf"^{key.partition('=')[0]} is about whole pictures"):
         write_masks(tmp_path / "model", FoundPictures([], []), settings)
 
 
