@@ -73,9 +73,12 @@ def baseline_sentence(verdict: Verdict) -> str:
     if verdict.baseline is None or verdict.beats_baseline:
         return ""
     figure = metric_text(verdict.measure, verdict.baseline)
+    low, high = verdict.choice.interval.low, verdict.choice.interval.high
+    worse = high < verdict.baseline if verdict.higher_is_better else low > verdict.baseline
+    held = "significantly worse" if worse else "not significantly better"
     return (
-        f"{verdict.choice.name} is not significantly better than the constant baseline (the same "
-        f"answer for everything), whose {measure_name(verdict)} is {figure}."
+        f"{verdict.choice.name} is {held} than the constant baseline (the same answer for "
+        f"everything), whose {measure_name(verdict)} is {figure}."
     )
 
 

@@ -117,7 +117,7 @@ def test_what_may_know_nothing_is_not_praised(baseline: float, chosen: int, head
         )
     )
     assert f"<h1>{headline}" in page
-    cautious = f"<dt>Caution</dt><dd>{verdict.choice.name} is not significantly better"
+    cautious = f"<dt>Caution</dt><dd>{verdict.choice.name} is significantly worse"
     assert (cautious in re.sub(r">\s+<", "><", page)) is (baseline > 0.9)
 
 

@@ -20,6 +20,7 @@ from src.reporting.comparison_report import (
     format_comparison,
 )
 from src.reporting.comparison_verdict import (
+    baseline_sentence,
     pair_sentence,
     verdict_sentences,
 )
@@ -203,6 +204,20 @@ def test_a_caution_about_the_choice_does_not_come_between_sentences_on_the_winne
     (caution,) = (at for at, one in enumerate(said) if "the constant baseline" in one)
     of_winner = [at for at, one in enumerate(said) if one.startswith(("It is ", "Its "))]
     assert of_winner and max(of_winner) < caution
+
+
+@pytest.mark.parametrize("measure", ["accuracy", "log_loss"])
+def test_what_is_worse_than_a_constant_answer_is_called_so(measure: str) -> None:
+    verdict = judge(random_field([0.8] * 2, [1] * 2, 300))
+    verdict = dataclasses.replace(verdict, measure=measure)  # the same figures of another measure
+    interval = verdict.choice.interval
+    better = interval.high + 0.01 if verdict.higher_is_better else interval.low - 0.01
+    for baseline, held in (
+        (better, "significantly worse than"),
+        (verdict.choice.figure, "not significantly better than"),
+    ):
+        sentence = baseline_sentence(dataclasses.replace(verdict, baseline=baseline))
+        assert f"{verdict.choice.name} is {held} the constant baseline" in sentence
 
 
 def test_unstable_trainings_call_for_repeats_and_single_ones_borrow() -> None:
