@@ -201,8 +201,7 @@ class Preparation:
             times = f"{trial.trainings} times " if trial.trainings > 1 else ""
             return (
                 f"{times}{counted(epochs, 'epoch')} would take about {duration(trial.seconds)}, "
-                "estimated from the speed of the frozen networks, and the limit of a trial is "
-                f"{duration(share.trial)}"
+                f"estimated from the speed of the frozen networks, and {_limit(share.trial)}"
             )
         if not left:
             return "no time is left for trials"
@@ -560,6 +559,11 @@ def _named(network: str | None) -> list[str]:
 
 def _for_lack_of_time(override: str) -> str:
     return f"{override}, for lack of time"
+
+
+def _limit(seconds: float) -> str:
+    """Return how long a trial may take, as the end of a reason."""
+    return f"the limit of a trial is {duration(seconds)}" if seconds > 0 else "no time is left"
 
 
 def _fewer_pictures_note(few: int, count: int) -> str:
