@@ -34,7 +34,7 @@ from benchmarks.simulated_fields import (
 )
 from benchmarks.simulated_measures import by_measures
 from benchmarks.table import Row, print_table
-from src.records.comparison import Verdict
+from src.records.comparison import Recommendation
 from src.statistics.candidates import Candidate, Scale
 from src.statistics.evidence import Evidence
 from src.statistics.intervals import difference_interval
@@ -143,7 +143,7 @@ def _of_runs(one: Candidate, run_ids: set[str]) -> Candidate:
     return one.only(np.array([run_id in run_ids for run_id in one.run_ids]))
 
 
-def _contradicts(verdict: Verdict) -> bool:
+def _contradicts(verdict: Recommendation) -> bool:
     """Return whether statements of a verdict exclude each other."""
     alone = len(verdict.tied) == 1
     said = [
@@ -156,7 +156,9 @@ def _contradicts(verdict: Verdict) -> bool:
     return any(said)
 
 
-def _references(field: Field, verdict: Verdict, truth: float) -> dict[str, tuple[float, bool]]:
+def _references(
+    field: Field, verdict: Recommendation, truth: float
+) -> dict[str, tuple[float, bool]]:
     """Return the length of other intervals for the first of so many, and whether they hold.
 
     Of single trainings: of repeats there is no plain one.

@@ -13,38 +13,31 @@ folders: `fit("photos", "model=cnn", "optimizer.lr=0.01")`.
 
 from __future__ import annotations
 
-import signal
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from html import escape
 from numbers import Real
-from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Never, TypeAlias
+from typing import TYPE_CHECKING, Never, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .config.checks import ConfigError, input_of
-from .config.command_line import errors_explained, from_environment, progress_shown
+from .config.command_line import from_environment
 from .config.compose import compose_settings, data_overrides
 from .config.finished import CompareSettings, ScalingSettings, SelectSettings
-from .config.other_names import known_as
 from .config.overrides import by_key, override_of
-from .config.plugins import plugin_overrides, take_plugins
+from .config.plugins import plugin_overrides
+from .config.python_calls import MINUTES, as_command, given_overrides, refuse_no_name
 from .config.sweep import SweepSettings, read_sweep_settings
 from .data.sources.listing import check_root
-from .machine.cache_place import place_for_matplotlib
 from .machine.failures import RunFailed
-from .machine.interruption import Interrupted
-from .machine.package import command, typed
-from .machine.status import doing, with_progress
-from .machine.text import nearest
+from .machine.package import command
+from .machine.status import doing
 from .records.run import RunSummary
-from .records.standings import leaderboard
 from .runs.settings import read_settings
 
 if TYPE_CHECKING:
@@ -55,7 +48,6 @@ if TYPE_CHECKING:
     from .records.data_scaling import DataScalingRecord
     from .records.trials import SweepRecord
     from .serving.predictor import Predictor
-    from .serving.trust import Trust
 
     Picture: TypeAlias = str | Path | bytes | Image | NDArray[np.generic]
 
@@ -76,34 +68,13 @@ __all__ = [
 
 # Characters of a line of text, and pictures that are classified at once.
 _WIDTH, _BATCH = 100, 128
-_MINUTES = "budget.minutes"
 _FROM_MLFLOW = ("tracking.uri", "tracking.experiment")
-_LOADING, _DONE = "loading PyTorch and Lightning", "pictures labelled"
+_LOADING = "loading PyTorch and Lightning"
 # In a notebook without ipywidgets, of a bar that a library may draw and that nobody asked for.
 warnings.filterwarnings("ignore", message="IProgress not found")
 
 
-@contextmanager
-def _as_command() -> Iterator[None]:
-    """Show progress as commands do, and raise the sentences that they would print.
-
-    Ctrl-C and a notebook's "interrupt" leave as what other Python raises, and who asks the process
-    to end gets its exit code.
-    """
-    place_for_matplotlib(None)
-    try:
-        with progress_shown(), errors_explained():
-            yield
-    except (ConfigError, RunFailed) as error:
-        error.args = (typed(str(error)),)
-        raise
-    except Interrupted as stop:
-        if stop.signum == signal.SIGINT:
-            raise KeyboardInterrupt(str(stop)) from None
-        raise SystemExit(stop.exit_code) from None
-
-
-@_as_command()
+@as_command()
 def fit(
     data: str | Path, *overrides: str, output_dir: str | Path = "outputs", **settings: Never
 ) -> Run:
@@ -119,8 +90,8 @@ def fit(
         ConfigError: the settings or the pictures are wrong.
         RunFailed: the training ended before its end.
     """
-    _refuse_no_name(data=data, output_dir=output_dir)
-    given = _given(overrides, settings, "output_dir")
+    refuse_no_name(data=data, output_dir=output_dir)
+    given = given_overrides(overrides, settings, "output_dir")
     all_overrides = [*data_overrides(data), *given, f"output_dir={output_dir}"]
     all_overrides += from_environment(_FROM_MLFLOW, read_settings(all_overrides), all_overrides)
     asked = read_settings(all_overrides)
@@ -140,7 +111,7 @@ def fit(
     return Run(summary)
 
 
-@_as_command()
+@as_command()
 def sweep(
     data: str | Path,
     *overrides: str,
@@ -166,12 +137,16 @@ def sweep(
         ConfigError: the settings or the pictures are wrong, or the study is another one's.
         RunFailed: no trial came to its end.
     """
-    _refuse_no_name(data=data, study=study, config_name=config_name, output_dir=output_dir)
+    refuse_no_name(data=data, study=study, config_name=config_name, output_dir=output_dir)
     if minutes is not None and not isinstance(minutes, Real):
         raise ConfigError(f"minutes is {minutes!r}: it must be a number or None.")
-    limit: list[str] = [] if minutes is None else [f"{_MINUTES}={minutes:g}"]
+    limit: list[str] = [] if minutes is None else [f"{MINUTES}={minutes:g}"]
     known = ("minutes", "study", "config_name", "output_dir")
-    given = [*_given(overrides, settings, *known), f"study={study}", f"output_dir={output_dir}"]
+    given = [
+        *given_overrides(overrides, settings, *known),
+        f"study={study}",
+        f"output_dir={output_dir}",
+    ]
     all_overrides = [*data_overrides(data), *given, *limit]
     all_overrides += from_environment(
         _FROM_MLFLOW, read_sweep_settings(all_overrides, config_name), all_overrides
@@ -185,7 +160,7 @@ def sweep(
     return Sweep(replace(asked, output_dir=str(Path(output_dir).absolute())), record)
 
 
-@_as_command()
+@as_command()
 def compare(
     *overrides: str | Run, output_dir: str | Path = "outputs", **settings: Never
 ) -> Verdict:
@@ -200,10 +175,10 @@ def compare(
     Raises:
         ConfigError: there is nothing to compare, or the runs do not belong together.
     """
-    _refuse_no_name(output_dir=output_dir)
+    refuse_no_name(output_dir=output_dir)
     runs = [str(one.folder) for one in overrides if isinstance(one, Run)]
     texts = [one for one in overrides if not isinstance(one, Run)]
-    all_overrides = [*_given(texts, settings, "output_dir"), f"output_dir={output_dir}"]
+    all_overrides = [*given_overrides(texts, settings, "output_dir"), f"output_dir={output_dir}"]
     if runs:
         if "runs" in by_key(all_overrides):
             raise ConfigError("runs=[...] beside runs as objects: name all of them in one way.")
@@ -225,7 +200,7 @@ def compare(
     return Verdict(comparison)
 
 
-@_as_command()
+@as_command()
 def scaling(
     run: str | Path = "champion",
     *overrides: str,
@@ -244,8 +219,8 @@ def scaling(
         ConfigError: there is no such run, or it cannot be trained on fewer pictures.
         RunFailed: a training ended before its end.
     """
-    _refuse_no_name(run=run, output_dir=output_dir)
-    given = _given(overrides, settings, "run", "output_dir")
+    refuse_no_name(run=run, output_dir=output_dir)
+    given = given_overrides(overrides, settings, "run", "output_dir")
     all_overrides = [f"run={run}", *given, f"output_dir={output_dir}"]
     asked = compose_settings(ScalingSettings, all_overrides)
     with doing("reading the run"):
@@ -258,7 +233,7 @@ def scaling(
     return Forecast(measure_scaling(plan, asked)[0])
 
 
-@_as_command()
+@as_command()
 def load(
     run: str | Path = "champion", *, output_dir: str | Path = "outputs", changed: str = "refuse"
 ) -> Model:
@@ -272,7 +247,7 @@ def load(
     Raises:
         ConfigError: there is no such run, its model is damaged, or it was changed and is refused.
     """
-    _refuse_no_name(run=run, output_dir=output_dir)
+    refuse_no_name(run=run, output_dir=output_dir)
     from .runs.folder import trained_run
     from .runs.seal import RECORD, refuse_changed
 
@@ -283,31 +258,6 @@ def load(
         from .runs.finished.predict import predictor_of
 
         return Model(folder.path, predictor_of(file, _BATCH, changed))
-
-
-def _refuse_no_name(**given: object) -> None:
-    """Raise a ConfigError for an argument that is no text or path, or is empty, which means `.`."""
-    for key, value in given.items():
-        if not isinstance(value, str | PathLike) or not str(value).strip():
-            raise ConfigError(f"{key} is {value!r}: it must be a text or a path, and not empty.")
-
-
-def _given(overrides: Sequence[str], keywords: Mapping[str, object], *known: str) -> list[str]:
-    """Return overrides but those of plugins, which are imported.
-
-    Raises:
-        ConfigError: one is no text, or has the form of a keyword, of which these are known.
-    """
-    for key, value in keywords.items():
-        near, setting = nearest(key, known), known_as(key)
-        if "minutes" in known and setting in ("budget", _MINUTES):
-            near = f" (did you mean minutes={value}?)"
-        given = "" if near else f': a setting is given as a text, "{setting}={value}"'
-        raise ConfigError(f"{key}: there is no such keyword{near}{given}.")
-    for one in overrides:
-        if not isinstance(one, str):
-            raise ConfigError(f'{one!r} is no text: settings are given as "seed=1".')
-    return take_plugins(overrides)
 
 
 @dataclass(frozen=True, repr=False)
@@ -355,27 +305,15 @@ class Sweep:
 
     def leaderboard(self) -> pd.DataFrame:
         """Return the trials in the order of the page: a row each, with what was searched."""
-        import pandas as pd
+        from .reporting.data_frames import trials_frame
 
-        rows = [
-            {
-                "candidate": one.name,
-                "trial": one.number,
-                "family": one.family,
-                "state": one.state,
-                self.record.metrics[0]: one.value,
-                "seconds": one.seconds,
-                **one.values,
-            }
-            for one in leaderboard(self.record)
-        ]
-        return pd.DataFrame(rows)
+        return trials_frame(self.record)
 
     def verdict(self) -> Verdict:
         """Compare the candidates of the study."""
         return compare(f"sweep={self.settings.study}", output_dir=self.settings.output_dir)
 
-    @_as_command()
+    @as_command()
     def select(self, *overrides: str, **settings: Never) -> Model:
         """Make the verdict's choice the champion, and load it.
 
@@ -388,7 +326,7 @@ class Sweep:
             from .selection.select import select
 
         all_overrides = [f"sweep={self.settings.study}", f"output_dir={self.settings.output_dir}"]
-        all_overrides += _given(overrides, settings)
+        all_overrides += given_overrides(overrides, settings)
         asked = compose_settings(SelectSettings, all_overrides)
         champion = select(choose(asked), asked)
         return load(champion.run, output_dir=self.settings.output_dir, changed=asked.changed)
@@ -431,27 +369,9 @@ class Verdict(_Text):
         ends of its 95 % interval, for all candidates at once; `cost` is the latency of a picture
         in milliseconds. Of pixels there is no `accuracy`.
         """
-        import pandas as pd
+        from .reporting.data_frames import candidates_frame
 
-        rows = [
-            {
-                "rank": one.rank,
-                "candidate": one.name,
-                "family": entrant.family,
-                "measure": self.comparison.verdict.measure,
-                "figure": one.figure,
-                "low": one.interval.low,
-                "high": one.interval.high,
-                "tied": one.tied,
-                "accuracy": None if self.comparison.pixels else one.accuracy,
-                "log_loss": one.log_loss,
-                "cost": one.cost,
-                "command": entrant.command,
-            }
-            for entrant in self.comparison.entrants
-            for one in [entrant.standing]
-        ]
-        return pd.DataFrame(rows)
+        return candidates_frame(self.comparison)
 
 
 @dataclass(frozen=True, repr=False)
@@ -475,12 +395,9 @@ class Forecast(_Text):
         `figure` is by the measure `record.metric`; `low` and `high` are the ends of its 95 %
         interval; a forecast has no `run`.
         """
-        import pandas as pd
+        from .reporting.data_frames import scaling_frame
 
-        rows: list[tuple[float | str | None, ...]]
-        rows = [(o.pictures, o.figure, o.low, o.high, o.run) for o in self.record.measured]
-        rows += [(o.pictures, o.figure, o.low, o.high, None) for o in self.record.forecasts]
-        return pd.DataFrame(rows, columns=["pictures", "figure", "low", "high", "run"])
+        return scaling_frame(self.record)
 
 
 @dataclass(frozen=True, repr=False)
@@ -502,7 +419,7 @@ class Model:
         """Of the columns of `probabilities`."""
         return self._predictor.class_names
 
-    @_as_command()
+    @as_command()
     def predict(
         self,
         pictures: Picture | Sequence[Picture],
@@ -537,67 +454,12 @@ class Model:
             ConfigError: the model has no calibration for what is asked, or it does not suffice.
             ValueError: names the first that is no picture.
         """
-        import pandas as pd
+        from .runs.finished.answers import answers_frame, trust_asked
 
-        from .serving.file_pages import Page
+        trust = trust_asked(self.folder, self._predictor, coverage, classwise, max_error)
+        return answers_frame(self._predictor, pictures, trust)
 
-        trust = self._trust(coverage, classwise, max_error)
-        listed = list(self._pages(pictures))
-        pictures_named = [str(one) if isinstance(one, Path | Page) else None for one in listed]
-        if self._predictor.kind.pixels:
-            from .serving.masks import class_shares, masks_of
-
-            masks = list(with_progress(masks_of(self._predictor, listed), len(listed), _DONE))
-            shares = [class_shares(mask, len(self.class_names)) for mask in masks]
-            columns = np.array(shares).reshape(-1, len(self.class_names)).T
-            return self._table({"picture": pictures_named, "mask": masks}, columns)
-        probs, answers = self._predictor.judge_all(with_progress(listed, len(listed), _DONE), trust)
-        judged = {} if trust is None else trust.table(answers)
-        uncertainty = self._predictor.kind.uncertainties(probs).astype(float)
-        if self._predictor.kind.sets:
-            sets = self._predictor.label_sets(probs)
-            labels = [[self.class_names[k] for k in one] for one in sets]
-            found = {"picture": pictures_named, "labels": labels, "uncertainty": uncertainty}
-            return self._table(found | judged, probs.T)
-        best = self._predictor.decided(probs)
-        found = {
-            "picture": pictures_named,
-            "label": [self.class_names[k] for k in best],
-            "probability": np.take_along_axis(probs, best[:, None], axis=1)[:, 0].astype(float),
-            "uncertainty": uncertainty,
-        }
-        return pd.DataFrame(found | judged)
-
-    def _trust(
-        self, coverage: float | None, classwise: bool, max_error: float | None
-    ) -> Trust | None:
-        from .runs.finished.trust_in_labels import trust_of
-        from .serving.trust import Promise
-
-        for name, value in {"coverage": coverage, "max_error": max_error}.items():
-            if value is not None and not isinstance(value, Real):
-                raise ConfigError(f"{name} is {value!r}: it must be a number or None.")
-        try:
-            promise = Promise(coverage, classwise, max_error)
-        except ValueError as error:
-            raise ConfigError(f"{error}.") from error
-        if self._predictor.kind.pixels and promise != Promise():
-            raise ConfigError(
-                "coverage and max_error are about labels of whole pictures, and the model has a "
-                "class for every pixel: leave them out."
-            )
-        return trust_of(self.folder, promise)
-
-    def _table(self, first: dict[str, Any], of_classes: NDArray[np.floating[Any]]) -> pd.DataFrame:
-        """Return columns, and one (N,) for each class, as `class_columns` calls them."""
-        import pandas as pd
-
-        from .targets.labels import class_columns
-
-        names = class_columns(self.class_names, first)
-        return pd.DataFrame(first | dict(zip(names, of_classes, strict=True)))
-
-    @_as_command()
+    @as_command()
     def probabilities(self, pictures: Picture | Sequence[Picture]) -> NDArray[np.float32]:
         """Return (N, K) float32, the probability of each class for each picture.
 
@@ -608,14 +470,6 @@ class Model:
             ValueError: names the first that is no picture; or the model has a class for every
                 pixel.
         """
-        if self._predictor.kind.pixels:
-            raise ValueError("the model has a class for every pixel: take the masks of predict")
-        listed = list(self._pages(pictures))
-        return self._predictor.answer(with_progress(listed, len(listed), _DONE))
+        from .runs.finished.answers import probabilities_of
 
-    def _pages(self, pictures: Picture | Sequence[Picture]) -> Iterator[Any]:
-        """Yield single pictures; of files those that the model was trained on."""
-        from .data.sources.files import each_picture
-
-        for one in each_picture(pictures):
-            yield from self._predictor.pages_in(one) if isinstance(one, Path) else [one]
+        return probabilities_of(self._predictor, pictures)

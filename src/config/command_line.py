@@ -168,12 +168,7 @@ def run_entry(
         return (read_settings([*job, *further]), [*job, *further]) if further else (settings, job)
 
     def read() -> None:
-        # Checked first, since the message of any other error repeats the override.
-        if problem := problem_of_overrides([*sys.argv[1:], *(argv or ())]):
-            raise ConfigError(problem)
-        invocation = parse(sys.argv[1:] if argv is None else argv, flags)
-        if invocation.multirun and no_multirun is not None:
-            raise ConfigError(no_multirun)
+        invocation = _invocation(argv, flags, no_multirun)
         if invocation.version:
             print(f"bakeoff {package_version()}")
             return
@@ -184,11 +179,7 @@ def run_entry(
             print(_help(description, settings, not_given, choices(), flags))
         elif invocation.show_config:
             for job in jobs:
-                (settings, _), not_given = _with_placeholders(settings_of, job)
-                plain = to_plain(settings)
-                for key in not_given:
-                    put(plain, key, _NOT_GIVEN)
-                print(yaml_text(plain), end="")
+                print(_config_text(*_with_placeholders(settings_of, job)), end="")
         else:
             todo.extend([settings_of(job) for job in jobs])
 
@@ -202,6 +193,18 @@ def run_entry(
             if worst >= 128:  # stopped by the user: skip the later jobs
                 break
     return worst
+
+
+def _invocation(
+    argv: Sequence[str] | None, flags: Sequence[str], no_multirun: str | None
+) -> Invocation:
+    # Checked first, since the message of any other error repeats the override.
+    if problem := problem_of_overrides([*sys.argv[1:], *(argv or ())]):
+        raise ConfigError(problem)
+    found = parse(sys.argv[1:] if argv is None else argv, flags)
+    if found.multirun and no_multirun is not None:
+        raise ConfigError(no_multirun)
+    return found
 
 
 def from_environment(
@@ -337,6 +340,14 @@ def _with_placeholders(
             if error.key in missing:
                 raise
             missing.add(error.key)
+
+
+def _config_text(job: tuple[Settings, list[str]], not_given: Collection[str]) -> str:
+    """Return the settings of a job as YAML, with a mark at those that must be given."""
+    plain = to_plain(job[0])
+    for key in not_given:
+        put(plain, key, _NOT_GIVEN)
+    return yaml_text(plain)
 
 
 def _help(

@@ -44,23 +44,23 @@ PRIMARY = {
     "dense": "val/miou",
 }
 # Those that not every `data.target` has; without pixels are also the metrics of plugins.
-_OF_PICTURES = frozenset({"single", "multi", "ordinal"})
+_TARGETS_OF_PICTURES = frozenset({"single", "multi", "ordinal"})
 _TARGETS = {
-    "val/accuracy": _OF_PICTURES,
+    "val/accuracy": _TARGETS_OF_PICTURES,
     "val/map": frozenset({"multi"}),
     "val/kappa": frozenset({"ordinal"}),
     "val/miou": frozenset({"dense"}),
     "val/dice": frozenset({"dense"}),
     "val/pixel_accuracy": frozenset({"dense"}),
-    "val/macro_f1": _OF_PICTURES,
+    "val/macro_f1": _TARGETS_OF_PICTURES,
     "val/balanced_accuracy": frozenset({"single", "ordinal"}),
     "val/micro_f1": frozenset({"multi"}),
     "val/hamming_loss": frozenset({"multi"}),
     "val/mae": frozenset({"ordinal"}),
     COST: frozenset({"single", "ordinal"}),
-    "val/calibration_error": _OF_PICTURES,
+    "val/calibration_error": _TARGETS_OF_PICTURES,
 }
-_FURTHER: dict[str, Callable[..., float]] = {}
+_PLUGIN_METRICS: dict[str, Callable[..., float]] = {}
 
 
 def metrics_of(target: str) -> list[str]:
@@ -79,11 +79,11 @@ def metric(name: str, direction: Literal["maximize", "minimize"]) -> Callable[[F
     """
 
     def register(function: Function) -> Function:
-        if name in _FURTHER or f"val/{name}" in METRICS:
+        if name in _PLUGIN_METRICS or f"val/{name}" in METRICS:
             raise ConfigError(f"metric {name}: there is one of that name already.")
-        _FURTHER[name] = function
+        _PLUGIN_METRICS[name] = function
         METRICS[f"val/{name}"] = direction
-        _TARGETS[f"val/{name}"] = _OF_PICTURES
+        _TARGETS[f"val/{name}"] = _TARGETS_OF_PICTURES
         return function
 
     return register
@@ -96,7 +96,7 @@ def further_metrics(probs: Any, targets: Any) -> dict[str, float]:
         ConfigError: one of them fails, or returns no finite number.
     """
     found = {}
-    for name, function in _FURTHER.items():
+    for name, function in _PLUGIN_METRICS.items():
         try:
             found[name] = float(function(probs, targets))
         except Exception as error:

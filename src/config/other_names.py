@@ -143,7 +143,7 @@ _HYDRA = {
     "run": "output_dir=FOLDER says where runs are kept",
     "searchpath": "--config-dir FOLDER adds config groups",
 }
-_NAMED = 3  # in a hint, at most
+_MOST_NAMED = 3  # in a hint, at most
 _BEGINS = 3  # letters that many networks begin with
 _LIBRARIES = ("timm", "torchvision")
 # Both libraries register a network under the name of the function that makes it.
@@ -164,9 +164,9 @@ def hint_for_key(key: str, known: Collection[str]) -> str | None:
     ours = [one for one, others in _KEYS.items() if one in known and name in others.split()]
     # A key with the same name comes first, unless several groups have that name.
     same = [one for one in known if one.rpartition(".")[2] == name]
-    ours = [*same, *ours] if len(same) < _NAMED or not ours else ours
+    ours = [*same, *ours] if len(same) < _MOST_NAMED or not ours else ours
     if ours:
-        return f"{key} is {' or '.join([*dict.fromkeys(ours)][:_NAMED])} here"
+        return f"{key} is {' or '.join([*dict.fromkeys(ours)][:_MOST_NAMED])} here"
     return _WITHOUT_KEY.get(name) or _WITHOUT_KEY.get(key.partition(".")[0])
 
 
@@ -269,7 +269,7 @@ def nearest_network(name: str, options: Iterable[str]) -> str:
     begins = name.casefold()
     longer = sorted((one for one in known if one.startswith(begins)), key=lambda o: (len(o), o))
     if longer and len(name) >= _BEGINS:
-        return f" (did you mean {', '.join(longer[:_NAMED])}?)"
+        return f" (did you mean {', '.join(longer[:_MOST_NAMED])}?)"
     return nearest(name, [*options, *known])
 
 

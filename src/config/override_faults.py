@@ -17,8 +17,8 @@ from .schema import RunSettings
 __all__ = ["LISTED", "divided_path", "no_key", "no_option", "not_understood", "several_values"]
 
 # Least shares of equal letters of names that may be meant for one another.
-_ALIKE, _ALIKE_ELSEWHERE = 0.65, 0.75
-_PART = 2  # letters that many names begin with
+_LEAST_LIKENESS, _LEAST_LIKENESS_ELSEWHERE = 0.65, 0.75
+_COMMON_BEGINNING = 2  # letters that many names begin with
 # Where no key is like the one that was given.
 LISTED = "; --help lists those that there are"
 
@@ -88,11 +88,16 @@ def _near_key(key: str, known: Sequence[str]) -> str:
     """
     group, _, name = key.rpartition(".")
     for cutoff, near in (
-        (_ALIKE, {one.rpartition(".")[2]: one for one in known if one.rpartition(".")[0] == group}),
-        (_ALIKE_ELSEWHERE, {one.rpartition(".")[2]: one for one in reversed(known)}),
+        (
+            _LEAST_LIKENESS,
+            {one.rpartition(".")[2]: one for one in known if one.rpartition(".")[0] == group},
+        ),
+        (_LEAST_LIKENESS_ELSEWHERE, {one.rpartition(".")[2]: one for one in reversed(known)}),
     ):
         close = get_close_matches(name.lower(), near, n=1, cutoff=cutoff)
-        begins = [one for one in near if len(name) > _PART and one.startswith(name.lower())]
+        begins = [
+            one for one in near if len(name) > _COMMON_BEGINNING and one.startswith(name.lower())
+        ]
         close += sorted(begins, key=len)
         if close:
             return f" (did you mean {near[close[0]]}?)"

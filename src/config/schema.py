@@ -25,7 +25,7 @@ from .training import (
 __all__ = ["RunSettings", "stored_settings"]
 
 # Of what is fitted in one go: it has no use for them, and its stored settings leave them out.
-_UNUSED = {
+_SETTINGS_OF_NO_USE = {
     "optimizer": {"_target_": "src.training.optimizers.sgd", "name": "sgd", "lr": 0.1},
     "scheduler": {"_target_": "src.training.schedules.constant", "name": "constant"},
     "loss": {"_target_": "src.training.losses.CrossEntropy", "name": "cross_entropy"},
@@ -185,7 +185,7 @@ def stored_settings(plain: Mapping[str, Any]) -> RunSettings:
     try:
         if not isinstance(plain, Mapping):
             raise ConfigError("there are none")
-        return from_plain(RunSettings, {**_UNUSED, **plain})
+        return from_plain(RunSettings, {**_SETTINGS_OF_NO_USE, **plain})
     except ForeignCode:
         raise
     except ConfigError as error:

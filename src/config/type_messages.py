@@ -11,7 +11,7 @@ from ..machine.text import nearest
 
 __all__ = ["allowed_values", "expected"]
 
-_NAMED = 3  # keys of a group in a message, at most
+_MOST_NAMED = 3  # keys of a group in a message, at most
 _WITH_UNIT = re.compile(r"(\d+(?:\.\d+)?)\s*(%|[A-Za-z]+)")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
@@ -24,7 +24,7 @@ def expected(hint: Any, value: Any, path: str) -> str:
     named = tuple(str(one) for c in choices if get_origin(c) is Literal for one in get_args(c))
     text = _described(hint)
     if isinstance(hint, type) and dataclasses.is_dataclass(hint):
-        names = [field.name for field in dataclasses.fields(hint)][:_NAMED]
+        names = [field.name for field in dataclasses.fields(hint)][:_MOST_NAMED]
         given = f"={value}" if type(value) in (int, float) else ""
         return f"{text}, such as {' or '.join(f'{path}.{name}{given}' for name in names)}"
     # Numbers may stand with anything between them, as in 224x224.

@@ -20,7 +20,7 @@ from torch import Tensor
 
 __all__ = ["derive_seed", "hash_words", "permutation", "uniforms"]
 
-_BITS = (1 << 64) - 1
+_MASK_64 = (1 << 64) - 1
 # SplitMix64: the step between neighbouring counters (2**64 over the golden ratio, odd) and the
 # multipliers of its finaliser.
 _STEP = 0x9E3779B97F4A7C15
@@ -70,9 +70,9 @@ def _fold(*numbers: int) -> int:
     """Return 64 unsigned bits that depend on every number and on their order."""
     state = 0
     for number in numbers:
-        mixed = ((state ^ (number & _BITS)) + _STEP) & _BITS
-        mixed = ((mixed ^ (mixed >> 30)) * _MULTIPLIER_1) & _BITS
-        mixed = ((mixed ^ (mixed >> 27)) * _MULTIPLIER_2) & _BITS
+        mixed = ((state ^ (number & _MASK_64)) + _STEP) & _MASK_64
+        mixed = ((mixed ^ (mixed >> 30)) * _MULTIPLIER_1) & _MASK_64
+        mixed = ((mixed ^ (mixed >> 27)) * _MULTIPLIER_2) & _MASK_64
         state = mixed ^ (mixed >> 31)
     return state
 

@@ -16,7 +16,7 @@ __all__ = ["CpuLoad", "ThreadCount", "is_idle", "others_load", "slowdown", "thre
 _NOTICEABLE = 0.25
 _LOOK_SECONDS = 0.2
 # Smallest fraction of a core's time that a thread with a core of its own gets.
-_WHOLE = 0.9
+_WHOLE_CORE_SHARE = 0.9
 
 
 class CpuLoad:
@@ -65,7 +65,7 @@ def slowdown() -> float:
             pass
         share = (time.thread_time() - worked) / wall
     cores = available_cores()
-    others = load.others if share > _WHOLE else cores / max(share, 1e-3) - 1
+    others = load.others if share > _WHOLE_CORE_SHARE else cores / max(share, 1e-3) - 1
     return 1 + others / cores
 
 

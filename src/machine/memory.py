@@ -19,8 +19,11 @@ __all__ = ["available_memory", "memory_kept", "peak_memory", "total_memory"]
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _MMAP_MAX = -1, -3, -4
 _CHOICES = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "MALLOC_MMAP_MAX_")
 # Number of bytes that its own rules end up with, and its largest number of mapped blocks.
-_USUAL = ((_TRIM_THRESHOLD, 2**26), (_MMAP_THRESHOLD, 2**25), (_MMAP_MAX, 65536))
-_KEPT = ((_TRIM_THRESHOLD, -1), (_MMAP_MAX, 0))  # nothing is given back, nothing mapped by itself
+_USUAL_RULES = ((_TRIM_THRESHOLD, 2**26), (_MMAP_THRESHOLD, 2**25), (_MMAP_MAX, 65536))
+_KEEPING_RULES = (
+    (_TRIM_THRESHOLD, -1),
+    (_MMAP_MAX, 0),
+)  # nothing is given back, nothing mapped by itself
 _lock = threading.Lock()
 _blocks: list[None] = []  # that have begun and not ended
 
@@ -73,14 +76,14 @@ def memory_kept() -> Iterator[None]:
         return
     with _lock:
         _blocks.append(None)
-        _set(library, _KEPT)
+        _set(library, _KEEPING_RULES)
     try:
         yield
     finally:
         with _lock:
             _blocks.pop()
             if not _blocks:
-                _set(library, _USUAL)
+                _set(library, _USUAL_RULES)
                 library.malloc_trim(0)
 
 

@@ -28,9 +28,9 @@ Result = TypeVar("Result")
 _deadline: ContextVar[tuple[float, str, float] | None] = ContextVar("deadline", default=None)
 # Seconds below which a part of an item is short: two threads that take turns at Python take longer
 # for parts of 0.2 ms than one of them alone, as each waits for the other at every file it opens.
-_SHORT = 0.0003
+_SHORT_SECONDS = 0.0003
 # Lower bound of the time left, as a fraction of the estimate by the pace so far.
-_CLEARLY = 0.8
+_CERTAIN_SHARE_OF_ESTIMATE = 0.8
 
 
 def available_cores() -> int:
@@ -115,7 +115,7 @@ def _while_short(
     for item in items:
         began = time.perf_counter()
         result = work(item)
-        short = time.perf_counter() - began < _SHORT * parts(item)
+        short = time.perf_counter() - began < _SHORT_SECONDS * parts(item)
         late = 0 if short else late + 1
         yield result
         if late == 2:
@@ -141,7 +141,7 @@ class _Watch:
         # Items in work when the first result arrives are counted as done.
         if self._left > 0 and self._done > self._warm_up:
             left = self._left * (now - self._first) / (self._done - 1)
-            if now + _CLEARLY * left > deadline:
+            if now + _CERTAIN_SHARE_OF_ESTIMATE * left > deadline:
                 raise TooSlow(what, now - began + left)
         return result
 

@@ -36,9 +36,9 @@ _UNSAFE = r"\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff"
 _IN_LINES = re.compile(f"[{_UNSAFE}]")
 _IN_NAMES = re.compile(f"[{_UNSAFE}\t\n]")
 _NOT_ENCODABLE = re.compile("[\ud800-\udfff]")
-_SHORT = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
+_SHORT_ESCAPES = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 # Python stores a byte 0xNN of a file name that is no UTF-8 as U+DCNN.
-_BYTES = range(0xDC80, 0xDD00)
+_UNDECODED_BYTES = range(0xDC80, 0xDD00)
 
 # Beginnings of what Excel, LibreOffice and Google Sheets compute (OWASP: CSV injection).
 _FORMULA = "[=+\\-@\t\r\n\uff1d\uff0b\uff0d\uff20]"
@@ -47,7 +47,7 @@ _MARKED = re.compile(rf"'+{_FORMULA}|''+\\")
 # The beginning of a cell whose invisible characters, and backslashes, are written as escapes.
 _ESCAPED = "'\\"
 _ESCAPES = re.compile(r"\\(?:([\\r])|x([0-9a-f]{2})|u([0-9a-f]{4}))")
-_PART = 2  # letters of a word, at least, that a longer one may hold
+_LEAST_LETTERS_HELD = 2  # letters of a word, at least, that a longer one may hold
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 # What closes the quotes that documents, chats and shells put around a text.
 _CLOSING = {
@@ -99,8 +99,12 @@ def nearest(word: Any, options: Iterable[Any]) -> str:
     folded = {str(option).casefold(): str(option) for option in options}
     meant = str(word).casefold()
     close = difflib.get_close_matches(meant, folded, n=1)
-    if not close and len(meant) >= _PART:
-        holding = [one for one in folded if meant in one or (len(one) > _PART and one in meant)]
+    if not close and len(meant) >= _LEAST_LETTERS_HELD:
+        holding = [
+            one
+            for one in folded
+            if meant in one or (len(one) > _LEAST_LETTERS_HELD and one in meant)
+        ]
         close = sorted(holding, key=lambda one: (len(one), one))
     return f" (did you mean {folded[close[0]]}?)" if close else ""
 
@@ -191,8 +195,8 @@ def _unescape(match: re.Match[str]) -> str:
 
 def _escape(match: re.Match[str]) -> str:
     code = ord(match[0])
-    if code in _BYTES:
+    if code in _UNDECODED_BYTES:
         code -= 0xDC00
     if code < 0x100:
-        return _SHORT.get(match[0], f"\\x{code:02x}")
+        return _SHORT_ESCAPES.get(match[0], f"\\x{code:02x}")
     return f"\\u{code:04x}"

@@ -14,7 +14,7 @@ __all__ = ["NORMAL_QUANTILE", "score_interval", "variance_freedom", "wilson_inte
 # Of a 95 % interval.
 NORMAL_QUANTILE = NormalDist().inv_cdf(0.975)
 # Rounding errors, of what varies.
-_LEAST = 1e-12
+_ROUNDING = 1e-12
 
 
 def wilson_interval(successes: int, trials: int) -> tuple[float, float]:
@@ -67,4 +67,4 @@ def variance_freedom(influence: NDArray[np.floating[Any]]) -> float:
     variance = squares.sum(axis=1)
     varies = float((squares**2).sum() - (variance**2).sum() / influence.shape[1])
     known = 2 * float((variance**2).sum())
-    return max(1.0, known / varies) if varies > _LEAST * known else math.inf
+    return max(1.0, known / varies) if varies > _ROUNDING * known else math.inf

@@ -21,7 +21,7 @@ __all__ = ["SOURCES", "Certainty", "FeatureSample", "FeatureScale"]
 SOURCES = ("test", "out-of-fold", "val")
 _FORMAT = 1
 # The attributes of `Certainty` in a file: those of its JSON, and the arrays with their types.
-_FACTS = ("source", "refitted", "candidates", "pictures", "num_classes")
+_PLAIN_ATTRIBUTES = ("source", "refitted", "candidates", "pictures", "num_classes")
 _ARRAYS: dict[str, type[np.generic]] = {
     "targets": np.int64,
     "label_probs": np.float32,
@@ -122,7 +122,7 @@ class Certainty:
         Raises:
             OSError: it cannot be written; one that was there before stays.
         """
-        facts = {"format": _FORMAT, **{name: getattr(self, name) for name in _FACTS}}
+        facts = {"format": _FORMAT, **{name: getattr(self, name) for name in _PLAIN_ATTRIBUTES}}
         arrays: dict[str, AnyArray] = {
             "facts": np.frombuffer(json.dumps(facts).encode(), np.uint8),
             **{name: getattr(self, name) for name in _ARRAYS},
@@ -150,7 +150,7 @@ class Certainty:
             facts = json.loads(arrays["facts"].tobytes())
             if facts["format"] != _FORMAT:
                 raise ValueError(f"its format is {facts['format']}, and {_FORMAT} is known")
-            values: dict[str, Any] = {name: facts[name] for name in _FACTS}
+            values: dict[str, Any] = {name: facts[name] for name in _PLAIN_ATTRIBUTES}
             values |= {name: arrays[name].astype(kind) for name, kind in _ARRAYS.items()}
             return cls(**values, sample=_sample(arrays))
         except FileNotFoundError:

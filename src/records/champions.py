@@ -29,7 +29,7 @@ __all__ = [
 _log = logging.getLogger(__name__)
 
 ALIAS = "champion"
-_NAMED = 10  # classes in a remark
+_MOST_NAMED = 10  # classes in a remark
 _PLAIN = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,58}[A-Za-z0-9])?")
 _WITH_DIGEST = re.compile(r"(?s).*[-_][0-9a-f]{6}")
 
@@ -55,7 +55,7 @@ class Champion:
         """Return a warning where `before`, which this one replaces, has other classes."""
         if set(before.class_names) == set(self.class_names):
             return None
-        classes = [", ".join(map(visible, one.class_names[:_NAMED])) for one in (before, self)]
+        classes = [", ".join(map(visible, one.class_names[:_MOST_NAMED])) for one in (before, self)]
         return (
             f"the champion of {self.data} was {before.run}, of other classes ({classes[0]}, and "
             f"not {classes[1]}): if these are two sets of pictures, give each a name of its own, "

@@ -20,8 +20,8 @@ __all__ = [
     "McNemar",
     "Pair",
     "Power",
+    "Recommendation",
     "Standing",
-    "Verdict",
 ]
 
 # What candidates can be ranked by, and whether higher figures are better.
@@ -183,7 +183,7 @@ class Standing:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Recommendation:
     """The candidate to use, and how sure that is.
 
     Attributes:
@@ -340,7 +340,7 @@ class Comparison:
             with every pixel right, says nothing.
     """
 
-    verdict: Verdict
+    verdict: Recommendation
     entrants: tuple[Entrant, ...]
     pair: Pair | None
     remarks: tuple[str, ...]

@@ -11,7 +11,7 @@ from ..records.certainty import Certainty
 __all__ = ["CardCertainty", "Judgement", "card_lines", "judgement_lines"]
 
 # Below, a folder is said not to look like the training pictures.
-_CLEAR = 0.01
+_CLEAR_P_VALUE = 0.01
 _PARTS = {
     "test": "pictures of the test part",
     "out-of-fold": "pictures that folds of a cross-validation held out",
@@ -135,7 +135,7 @@ def judgement_lines(found: Judgement) -> list[str]:
         lines.append(_source(found.certainty))
     if alone:
         return lines
-    if found.shift_p_value < _CLEAR:
+    if found.shift_p_value < _CLEAR_P_VALUE:
         broken = (
             "the guarantees above do not hold"
             if promised

@@ -46,7 +46,7 @@ __all__ = [
 _CLASS_TITLES = {"recall": "Share of each class that is found", "iou": "IoU of each class"}
 _MOST_RANKED = 30
 _MOST_CLASSES = 40
-_LONGEST = 52
+_LONGEST_LABEL = 52
 _LINE_INCHES = 0.27
 
 
@@ -76,7 +76,7 @@ def comparison_figures(data: ReportData) -> dict[str, Callable[[], Figure]]:
     for place, leader in enumerate(leaders, 1):
         if not len(leader.matrix):  # several labels are not taken for each other
             continue
-        title = f"Confusion of {plain_labels([leader.name], _LONGEST)[0]}"
+        title = f"Confusion of {plain_labels([leader.name], _LONGEST_LABEL)[0]}"
         draw = partial(confusion_figure, leader.matrix, data.class_names, title, counted)
         found[f"confusion_{place}"] = draw
     found["classes"] = partial(recall_figure, leaders, data.class_names, _CLASS_TITLES[of_classes])
@@ -144,7 +144,7 @@ def ranking_figure(comparison: Comparison) -> Figure:
     """
     shown = best_and_chosen(comparison, _MOST_RANKED)
     names = [f"{one.standing.rank}. {one.standing.name}" for one in shown]
-    labels = plain_labels(names, _LONGEST)
+    labels = plain_labels(names, _LONGEST_LABEL)
     families = list(dict.fromkeys(one.family for one in comparison.entrants))
     colors = family_colors(families)
     verdict = comparison.verdict
@@ -222,7 +222,7 @@ def recall_figure(leaders: Sequence[Leader], class_names: Sequence[str], title: 
         # Each smaller than the one before, so that equal ones show.
         axes.plot(
             leader.recall[order], range(len(order)), "o", color=colors[place],
-            ms=9 - 2.5 * place, label=plain_labels([leader.name], _LONGEST)[0],
+            ms=9 - 2.5 * place, label=plain_labels([leader.name], _LONGEST_LABEL)[0],
         )  # fmt: skip
     title += "" if len(order) == len(class_names) else ", the weakest"
     tidy(axes, title=title, grid="x")

@@ -14,7 +14,7 @@ from ..machine.arrays import UInt8Array
 from ..machine.text import counted, percent
 from ..metrics.pareto import pareto_front
 from ..metrics.summary import metric_name
-from ..records.comparison import Comparison, Entrant, Verdict
+from ..records.comparison import Comparison, Entrant, Recommendation
 from ..records.report_data import Leader, ReportData
 from .comparison_report import (
     best_and_chosen,
@@ -170,7 +170,7 @@ def _kind(one: Entrant, *, pixels: bool) -> str:
     }.get(one.start or "", "")
 
 
-def _reason(verdict: Verdict) -> str:
+def _reason(verdict: Recommendation) -> str:
     choice, winner = verdict.choice, verdict.winner
     if len(verdict.standings) == 1:
         return "There is nothing to compare it with."
@@ -188,7 +188,7 @@ def _reason(verdict: Verdict) -> str:
     return f"{first}, and none within one standard error of it is 1.5 times as fast."
 
 
-def _doubt(verdict: Verdict) -> str:
+def _doubt(verdict: Recommendation) -> str:
     text = f"Probability of being the best: {chance_text(verdict.choice.best)}"
     if verdict.band > 0:
         text += (
@@ -270,7 +270,7 @@ def _board(
     return rows, ticks
 
 
-def _sort_values(one: Entrant, verdict: Verdict) -> tuple[Any, ...]:
+def _sort_values(one: Entrant, verdict: Recommendation) -> tuple[Any, ...]:
     """Return what the cells of its row of the leaderboard sort by."""
     standing = one.standing
     worst = standing.interval.low if verdict.higher_is_better else standing.interval.high
@@ -323,7 +323,7 @@ def _front(comparison: Comparison) -> list[int]:
     return [one.standing.rank for one in sorted(chosen, key=lambda one: one.standing.cost or 0.0)]
 
 
-def _candidate(one: Entrant, verdict: Verdict) -> dict[str, Any]:
+def _candidate(one: Entrant, verdict: Recommendation) -> dict[str, Any]:
     standing, measure = one.standing, verdict.measure
     figure, ends = metric_text(measure, standing.figure), interval_text(standing.interval, measure)
     among = {

@@ -8,7 +8,7 @@ from typing import Any
 
 from ..machine.text import csv_text, percent
 from ..metrics.classification import class_scores
-from ..records.comparison import Comparison, Entrant, Interval, Verdict
+from ..records.comparison import Comparison, Entrant, Interval, Recommendation
 from ..records.report_data import Leader, ReportData
 from .comparison_verdict import (
     interval_text,
@@ -43,7 +43,7 @@ _MOST_SHOWN = 15
 _AMONG_OTHERS = ("tied", "best")  # which say nothing of an only candidate
 _ON_THE_PAGE = ("log-loss", "calib.", "size", "start", "params")
 _NUMBERS = ("rank", "best", "runs", "ms", "trained", "log-loss", "calib.", "params")
-_OF_CLASSES = {"recall": "Recall", "iou": "IoU"}
+_FIGURES_OF_CLASSES = {"recall": "Recall", "iou": "IoU"}
 _MOST_CLASSES_LISTED = 100
 
 
@@ -130,8 +130,8 @@ def classes_table(report: ReportData) -> Table:
     few = judged > _MOST_CLASSES_LISTED
     some = f"{_MOST_CLASSES_LISTED} of {judged:,} classes" if few else "each class"
     return Table(
-        f"{_OF_CLASSES[report.of_classes]} of {some} with its own 95 % interval, the winner's "
-        "weakest first",
+        f"{_FIGURES_OF_CLASSES[report.of_classes]} of {some} with its own 95 % interval, "
+        "the winner's weakest first",
         ("class", "pictures", *places, *(("winner confuses it with",) if confused else ())),
         tuple(rows),
         frozenset(range(1, 2 + len(leaders))),
@@ -276,7 +276,7 @@ def _candidate(one: Entrant, comparison: Comparison) -> dict[str, Any]:
     return {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in known.items()}
 
 
-def _cells(one: Entrant, verdict: Verdict) -> dict[str, str]:
+def _cells(one: Entrant, verdict: Recommendation) -> dict[str, str]:
     """Return the cells of its row by header."""
     measure = verdict.measure
     standing, error = one.standing, one.standing.calibration_error

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from ..machine.text import counted, percent
 from ..metrics.summary import metric_name
-from ..records.comparison import Collapses, Comparison, Interval, Pair, Standing, Verdict
+from ..records.comparison import Collapses, Comparison, Interval, Pair, Recommendation, Standing
 from .formatting import chance_text, change_text, gap_text, is_percent, metric_text
 
 __all__ = [
@@ -24,13 +24,13 @@ __all__ = [
 
 CERTAIN = "It is significantly better than every other candidate (simultaneous 95 % confidence)."
 # More names, and longer ones, such as those of single runs, are replaced by ranks.
-_NAMED_AT_MOST, _LONGEST_NAME = 5, 24
+_MOST_NAMED, _LONGEST_NAME = 5, 24
 # Half of the last digit that is shown.
 _NOT_WORTH_SAYING = 0.0005
 # Of the chance that further seeds decide.
-_NEVER = 0.05
+_NEGLIGIBLE_CHANCE = 0.05
 _TRAININGS = ("the trained models", "these folds and trainings")
-_ONCE = ("Trained once", "Cross-validated once")
+_WITHOUT_REPEATS = ("Trained once", "Cross-validated once")
 
 
 def verdict_sentences(comparison: Comparison) -> tuple[str, ...]:
@@ -63,12 +63,12 @@ def _disturbed(comparison: Comparison) -> str:
     )
 
 
-def caution_sentences(verdict: Verdict) -> tuple[str, ...]:
+def caution_sentences(verdict: Recommendation) -> tuple[str, ...]:
     """Return what the figures do not say or promise, for which reasons; none where they do."""
     return tuple(filter(None, (baseline_sentence(verdict), _unsteady(verdict), _lone(verdict))))
 
 
-def baseline_sentence(verdict: Verdict) -> str:
+def baseline_sentence(verdict: Recommendation) -> str:
     """Return that the choice may be no better than one answer for all; "" where it is better."""
     if verdict.baseline is None or verdict.beats_baseline:
         return ""
@@ -94,7 +94,7 @@ def pair_sentence(pair: Pair) -> str:
     ).rstrip()
 
 
-def pictures_text(verdict: Verdict) -> str:
+def pictures_text(verdict: Recommendation) -> str:
     """Return how many pictures there were, as in "600 pictures in 60 groups"."""
     pictures = f"{verdict.pictures:,} pictures"
     if verdict.groups is None:
@@ -103,12 +103,12 @@ def pictures_text(verdict: Verdict) -> str:
     return f"{pictures} in {verdict.groups:,} groups{kept}"
 
 
-def measure_name(verdict: Verdict) -> str:
+def measure_name(verdict: Recommendation) -> str:
     """Return what the measure of a verdict is called for its kind of targets."""
     return metric_name(verdict.measure, sets=verdict.sets)
 
 
-def measure_title(verdict: Verdict) -> str:
+def measure_title(verdict: Recommendation) -> str:
     """Return the name of its measure as the beginning of a sentence."""
     name = measure_name(verdict)
     return name[0].upper() + name[1:]
@@ -127,7 +127,7 @@ def difference_text(difference: Interval, measure: str) -> str:
     return f"{ends} points" if is_percent(measure) else ends
 
 
-def _winner(verdict: Verdict, folds: int | None) -> str:
+def _winner(verdict: Recommendation, folds: int | None) -> str:
     winner, repeats = verdict.winner, len(verdict.winner.run_ids)
     field = len(verdict.standings)
     first = "is the only candidate" if field == 1 else f"comes first of {field} candidates"
@@ -142,7 +142,7 @@ def _winner(verdict: Verdict, folds: int | None) -> str:
     return f"{winner.name} {first}: {measure_name(verdict)} {figure} on {pictures}, {trained}."
 
 
-def _corrected(verdict: Verdict) -> str:
+def _corrected(verdict: Recommendation) -> str:
     winner, measure = verdict.winner, verdict.measure
     chosen = len(verdict.standings) > 1 or verdict.screened > 0
     simultaneous = " (simultaneous for all candidates)" * chosen
@@ -157,7 +157,7 @@ def _corrected(verdict: Verdict) -> str:
     )
 
 
-def _unsteady(verdict: Verdict) -> str:
+def _unsteady(verdict: Recommendation) -> str:
     """Return that intervals take more for granted than so few trainings show, where they do."""
     if not verdict.unsteady:
         return ""
@@ -175,7 +175,7 @@ def _unsteady(verdict: Verdict) -> str:
     )
 
 
-def _lone(verdict: Verdict) -> str:
+def _lone(verdict: Recommendation) -> str:
     """Return that single pictures stand for whole classes, where they do."""
     if not verdict.lone:
         return ""
@@ -189,7 +189,7 @@ def _lone(verdict: Verdict) -> str:
     )
 
 
-def _collapsed(verdict: Verdict, found: Collapses) -> str:
+def _collapsed(verdict: Recommendation, found: Collapses) -> str:
     names = [one for one in verdict.standings if one.name in found.names]
     are = "is" if found.trainings == 1 else "are"
     including = ""
@@ -206,7 +206,7 @@ def _collapsed(verdict: Verdict, found: Collapses) -> str:
     )
 
 
-def _tied(verdict: Verdict) -> str:
+def _tied(verdict: Recommendation) -> str:
     others = [one for one in verdict.tied if one.name != verdict.winner.name]
     if not others:
         return CERTAIN
@@ -216,7 +216,7 @@ def _tied(verdict: Verdict) -> str:
     )
 
 
-def _chances(verdict: Verdict) -> str:
+def _chances(verdict: Recommendation) -> str:
     if len(verdict.tied) == 1:
         return ""
     winner, measure = verdict.winner, verdict.measure
@@ -232,7 +232,7 @@ def _chances(verdict: Verdict) -> str:
     )
 
 
-def _difference(verdict: Verdict) -> str:
+def _difference(verdict: Recommendation) -> str:
     if verdict.difference is None:
         return ""
     measure = verdict.measure
@@ -243,7 +243,7 @@ def _difference(verdict: Verdict) -> str:
     )
 
 
-def _choice(verdict: Verdict) -> str:
+def _choice(verdict: Recommendation) -> str:
     cheapest = verdict.cheapest
     if cheapest is None or len(verdict.tied) == 1:
         return ""
@@ -257,7 +257,7 @@ def _choice(verdict: Verdict) -> str:
     return f"{faster} and {behind} behind; within one standard error of the winner, {near} is."
 
 
-def _need(verdict: Verdict) -> str:
+def _need(verdict: Recommendation) -> str:
     power = verdict.power
     if power is None or len(verdict.tied) == 1:
         return ""
@@ -275,11 +275,11 @@ def _need(verdict: Verdict) -> str:
     return f"{now}; 80 % for {gap} takes about {_rounded(power.pictures):,} pictures{repeats}."
 
 
-def _seeds(verdict: Verdict) -> str:
+def _seeds(verdict: Recommendation) -> str:
     chance = verdict.decided_by_seeds
     if chance is None:
         return ""
-    if chance < _NEVER:
+    if chance < _NEGLIGIBLE_CHANCE:
         return "More seeds are unlikely to separate them (below 5 %): that takes more pictures."
     return (
         "More seeds on the same pictures, however many, would separate it from another tied "
@@ -287,7 +287,7 @@ def _seeds(verdict: Verdict) -> str:
     )
 
 
-def _looks(verdict: Verdict) -> str:
+def _looks(verdict: Recommendation) -> str:
     if verdict.look == 1:
         return ""
     return (
@@ -296,7 +296,7 @@ def _looks(verdict: Verdict) -> str:
     )
 
 
-def _about(verdict: Verdict, folds: int | None) -> str:
+def _about(verdict: Recommendation, folds: int | None) -> str:
     if not verdict.of_configurations:
         return (
             f"Without repeats, all of this is about {_TRAININGS[folds is not None]}; the variation "
@@ -306,8 +306,8 @@ def _about(verdict: Verdict, folds: int | None) -> str:
         borrowed = [one for one in verdict.standings if one.name in verdict.borrowed]
         theirs = "its" if len(borrowed) == 1 else "their"
         return (
-            f"{_ONCE[folds is not None]}: {_which(borrowed)}; {theirs} seed variance is estimated "
-            "from the candidates with repeats."
+            f"{_WITHOUT_REPEATS[folds is not None]}: {_which(borrowed)}; {theirs} seed variance is "
+            "estimated from the candidates with repeats."
         )
     return ""
 
@@ -324,7 +324,7 @@ def _which(standings: Sequence[Standing], *, begins: bool = False) -> str:
         begins: whether a sentence begins so.
     """
     names = [one.name for one in standings]
-    if len(names) <= _NAMED_AT_MOST and max(map(len, names)) <= _LONGEST_NAME:
+    if len(names) <= _MOST_NAMED and max(map(len, names)) <= _LONGEST_NAME:
         return _listed(names)
     runs: list[list[int]] = []
     for rank in sorted(one.rank for one in standings):

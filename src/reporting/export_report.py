@@ -14,8 +14,8 @@ __all__ = ["EXPORTED", "exported_lines", "format_export", "with_exported"]
 # The section of a model card, and the one that it stands before.
 EXPORTED, _NEXT = "Exported variants", "Ethical considerations"
 # How many answers are the original's, and right.
-_OF_LABELS = ("equal labels", "accuracy")
-_OF_MASKS = ("equal pixels", "mean IoU")
+_AGREEMENT_OF_LABELS = ("equal labels", "accuracy")
+_AGREEMENT_OF_MASKS = ("equal pixels", "mean IoU")
 _LEAST_WIDTH = 132
 
 
@@ -67,7 +67,7 @@ def _table(record: ExportRecord, name: str) -> Table:
     headers = ["variant", "size"]
     for size in sizes:
         headers += [counted(size, "picture"), "times faster"]
-    answers = _OF_MASKS if record.of_masks else _OF_LABELS
+    answers = _AGREEMENT_OF_MASKS if record.of_masks else _AGREEMENT_OF_LABELS
     headers += ["logits differ by", *answers]
     pictures = "validation" if record.part == "val" else "training"
     return Table(
@@ -92,11 +92,11 @@ def _variant_cells(variant: VariantRecord, original: VariantRecord) -> tuple[str
 
 
 def _recommendation(record: ExportRecord) -> str:
-    equal = f"{100 * record.least_equal:g} % {_OF_LABELS[0]}"
+    equal = f"{100 * record.least_equal:g} % {_AGREEMENT_OF_LABELS[0]}"
     if record.of_masks:
         below = 100 - 100 * record.least_equal
         equal = (
-            f"{100 * record.least_equal:g} % {_OF_MASKS[0]} and a mean IoU within "
+            f"{100 * record.least_equal:g} % {_AGREEMENT_OF_MASKS[0]} and a mean IoU within "
             f"{below:.3g} points"
         )
     within = f"with at least {equal}"

@@ -55,7 +55,7 @@ _SHARES_OF_A_CLASS = ("recall", "average_precision", "iou")
 
 _GAP = "  "
 _JOINERS = "\u200c\u200d"  # of Persian and Indian scripts, and of emoji such as families
-_LEAST = 12  # cells that a column keeps, however narrow the terminal
+_LEAST_CELLS = 12  # cells that a column keeps, however narrow the terminal
 # What Markdown would read as more than text, `|` included.
 _MARKS = re.compile(r"([\\`*_\[\]<>|~#&])")
 
@@ -280,7 +280,7 @@ class Table:
     headers: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     numbers: frozenset[int] = frozenset()
-    least: int = _LEAST
+    least: int = _LEAST_CELLS
 
     def __post_init__(self) -> None:
         for row in self.rows:
@@ -295,12 +295,12 @@ class Table:
         """
         lines = [tuple(map(one_line, row)) for row in (self.headers, *self.rows)]
         widths = [max(map(cell_len, column)) for column in zip(*lines)]
-        widths[:-1] = [min(one, max(width // 2, _LEAST)) for one in widths[:-1]]
+        widths[:-1] = [min(one, max(width // 2, _LEAST_CELLS)) for one in widths[:-1]]
         least, shown = [*widths[:-1], min(widths[-1], self.least)], len(widths)
         while shown > 2 and sum(least[:shown]) + len(_GAP) * shown > width:
             shown -= 1
         before = sum(widths[: shown - 1]) + len(_GAP) * shown
-        widths = [*widths[: shown - 1], min(widths[shown - 1], max(width - before, _LEAST))]
+        widths = [*widths[: shown - 1], min(widths[shown - 1], max(width - before, _LEAST_CELLS))]
         hidden = ", ".join(lines[0][shown:])
         title = f"{self.title} (a wider terminal shows {hidden})" if hidden else self.title
         title = below_each_other([title], width)

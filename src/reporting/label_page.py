@@ -13,7 +13,7 @@ from .page import html_page, picture_address
 
 __all__ = ["label_page", "review_sentences"]
 
-_SHOWN = 120
+_MOST_SHOWN = 120
 _SIDE = 160
 
 
@@ -28,7 +28,7 @@ def label_page(
         table: path of the CSV file to correct labels in, and the command that trains with it; None
             for a set that is no files.
     """
-    shown = review.suspects[:_SHOWN]
+    shown = review.suspects[:_MOST_SHOWN]
     return html_page(
         "label_page",
         "Labels to check" if review.weak else "Likely label errors",

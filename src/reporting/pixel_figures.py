@@ -24,10 +24,10 @@ from .style import INK, plain_labels, save_as
 
 __all__ = ["draw_pixels", "pixel_figure", "pixel_table"]
 
-_SHOWN = 12
+_MOST_SHOWN = 12
 _MOST_ROWS = 50
 # Pixels of a side from which on figures leave some out.
-_LONGEST = 512
+_LONGEST_SIDE = 512
 _COLUMNS = (
     *("class", "pictures", "share_of_pixels", "iou", "iou_low", "iou_high", "dice", "precision"),
     "recall",
@@ -58,7 +58,7 @@ def draw_pixels(
     sums = pixel_sums(matrices)
     wrong = 1 - (sums.above / np.maximum(sums.below, 1))[:, 0]
     rows = []
-    for row in np.argsort(-wrong, kind="stable")[:_SHOWN].tolist():
+    for row in np.argsort(-wrong, kind="stable")[:_MOST_SHOWN].tolist():
         index = int(predicted.sample_ids[row])
         answer = np.array(Image.open(io.BytesIO(predicted.probs["map"][row])), np.uint8)
         image, mask, found = (_thinned(one) for one in (read(index), read_mask(index), answer))
@@ -76,7 +76,7 @@ def draw_pixels(
 
 def _thinned(array: AnyArray) -> AnyArray:
     """Return every so manyth row and column of (..., H, W), few enough for a figure."""
-    step = max(1, max(array.shape[-2:]) // _LONGEST)
+    step = max(1, max(array.shape[-2:]) // _LONGEST_SIDE)
     return array[..., ::step, ::step]
 
 

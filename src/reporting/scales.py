@@ -28,7 +28,7 @@ _LOG_FROM = 30  # an axis is logarithmic whose highest value is so many times th
 _MOST_TICKS = 12
 _NEAREST_TICKS = 0.05
 # Where a key plays no part in a trial, its line runs below the axis proper.
-_UNUSED, _USED = 0.0, 0.14
+_UNUSED_HEIGHT, _LEAST_USED_HEIGHT = 0.0, 0.14
 
 
 # Of middle lightness, so that they show on white and on black. A family has its colour on every
@@ -131,10 +131,15 @@ def metric_axis(metric: str, trials: Sequence[TrialRecord], *, higher_is_better:
     ticks = sorted((place(tick), tick_text(metric, tick)) for tick in rounded)
     ticks.append((place(best), text))
     places = {number: place(value) for number, value in values.items()}
-    outside = {n: _UNUSED for n, value in values.items() if not low <= value <= high}
+    outside = {n: _UNUSED_HEIGHT for n, value in values.items() if not low <= value <= high}
     if outside:  # they have a place of their own: at the edge they would seem to have its value
-        ticks = [(_UNUSED, "worse"), *((_USED + (1 - _USED) * at, name) for at, name in ticks)]
-        places = {n: _USED + (1 - _USED) * at for n, at in places.items()} | outside
+        ticks = [
+            (_UNUSED_HEIGHT, "worse"),
+            *((_LEAST_USED_HEIGHT + (1 - _LEAST_USED_HEIGHT) * at, name) for at, name in ticks),
+        ]
+        places = {
+            n: _LEAST_USED_HEIGHT + (1 - _LEAST_USED_HEIGHT) * at for n, at in places.items()
+        } | outside
     return ValueAxis(metric, tuple(ticks), places)
 
 
@@ -165,9 +170,14 @@ def _axis_of_key(key: str, trials: Sequence[TrialRecord]) -> ValueAxis:
         places = {number: _place(value, low, high, log) for number, value in found.items()}
     if len(found) == len(trials):
         return ValueAxis(label, tuple(ticks), places)
-    ticks = [(_UNUSED, "not used"), *((_USED + (1 - _USED) * at, text) for at, text in ticks)]
-    used = {number: _USED + (1 - _USED) * at for number, at in places.items()}
-    unused = {trial.number: _UNUSED for trial in trials}
+    ticks = [
+        (_UNUSED_HEIGHT, "not used"),
+        *((_LEAST_USED_HEIGHT + (1 - _LEAST_USED_HEIGHT) * at, text) for at, text in ticks),
+    ]
+    used = {
+        number: _LEAST_USED_HEIGHT + (1 - _LEAST_USED_HEIGHT) * at for number, at in places.items()
+    }
+    unused = {trial.number: _UNUSED_HEIGHT for trial in trials}
     return ValueAxis(label, tuple(ticks), unused | used)
 
 

@@ -41,7 +41,7 @@ __all__ = [
 ]
 
 COMMAND = "train it again"  # label of the command that repeats a run
-_SHOWN = 10
+_MOST_SHOWN = 10
 
 
 def format_result(record: SweepRecord, width: int = 100) -> str:
@@ -51,7 +51,7 @@ def format_result(record: SweepRecord, width: int = 100) -> str:
     families where only one has a result.
     """
     parts = [headline(record)]
-    tables = [leaderboard_table(record, _SHOWN), finalists_table(record)]
+    tables = [leaderboard_table(record, _MOST_SHOWN), finalists_table(record)]
     if sum(one.best is not None for one in best_of_families(record)) > 1:
         tables.insert(1, families_table(record))
     parts += [table.text(width) for table in tables if table.rows]

@@ -57,7 +57,7 @@ __all__ = ["ActiveRun", "ParentLink", "show_finished"]
 # Settings that say where a run is kept, not what it is: no parameters of it in MLflow.
 _NO_PARAMS = ("output_dir", "resume", "tracking")
 # Keys of the settings that were measured, in the folder of a run.
-_FOUND = "found.json"
+_MEASURED_KEYS_FILE = "found.json"
 # For a lock that is only looked at, or held while the record of a measurement is written.
 _LOCK_SECONDS = 5.0
 
@@ -454,7 +454,7 @@ def _write_choices(resolved: Resolved, folder: Path) -> list[Path]:
     """Write what was measured to choose the settings that were left open; return the files."""
     written = []
     if resolved.found:
-        written.append(folder / _FOUND)
+        written.append(folder / _MEASURED_KEYS_FILE)
         write_atomically(written[-1], json.dumps(resolved.found) + "\n")
     if resolved.timings:
         written.append(folder / "runtime.json")
@@ -474,7 +474,7 @@ def _write_choices(resolved: Resolved, folder: Path) -> list[Path]:
 def _found_settings(folder: Path) -> list[str] | None:
     """Return the keys of measured settings, as written when the run began; None without any."""
     try:
-        found: list[str] = json.loads((folder / _FOUND).read_text())
+        found: list[str] = json.loads((folder / _MEASURED_KEYS_FILE).read_text())
     except (OSError, ValueError):
         return None
     return found

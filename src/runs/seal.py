@@ -50,9 +50,9 @@ RECORD = (
     *("predictions/*", "checkpoints/*"),
 )
 # Of a line a picture, and read by few.
-_LARGE = frozenset({"split.csv"})
+_LARGE_FILES = frozenset({"split.csv"})
 # The spool of a run has a checksum a line, and is written to after the run's end.
-_APART = ("tracking",)
+_FOLDERS_NOT_SEALED = ("tracking",)
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ def seal(folder: Path, **identity: Any) -> None:
     paths = {name: folder / name for name in _names(folder)}
     files = {name: (path.stat().st_size, file_digest(path)) for name, path in paths.items()}
     states = {}
-    for name in files.keys() & _LARGE:
+    for name in files.keys() & _LARGE_FILES:
         state = file_state(paths[name].stat())
         if was_settled(*state[1:3]):
             states[name] = state
@@ -270,7 +270,7 @@ def _names(folder: Path) -> list[str]:
     for path in folder.rglob("*"):
         relative = path.relative_to(folder)
         hidden = path.name.startswith(".") or path.suffix in (".lock", ".pyc")
-        if path.is_file() and not hidden and relative.parts[0] not in (*_APART, SEAL):
+        if path.is_file() and not hidden and relative.parts[0] not in (*_FOLDERS_NOT_SEALED, SEAL):
             found.append(relative.as_posix())
     return sorted(found)
 

@@ -13,7 +13,7 @@ from .folder import RunFolder
 __all__ = ["counted_measurement"]
 
 # Of probabilities: other threads add in another order, while other weights differ by far more.
-_EQUAL = 1e-3
+_TOLERANCE = 1e-3
 
 
 def counted_measurement(folder: RunFolder, test_fingerprint: str, answers: Answers) -> int:
@@ -51,6 +51,6 @@ def _is_stored(folder: RunFolder, answers: Answers) -> bool:
 def _equal(stored: AnyArray, found: AnyArray) -> bool:
     """Return whether answers are those of the same weights."""
     if found.dtype.names is None:
-        return np.allclose(stored, found, rtol=0.0, atol=_EQUAL)
+        return np.allclose(stored, found, rtol=0.0, atol=_TOLERANCE)
     differing = np.abs(stored["matrix"] - found["matrix"]).sum()
-    return bool(differing <= _EQUAL * found["matrix"].sum())
+    return bool(differing <= _TOLERANCE * found["matrix"].sum())

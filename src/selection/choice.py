@@ -20,7 +20,7 @@ from ..config.plugins import plugin_overrides
 from ..config.schema import RunSettings, stored_settings
 from ..data.sources.costs import CostTable
 from ..machine.package import command
-from ..records.comparison import Comparison, Standing, Verdict
+from ..records.comparison import Comparison, Recommendation, Standing
 from ..records.run import RunSummary
 from ..reporting.comparison_verdict import caution_sentences, verdict_sentences
 from ..reporting.formatting import below_each_other
@@ -89,7 +89,7 @@ def choose(settings: SelectSettings) -> ChosenRun:
     return _with_a_model(chosen, settings)
 
 
-def _taken(verdict: Verdict, rule: str) -> tuple[Standing, str]:
+def _taken(verdict: Recommendation, rule: str) -> tuple[Standing, str]:
     """Return the candidate that a rule of `select` takes, and why, to be read after its name."""
     faster = "at least 1.5 times as fast as the winner"
     standing, why = {

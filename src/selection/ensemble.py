@@ -30,9 +30,9 @@ from .comparison import compared
 __all__ = ["ensemble_of", "with_ensemble"]
 
 # Settings of the pictures that models of one format share.
-_OF_PICTURES = ("image_size", "channels", "bands", "fit", "scale")
+_PICTURE_SETTINGS = ("image_size", "channels", "bands", "fit", "scale")
 # Settings that name the classes, or their order.
-_OF_CLASSES = ("class_names", "order")
+_CLASS_SETTINGS = ("class_names", "order")
 # Settings of a network in which networks of one architecture may differ.
 _OF_TRAININGS = tuple(
     key for key in get_type_hints(NetworkSettings) if key not in get_type_hints(ModelSettings)
@@ -169,9 +169,9 @@ def _usable(folders: Sequence[RunFolder], soup: bool) -> list[RunFolder]:
         pixels = plain["data"].get("target") == "dense"
         if not (_has_model(folder, plain, network=soup) and _is_readable(plain)):
             continue
-        shared: list[Any] = [plain["data"].get(key) for key in _OF_CLASSES]
+        shared: list[Any] = [plain["data"].get(key) for key in _CLASS_SETTINGS]
         if soup or pixels:
-            shared += [plain["data"].get(key) for key in _OF_PICTURES]
+            shared += [plain["data"].get(key) for key in _PICTURE_SETTINGS]
         if soup:
             shared.append({k: v for k, v in plain["model"].items() if k not in _OF_TRAININGS})
             shared.append(_link(plain["loss"]))

@@ -23,7 +23,7 @@ from .choice import ChosenRun, read_chosen
 __all__ = ["ScalingPlan", "plan_scaling"]
 
 # Fewest pictures of a fraction, for each class: a model of fewer is a matter of luck.
-_FEWEST = 2
+_FEWEST_OF_A_CLASS = 2
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ def plan_scaling(settings: ScalingSettings) -> ScalingPlan:
     else:
         pictures = len(Split.read(folder.split).train)
     fewer = sorted({round(one * pictures) for one in settings.fractions} - {pictures})
-    least = max(2, 0 if kind.pixels else _FEWEST * len(predictions.class_names))
+    least = max(2, 0 if kind.pixels else _FEWEST_OF_A_CLASS * len(predictions.class_names))
     if not fewer or fewer[0] < least:
         raise ConfigError(
             f"fractions: {min(settings.fractions):g} of {pictures:,} training pictures is "

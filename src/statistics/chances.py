@@ -30,7 +30,7 @@ class Chances(NamedTuple):
 
 
 # Copies of one candidate differ by no more, and share the draws in which they come first.
-_LEVEL = 1e-6
+_TOLERANCE = 1e-6
 # Degrees of freedom with which a loss that may be of any size still has a mean.
 _LEAST_FREEDOM = 2.0
 
@@ -56,7 +56,7 @@ def chances_of(evidence: Evidence, errors: Errors, band: float, seed: int = 0) -
     lost = expected = _lost(evidence, errors, freedom, seed)
     if evidence.lowest is None and freedom < _LEAST_FREEDOM:
         expected = _lost(evidence, errors, _LEAST_FREEDOM, seed)
-    first = lost <= _LEVEL
+    first = lost <= _TOLERANCE
     return Chances(
         best=(first / first.sum(axis=0)).mean(axis=1),
         equal=(lost <= band).mean(axis=1),

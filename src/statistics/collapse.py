@@ -18,9 +18,9 @@ __all__ = ["collapsed_trainings", "exact_interval"]
 # and one that lacks less may be far off among repeats that are close together.
 _LOST, _FAR_OFF = 0.75, 0.25
 # Times the range of the other repeats.
-_CLOSE = 3.0
+_TIMES_THE_RANGE = 3.0
 # Standard errors of the paired difference to the best repeat, which finite pictures explain.
-_BY_CHANCE = 5.0
+_ERRORS_BY_CHANCE = 5.0
 # Times the median loss of all repeats of the field, which unstable trainings explain.
 _BEYOND_OTHERS = 4.0
 _ENOUGH_LOSSES = 3
@@ -52,7 +52,7 @@ def collapsed_trainings(candidates: Sequence[Candidate], constant: float) -> lis
     found = []
     for one, lost, error in zip(candidates, losses, errors):
         known = max(0.0, float(one.right.mean(axis=1).max()) - constant)
-        explained = np.maximum(_BY_CHANCE * error, _BEYOND_OTHERS * usual)
+        explained = np.maximum(_ERRORS_BY_CHANCE * error, _BEYOND_OTHERS * usual)
         found.append((lost > explained) & _far_behind(lost, known))
     return found
 
@@ -62,7 +62,10 @@ def _far_behind(lost: Float64Array, known: float) -> BoolArray:
     behind = lost > _LOST * known
     far_off = lost > _FAR_OFF * known
     kept = lost[~far_off]
-    if far_off.sum() < len(kept) and lost[far_off].min(initial=np.inf) > _CLOSE * kept.max():
+    if (
+        far_off.sum() < len(kept)
+        and lost[far_off].min(initial=np.inf) > _TIMES_THE_RANGE * kept.max()
+    ):
         return far_off
     return behind
 

@@ -28,7 +28,7 @@ __all__ = ["Evidence", "normal_quantile", "student_quantile"]
 
 # Of a variance of differences: nothing is divided by 0, and two candidates that answer alike differ
 # by no more than the draws of their errors do (see `resampling`), in units of the largest variance.
-_LEAST, _ALIKE = 1e-12, 1e-5
+_LEAST_VARIANCE, _LEAST_VARIANCE_SHARE = 1e-12, 1e-5
 
 
 @dataclass(frozen=True, eq=False)
@@ -183,7 +183,9 @@ class Evidence:
             # The pictures that are counted more weigh as much as one of a group of the others.
             more = 2 * self.design_effect * (1 + self.difference**2 * (1 + 2 / self.pictures))
             variance = (variance * self.pictures**2 + more) / (self.pictures + 2) ** 2
-        variance = np.maximum(variance, max(_LEAST, _ALIKE * float(own.max())))
+        variance = np.maximum(
+            variance, max(_LEAST_VARIANCE, _LEAST_VARIANCE_SHARE * float(own.max()))
+        )
         return variance + self.seed_variance[None, :] + self.seed_variance[:, None]
 
     def difference_freedom(self, first: int, second: int) -> float:

@@ -18,7 +18,7 @@ __all__ = ["BestComparison", "compare_with_best", "control_quantile"]
 # needs no closer look, which spares most of a large field.
 _CLEARLY_BEHIND = 0.1
 # Candidates worked on at a time: with 1,000 draws they stay in a core's own cache.
-_BLOCK = 128
+_BLOCK_CANDIDATES = 128
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,8 +113,8 @@ def control_quantile(evidence: Evidence, errors: Errors, control: int, alone: fl
     error = np.sqrt(evidence.difference_variance[control])
     allowed = 1 - 0.5 * math.erfc(alone / math.sqrt(2))
     largest = np.zeros(errors.drawn.shape[1], np.float32)
-    for start in range(0, count, _BLOCK):
-        block = errors.drawn[start : start + _BLOCK] - errors.drawn[control]
-        block /= error[start : start + _BLOCK, None].astype(np.float32)
+    for start in range(0, count, _BLOCK_CANDIDATES):
+        block = errors.drawn[start : start + _BLOCK_CANDIDATES] - errors.drawn[control]
+        block /= error[start : start + _BLOCK_CANDIDATES, None].astype(np.float32)
         np.maximum(largest, block.max(axis=0), out=largest)
     return max(alone, float(np.quantile(largest, allowed, method="higher")))

@@ -9,7 +9,7 @@ from functools import partial
 import numpy as np
 
 from ..machine.arrays import BoolArray, Float32Array, Int64Array
-from ..records.comparison import Collapses, FoldTest, Interval, Power, Standing, Verdict
+from ..records.comparison import Collapses, FoldTest, Interval, Power, Recommendation, Standing
 from ..records.ties import MEAN_DIGITS, Place, place
 from .candidates import Candidate, Scale
 from .chances import Chances, chances_of
@@ -38,7 +38,7 @@ _CHEAPER = 1.5
 # Number of trainings up to which a candidate's repeats tell little about the effect of its seeds,
 # and the probability that repeats of a larger effect lie as close together by chance. Chosen on
 # fields like those of `benchmarks/selection.py`, of other draws.
-_FEW, _BY_CHANCE = 4, 0.2
+_FEW_REPEATS, _CHANCE_OF_LARGER_EFFECT = 4, 0.2
 _ACCURACY = Scale()
 
 
@@ -55,7 +55,7 @@ def judge(
     band: float = 0.0,
     draws: int = 1000,
     seed: int = 0,
-) -> Verdict:
+) -> Recommendation:
     """Rank the candidates and estimate the uncertainty of the ranking.
 
     The order in which they come does not matter; equal figures are in that of `src.records.ties`.
@@ -114,7 +114,7 @@ def judge(
     near = _near(standings, evidence)
     power, by_seeds = _power(evidence, errors, best, confidence, gap)
     expected = expected_figure(_with_screening(evidence, ranked, screening, wide, groups), 0)
-    return Verdict(
+    return Recommendation(
         measure=scale.measure,
         standings=standings,
         winner=winner,
@@ -336,9 +336,9 @@ def _unsteady(ranked: Sequence[Candidate], evidence: Evidence) -> tuple[str, ...
     """
     if evidence.seeds is None:
         return ()
-    most = evidence.seeds.at_most(_BY_CHANCE)
+    most = evidence.seeds.at_most(_CHANCE_OF_LARGER_EFFECT)
     moved = (most - 1) * evidence.seeds.luck / evidence.repeats
-    few = (evidence.repeats <= _FEW) & (moved > evidence.picture_variance)
+    few = (evidence.repeats <= _FEW_REPEATS) & (moved > evidence.picture_variance)
     return tuple(one.name for one, named in zip(ranked, few.tolist(), strict=True) if named)
 
 

@@ -22,13 +22,13 @@ from .evidence import Evidence
 __all__ = ["expected_figure", "expected_figures"]
 
 
-_POINTS, _STEPS = 120, 20
+_GRID_POINTS, _EM_STEPS = 120, 20
 # Of the standard error of a ratio of two variances. Chosen on fields like those of
 # `benchmarks/selection.py`, of other draws: with more, less luck is left among equals, and more is
 # taken from candidates that differ. Of five candidates on 60 groups of pictures 0.3 points are left
 # if they are equal, and 0.3 are taken too much if they differ by as much as they err.
-_BY_CHANCE = 0.7
-_LEAST, _SURE = 1e-6, 1e6
+_ERRORS_OF_RATIO = 0.7
+_LEAST_BINOMIAL_VARIANCE, _MOST_FREEDOM = 1e-6, 1e6
 
 
 def expected_figure(evidence: Evidence, winner: int) -> float:
@@ -50,7 +50,10 @@ def expected_figure(evidence: Evidence, winner: int) -> float:
     expected = expected_figures(evidence.figure, variance, *known)
     if evidence.is_share:
         # The first have few errors by luck, so that they seem to vary less than they do.
-        own, likely = (np.clip(p * (1 - p), _LEAST, None) for p in (evidence.figure, expected))
+        own, likely = (
+            np.clip(p * (1 - p), _LEAST_BINOMIAL_VARIANCE, None)
+            for p in (evidence.figure, expected)
+        )
         for repeats in np.unique(evidence.repeats):
             alike = evidence.repeats == repeats
             variance[alike] = likely[alike] * variance[alike].sum() / own[alike].sum()
@@ -78,20 +81,20 @@ def expected_figures(
     if spread == 0 or not (variance > 0).any():
         return measured.copy()
     least = np.maximum(variance, 1e-6 * float(variance.max()))
-    grid = np.linspace(measured.min(), measured.max(), _POINTS)
+    grid = np.linspace(measured.min(), measured.max(), _GRID_POINTS)
     logs = -((measured[:, None] - grid) ** 2) / (2 * least[:, None])
     if of_each is not None:
-        own = np.minimum(of_each, _SURE)[:, None]
+        own = np.minimum(of_each, _MOST_FREEDOM)[:, None]
         logs = -(own + 1) / 2 * np.log1p(-2 * logs / own)
     # From the normal law with the moments of the field: with few candidates, the law that suits
     # best would take luck for a shape.
     centre = float(measured.mean())
     # A spread that errors alone might well have is taken for theirs.
     by_chance = math.sqrt(2 / (len(measured) - 1) + 2 / freedom)
-    of_errors = float(least.mean()) * (1 + _BY_CHANCE * by_chance)
-    of_truths = max(float(measured.var(ddof=1)) - of_errors, (spread / _POINTS) ** 2)
+    of_errors = float(least.mean()) * (1 + _ERRORS_OF_RATIO * by_chance)
+    of_truths = max(float(measured.var(ddof=1)) - of_errors, (spread / _GRID_POINTS) ** 2)
     given = _shares(logs - (grid - centre) ** 2 / (2 * of_truths))
-    for _ in range(_STEPS):
+    for _ in range(_EM_STEPS):
         weights = given.mean(axis=0)
         given = _shares(logs + np.log(np.maximum(weights, np.finfo(np.float64).tiny)))
     expected: Float64Array = given @ grid

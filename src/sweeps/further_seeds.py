@@ -17,7 +17,7 @@ from ..config.finished import ComparisonSettings
 from ..config.sweep import SweepSettings
 from ..config.tracking import TrackingSwitch
 from ..data.sources.costs import CostTable
-from ..records.comparison import Verdict
+from ..records.comparison import Recommendation
 from ..records.trials import Finalist
 from ..search.study import SweepStudy
 
@@ -132,7 +132,7 @@ def verdict_on(
     finalists: Sequence[Finalist],
     look: int = 1,
     costs: CostTable | None = None,
-) -> tuple[Verdict, dict[str, tuple[int, int]]]:
+) -> tuple[Recommendation, dict[str, tuple[int, int]]]:
     """Compare finalists by the first metric of a sweep.
 
     Args:

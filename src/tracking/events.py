@@ -28,8 +28,8 @@ _NO_RUNS = {
     *("cache", "tracking"),
 }
 # Folders whose folders have names that users gave.
-_NAMED = {"sweeps", "compare"}
-_GROUPS = {"runs", *_NAMED}
+_FOLDERS_OF_NAMED = {"sweeps", "compare"}
+_GROUPS = {"runs", *_FOLDERS_OF_NAMED}
 _SLICE_BYTES = 1 << 20
 _log = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ def tracked_runs(output_dir: Path) -> Iterator[Path]:
     """Yield every run folder with a spool under `output_dir`, in alphabetical order."""
     top = os.fspath(output_dir)
     for folder, below, _ in os.walk(top, followlinks=True):
-        left_out = set() if os.path.basename(folder) in _NAMED else _NO_RUNS
+        left_out = set() if os.path.basename(folder) in _FOLDERS_OF_NAMED else _NO_RUNS
         below[:] = sorted(
             name
             for name in below

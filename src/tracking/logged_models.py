@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..storage.digests import checked_line, file_digest
 from ..storage.files import write_atomically
 
 if TYPE_CHECKING:
     from mlflow.entities import LoggedModel
+    from mlflow.models import ModelSignature
     from mlflow.tracking import MlflowClient
 
 __all__ = [
@@ -44,42 +46,8 @@ def pack(bundle: Path, target: Path, model: LoggedModel) -> None:
     """Write a bundle as MLflow stores `model`: code and safetensors, nothing that is pickled."""
     import pandas as pd
     from mlflow import pyfunc
-    from mlflow.models import Model, ModelSignature
-    from mlflow.types.schema import (
-        AnyType,
-        Array,
-        ColSpec,
-        DataType,
-        Map,
-        ParamSchema,
-        ParamSpec,
-        Schema,
-    )
+    from mlflow.models import Model
 
-    metadata = json.loads((bundle / "passport.json").read_bytes())
-    answers: dict[str, DataType | Map | Array] = {
-        "label": DataType.string,
-        "probability": DataType.double,
-    }
-    labelled_with = metadata.get("settings", {}).get("data", {}).get("target")
-    if labelled_with == "multi":
-        answers = {"labels": Array(DataType.string)}
-    if labelled_with == "dense":
-        answers = {"mask": DataType.string, "shares": Map(DataType.double)}
-    else:
-        answers["probabilities"] = Map(DataType.double)
-    questions = (
-        ("coverage", DataType.double, None),
-        ("classwise", DataType.boolean, False),
-        ("max_error", DataType.double, None),
-        ("top_k", DataType.long, None),
-    )
-    signature = ModelSignature(
-        # Bytes or an array of any size: MLflow has no type for either-or.
-        inputs=Schema([ColSpec(AnyType(), "image")]),
-        outputs=Schema([ColSpec(kind, name) for name, kind in answers.items()]),
-        params=ParamSchema([ParamSpec(*one) for one in questions]),
-    )
     # MLflow executes the code. What Python has compiled beside it has no digest, and stays there.
     code = Path(shutil.copyfile(bundle / CODE_FILE, target.parent / CODE_FILE.name))
     pyfunc.save_model(
@@ -87,7 +55,7 @@ def pack(bundle: Path, target: Path, model: LoggedModel) -> None:
         python_model=str(code),
         artifacts={"bundle": bundle.as_uri()},
         pip_requirements=(bundle / "requirements.txt").read_text().split(),
-        signature=signature,
+        signature=_signature(json.loads((bundle / "passport.json").read_bytes())),
         input_example=pd.DataFrame({"image": [next(bundle.glob("example.*")).read_bytes()]}),
         mlflow_model=Model(
             artifact_path=model.artifact_location,
@@ -101,6 +69,34 @@ def pack(bundle: Path, target: Path, model: LoggedModel) -> None:
     files = sorted(path for path in target.rglob("*") if path.is_file())
     digests = {path.relative_to(target).as_posix(): file_digest(path) for path in files}
     write_atomically(target / CONTENTS, checked_line({"files": digests, "bundle": str(bundle)}))
+
+
+def _signature(metadata: Mapping[str, Any]) -> ModelSignature:
+    """Return what a model with this metadata is asked, and how it answers."""
+    from mlflow.models import ModelSignature
+    from mlflow.types import schema
+
+    kinds = schema.DataType
+    answers: dict[str, Any] = {"label": kinds.string, "probability": kinds.double}
+    labelled_with = metadata.get("settings", {}).get("data", {}).get("target")
+    if labelled_with == "multi":
+        answers = {"labels": schema.Array(kinds.string)}
+    if labelled_with == "dense":
+        answers = {"mask": kinds.string, "shares": schema.Map(kinds.double)}
+    else:
+        answers["probabilities"] = schema.Map(kinds.double)
+    questions = (
+        ("coverage", kinds.double, None),
+        ("classwise", kinds.boolean, False),
+        ("max_error", kinds.double, None),
+        ("top_k", kinds.long, None),
+    )
+    return ModelSignature(
+        # Bytes or an array of any size: MLflow has no type for either-or.
+        inputs=schema.Schema([schema.ColSpec(schema.AnyType(), "image")]),
+        outputs=schema.Schema([schema.ColSpec(kind, name) for name, kind in answers.items()]),
+        params=schema.ParamSchema([schema.ParamSpec(*one) for one in questions]),
+    )
 
 
 def register_version(client: MlflowClient, model: LoggedModel, name: str, card: str) -> str:

@@ -100,21 +100,16 @@ class Tracker(Spool):
         except BaseException:
             tracker.close()
             raise
-        own_name = os.environ.get(RUN_NAME, "").strip()
-        if own_name and parent_run_id is None and not tracker.run_id:
-            run_name = own_name
-            tracker._warn(f"from MLflow's environment variables: the run is called {run_name}")
         own_tags = {} if tracker.run_id else environment_tags()
+        all_tags = own_tags | dict(tags or {})
         try:
             tracker.begin(
                 run_id=run_id,
-                run_name=run_name,
+                run_name=run_name if parent_run_id else tracker._name_of_environment(run_name),
                 experiment=tracking.experiment,
                 mirrored=tracking.enabled,
                 target=tracker._target,
-                tags={
-                    k: without_password(text) for k, text in (own_tags | dict(tags or {})).items()
-                },
+                tags={key: without_password(text) for key, text in all_tags.items()},
                 parent_run_id=parent_run_id,
                 amends=amends,
             )
@@ -136,6 +131,14 @@ class Tracker(Spool):
             tracker.follow(run_dir)
             mirror.replay(output_dir, tracker._uri, tracker._target)
         return tracker
+
+    def _name_of_environment(self, name: str) -> str:
+        """Return the name that MLflow's variable gives a new run, and say so; else `name`."""
+        own = os.environ.get(RUN_NAME, "").strip()
+        if not own or self.run_id:
+            return name
+        self._warn(f"from MLflow's environment variables: the run is called {own}")
+        return own
 
     def follow(self, run_dir: Path) -> None:
         """Have the run in a folder, such as one that is part of this, mirrored as this one is."""

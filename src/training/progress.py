@@ -21,7 +21,7 @@ from .totals import RunningTotals
 __all__ = ["Progress", "quiet_lightning"]
 
 # Metrics in the line of an epoch, in addition to the loss.
-_SHOWN = {"accuracy": "accuracy", "map": "mAP", "kappa": "kappa", "miou": "mean IoU"}
+_NAMES_IN_LINE = {"accuracy": "accuracy", "map": "mAP", "kappa": "kappa", "miou": "mean IoU"}
 _REFRESH_SECONDS, _PLAIN_SECONDS = 0.25, 60.0
 _WORTH_SAYING = 2.0  # seconds that are left
 _BAR_WIDTH = 20
@@ -101,7 +101,7 @@ class Progress:
     def epoch(self, epoch: int, metrics: dict[str, float]) -> None:
         """Write a line after an epoch (from 0), with its metrics by key."""
         parts = [self._label(epoch)]
-        names = _SHOWN | {"accuracy": accuracy_name("val/map" in metrics)}
+        names = _NAMES_IN_LINE | {"accuracy": accuracy_name("val/map" in metrics)}
         for split in ("train", "val"):
             if f"{split}/loss" in metrics:
                 known = {name: metrics.get(f"{split}/{name}") for name in names}

@@ -19,7 +19,7 @@ __all__ = ["RangeTest", "Stepper", "first_pictures", "range_test", "step_seconds
 
 _TIMED_STEPS = 3
 # Number of pictures of a step by which larger ones are estimated if time is short.
-_FEW = 4
+_FEW_PICTURES = 4
 _LOWEST, _HIGHEST = 1e-6, 10.0
 # Number of steps of the whole range, 12 for each factor of ten.
 _STEPS = 84
@@ -116,7 +116,7 @@ def step_seconds(
         deadline: on `time.perf_counter`; None for no limit.
     """
     if deadline is not None:
-        few = first_pictures(batch, _FEW)
+        few = first_pictures(batch, _FEW_PICTURES)
         ratio = len(batch.images) / len(few.images)
         for _ in range(2):  # the first step is a warm-up
             began = time.perf_counter()

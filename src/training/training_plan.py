@@ -37,7 +37,7 @@ __all__ = [
 
 # Of the training that the comparison serves, which is to cost a twentieth at most. The least is no
 # more than that of the imports alone, however short the training.
-_SHARE, _LEAST_ALLOWANCE, _MOST_ALLOWANCE = 0.04, 0.4, 20.0
+_SHARE_OF_TRAINING, _LEAST_ALLOWANCE, _MOST_ALLOWANCE = 0.04, 0.4, 20.0
 # In the first round kernels are chosen and the optimizer's state is made.
 _LEAST_ROUNDS, _MOST_ROUNDS = 3, 15
 # With the one that checks the gradient.
@@ -204,7 +204,7 @@ def time_plans(
 
     def share_of(steps: float) -> float:
         """Return the seconds that may be spent on a training whose steps take so many."""
-        return min(_MOST_ALLOWANCE, max(_LEAST_ALLOWANCE, _SHARE * steps), limit)
+        return min(_MOST_ALLOWANCE, max(_LEAST_ALLOWANCE, _SHARE_OF_TRAINING * steps), limit)
 
     allowance = share_of(total_steps * whole)
     # The first plan has its gradient by now.

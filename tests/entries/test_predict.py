@@ -63,23 +63,23 @@ def test_every_readable_picture_gets_a_label(
         assert float(row["probability"]) >= float(row["probability_2"])
 
 
-@pytest.mark.parametrize("kind", ["trained", "fitted"])
 def test_what_is_served_answers_as_what_was_trained(
-    request: pytest.FixtureRequest, pictures: Path, kind: str, environment: dict[str, str]
+    trained: Path, fitted: Path, pictures: Path, environment: dict[str, str]
 ) -> None:
     """And without Lightning, whose import takes longer than all the rest."""
-    checkpoint = RunFolder.open(request.getfixturevalue(kind)).chosen_checkpoint()
+    checkpoints = [RunFolder.open(folder).chosen_checkpoint() for folder in (trained, fitted)]
     files = sorted(pictures.rglob("[0-9].png"))
     ask = (
         "import sys; from pathlib import Path\n"
         "from src.runs.finished.predict import predictor_of\n"
-        f"predictor = predictor_of(Path({str(checkpoint)!r}), 4)\n"
-        "answers = predictor.answer(map(Path, sys.argv[1:])).tolist()\n"
-        "print('pytorch_lightning' in sys.modules, answers)"
+        f"for checkpoint in {[str(one) for one in checkpoints]!r}:\n"
+        "    predictor = predictor_of(Path(checkpoint), 4)\n"
+        "    answers = predictor.answer(map(Path, sys.argv[1:])).tolist()\n"
+        "    print('pytorch_lightning' in sys.modules, answers)"
     )
     done = complete([sys.executable, "-c", ask, *map(str, files)], environment)
-    expected = load_trained(checkpoint).predictor(4).answer(files).tolist()
-    assert done.stdout == f"False {expected}\n", done.stderr
+    expected = [load_trained(one).predictor(4).answer(files).tolist() for one in checkpoints]
+    assert done.stdout == "".join(f"False {one}\n" for one in expected), done.stderr
 
 
 def test_what_the_network_looked_at_is_shown_beside_the_labels(

@@ -104,51 +104,48 @@ def test_help_imports_nothing_heavy(entry: str, shown: str) -> None:
     assert done.stdout.splitlines()[-1] == "" and shown in done.stdout
 
 
+def _refused_in_turn(lines: list[list[str]]) -> list[tuple[str, str]]:
+    """Type commands in a single process, which costs the start of one alone.
+
+    Returns:
+        what each prints to standard output, with its exit code and the heavy packages that are
+        loaded by then, and to standard error.
+    """
+    code = (
+        "import sys; from importlib import import_module\n"
+        f"for line in {lines!r}:\n"
+        "    sys.argv = line\n"
+        "    code = import_module(f'src.{line[0]}').main()\n"
+        "    heavy = {'torch', 'mlflow', 'optuna', 'sklearn'} & set(sys.modules)\n"
+        "    print(code, *heavy, end='\\f', flush=True)\n"
+        "    print(end='\\f', file=sys.stderr, flush=True)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    streams = (text.split("\f")[:-1] for text in (done.stdout, done.stderr))
+    return list(zip(*streams, strict=True))
+
+
 @pytest.mark.parametrize("entry", ["train", "sweep"])
-@pytest.mark.parametrize(
-    ("overrides", "part"),
-    [
-        (["data.root=HERE/one"], "has only one (cat)"),
-        (["data.root=HERE"], "at least 2"),
-        (["data.root=HERE/nowhere"], "nowhere"),
-        ([], "data.root"),
-    ],
-)
 def test_what_is_wrong_with_a_folder_is_said_before_anything_heavy_is_loaded(
-    entry: str, overrides: list[str], part: str, tmp_path: Path
+    entry: str, tmp_path: Path
 ) -> None:
     (tmp_path / "one" / "cat").mkdir(parents=True)
     Image.new("L", (9, 9)).save(tmp_path / "one" / "cat" / "a.png")
-    given = [override.replace("HERE", str(tmp_path)) for override in overrides]
-    line = [entry, "data=folder", *given, f"output_dir={tmp_path}/out"]
-    code = (
-        f"import sys; from src.{entry} import main; sys.argv = {line!r}; code = main(); "
-        "print(*{'torch', 'mlflow', 'optuna', 'sklearn'} & set(sys.modules)); sys.exit(code)"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 2 and part in done.stderr and done.stdout == "\n", done.stderr
+    parts = {
+        f"data.root={tmp_path}/one": "has only one (cat)",
+        f"data.root={tmp_path}": "at least 2",
+        f"data.root={tmp_path}/nowhere": "nowhere",
+        "seed=0": "data.root",
+    }
+    lines = [[entry, "data=folder", given, f"output_dir={tmp_path}/out"] for given in parts]
+    for part, (shown, said) in zip(parts.values(), _refused_in_turn(lines), strict=True):
+        assert shown == "2" and part in said, said
 
 
-@pytest.mark.parametrize(
-    ("overrides", "part"),
-    [
-        (
-            ["evaluate", "run=NETWORK", "split=test"],
-            "no pictures in that part: set split=train or split=val",
-        ),
-        (["evaluate", "run=MOVED"], "which is not there any more: put the pictures back"),
-        (["export", "run=MOVED", "variants=[pt2]"], "which is not there any more"),
-        (["train", "resume=MOVED"], "was trained on /photos/moved, which is not there any more"),
-        (["export", "run=CLASSIFIER"], "only networks are exported"),
-        (["evaluate", "run=STOPPED"], "did not finish"),
-        (["export", "run=STOPPED"], "did not finish"),
-        (["push", "run=STOPPED", "to=HERE/model"], "did not finish"),
-    ],
-)
 def test_a_finished_run_is_refused_before_anything_heavy_is_loaded(
-    trained: Path, fitted: Path, tmp_path: Path, overrides: list[str], part: str
+    trained: Path, fitted: Path, tmp_path: Path
 ) -> None:
     places = {"NETWORK": trained, "MOVED": trained, "CLASSIFIER": fitted, "STOPPED": trained}
     copies = {name: tmp_path / "runs" / name.lower() for name in places}
@@ -162,16 +159,21 @@ def test_a_finished_run_is_refused_before_anything_heavy_is_loaded(
     split.write_text(split.read_text().replace("\ntest,", "\ndropped,"))
     config = copies["MOVED"] / "config.yaml"
     config.write_text(config.read_text().replace("\n  root: null", "\n  root: /photos/moved"))
-    given = [f"output_dir={tmp_path}", *(["changed=use"] if overrides[0] != "train" else [])]
-    for override in overrides[1:]:
-        for name, place in (copies | {"HERE": tmp_path}).items():
-            override = override.replace(name, str(place))
-        given.append(override)
-    code = (
-        f"import sys; from src.{overrides[0]} import main; sys.argv = {[overrides[0], *given]!r}; "
-        "code = main(); print(*{'torch', 'mlflow', 'sklearn'} & set(sys.modules)); sys.exit(code)"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 2 and part in done.stderr and done.stdout == "\n", done.stderr
+    network, moved, classifier, stopped = copies.values()
+    gone, no_end = "which is not there any more", "did not finish"
+    cases = [
+        (["evaluate", f"run={network}", "split=test"], "set split=train or split=val"),
+        (["evaluate", f"run={moved}"], f"{gone}: put the pictures back"),
+        (["export", f"run={moved}", "variants=[pt2]"], gone),
+        (["train", f"resume={moved}"], f"was trained on /photos/moved, {gone}"),
+        (["export", f"run={classifier}"], "only networks are exported"),
+        (["evaluate", f"run={stopped}"], no_end),
+        (["export", f"run={stopped}"], no_end),
+        (["push", f"run={stopped}", f"to={tmp_path}/model"], no_end),
+    ]
+    lines = [
+        [*line, f"output_dir={tmp_path}", *(["changed=use"] if line[0] != "train" else [])]
+        for line, _ in cases
+    ]
+    for (_, part), (shown, said) in zip(cases, _refused_in_turn(lines), strict=True):
+        assert shown == "2" and part in said, said

@@ -117,6 +117,7 @@ def child_of(parent: Tracker, output_dir: Path, **options: Any) -> Tracker:
     return child
 
 
+@pytest.mark.usefixtures("forking")
 def test_the_mirror_of_a_sweep_sends_its_trials_one_after_another(
     output_dir: Path, store: Store
 ) -> None:
@@ -133,6 +134,7 @@ def test_the_mirror_of_a_sweep_sends_its_trials_one_after_another(
     assert parent.is_sent and found == store.find(parent.run_id) is not None
 
 
+@pytest.mark.usefixtures("forking")
 def test_what_is_added_to_a_finished_run_does_not_lengthen_it(
     output_dir: Path, store: Store
 ) -> None:
@@ -153,6 +155,7 @@ def test_what_is_added_to_a_finished_run_does_not_lengthen_it(
     assert client(store).get_run(found).info.end_time > before.end_time
 
 
+@pytest.mark.usefixtures("forking")
 def test_the_warnings_of_the_mirror_reach_a_person(output_dir: Path) -> None:
     said: list[str] = []
     tracker = start(output_dir, new_id(), said.append)

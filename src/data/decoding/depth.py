@@ -40,7 +40,7 @@ _WHITES = (1, 255, 1023, 4095, 16383, 65535)
 _AMBIGUOUS = 16383
 _ROWS_BYTES = 8 << 20
 # Pictures that use less than this part of the range (1 / 8) show little.
-_FEW = 8
+_DARK_DIVISOR = 8
 _TIFF_PHOTOMETRIC, _TIFF_SAMPLE_FORMAT = 262, 339
 
 
@@ -107,7 +107,7 @@ def range_remark(bounds: Float64Array, used: ValueRange) -> str | None:
     """
     highest = bounds[~np.isnan(bounds[:, 1]), 1]
     black, white = used
-    if not len(highest) or np.median(highest) - black > (white - black) / _FEW:
+    if not len(highest) or np.median(highest) - black > (white - black) / _DARK_DIVISOR:
         return None
     return (
         f"half of the pictures of more than 8 bits have nothing brighter than "

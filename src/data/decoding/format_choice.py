@@ -23,7 +23,7 @@ __all__ = ["chosen_format", "chosen_size"]
 # The size for a model that has none of its own: 128x128 pixels, or as many in other proportions. A
 # network from scratch takes time in proportion to them, and gains little from more.
 _LARGEST_AREA = 128 * 128
-_SMALLEST = 8
+_LEAST_SIDE = 8
 _GREY_SIDE = 64
 _GREY_SAMPLE = 64
 # Differences between red, green and blue that the compression of a grey photo leaves.
@@ -89,15 +89,15 @@ def chosen_size(
         height, width = wanted
         return height, width
     height, width = (int(side) for side in sizes[0])
-    alike = bool((sizes == sizes[0]).all()) and min(height, width) >= _SMALLEST
-    shorter = max(_SMALLEST, int(np.median(sizes.min(axis=1))))
+    alike = bool((sizes == sizes[0]).all()) and min(height, width) >= _LEAST_SIDE
+    shorter = max(_LEAST_SIDE, int(np.median(sizes.min(axis=1))))
     if native_side is not None:
         own = alike and max(height, width) <= native_side
         return (height, width) if own else (min(shorter, native_side),) * 2
     if not alike:
         return (min(shorter, math.isqrt(_LARGEST_AREA)),) * 2
     scale = min(1.0, math.sqrt(_LARGEST_AREA / (height * width)))
-    return max(_SMALLEST, round(height * scale)), max(_SMALLEST, round(width * scale))
+    return max(_LEAST_SIDE, round(height * scale)), max(_LEAST_SIDE, round(width * scale))
 
 
 def _found_range(source: Source, found: Survey) -> ValueRange | None:

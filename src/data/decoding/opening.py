@@ -42,7 +42,7 @@ _log = logging.getLogger(__name__)
 # Part of every key: to be raised when the same file would decode to other pixels.
 _VERSION = 4
 _BLOCK_BYTES = 4 << 20
-_NAMED = 20
+_MOST_NAMED = 20
 _NAMED_ALIKE = 3  # most pictures that are named for one fault
 
 
@@ -287,8 +287,8 @@ def _refuse_bad(source: Source, found: Survey, settings: DataSettings, more: str
             named.append(f"{first} and {len(names) - _NAMED_ALIKE} more: each {reason}")
         else:
             named += [f"{visible(name)} {reason}" for name in names]
-    others = f"; and {len(named) - _NAMED} more" if len(named) > _NAMED else ""
-    named = named[:_NAMED]
+    others = f"; and {len(named) - _MOST_NAMED} more" if len(named) > _MOST_NAMED else ""
+    named = named[:_MOST_NAMED]
     advice = (
         f"Repair or remove them, or set data.on_bad_image=skip to leave them out.{more}"
         if len(reasons) < len(source)

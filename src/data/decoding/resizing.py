@@ -33,7 +33,7 @@ _STRIP_PIXELS = 100_000
 _COPIED_PIXELS = 30_000
 LARGEST_KEPT = 3_000_000
 _memory = threading.local()
-_BLOCK = 16  # columns or rows of the result that one product of matrices makes
+_BLOCK_LINES = 16  # columns or rows of the result that one product of matrices makes
 
 
 def fitted(
@@ -217,8 +217,8 @@ def _along_rows(pixels: AnyArray, width: int, extent: float) -> UInt8Array:
     lines = np.ascontiguousarray(pixels.swapaxes(1, 2)).astype(dtype).reshape(-1, pixels.shape[1])
     result = np.empty((len(lines), width), np.uint8)
     taken = kernel.weights.shape[1]
-    for start in range(0, width, _BLOCK):
-        block = slice(start, start + _BLOCK)
+    for start in range(0, width, _BLOCK_LINES):
+        block = slice(start, start + _BLOCK_LINES)
         first = kernel.first[block]
         begin, end = int(first[0]), int(first[-1]) + taken
         matrix = np.zeros((end - begin, len(first)), dtype)

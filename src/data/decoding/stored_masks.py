@@ -28,7 +28,7 @@ FILE = "images.bin"
 _PLACES = "places.npz"
 # Part of every key: to be raised when the same mask would decode to other classes.
 _VERSION = 4
-_NAMED = 3
+_MOST_NAMED = 3
 
 
 def check_sizes(source: Source, masks: Masks, found: Survey) -> None:
@@ -48,7 +48,7 @@ def check_sizes(source: Source, masks: Masks, found: Survey) -> None:
         named = "; ".join(
             f"{masks.files[row]} is {_size(masks.sizes[row])} and {source.sample_name(row)} "
             f"{_size(found.sizes[row])}"
-            for row in wrong[:_NAMED]
+            for row in wrong[:_MOST_NAMED]
         )
         remedy = "Save them again in its size."
         if (masks.sizes[wrong] == found.sizes[wrong][:, ::-1]).all():

@@ -14,7 +14,7 @@ from ...machine.arrays import AnyArray, Float32Array
 __all__ = ["blended", "mean_over_windows", "window_places", "window_weights"]
 
 # Windows that are answered at once.
-_AT_ONCE = 4
+_WINDOWS_AT_ONCE = 4
 Values = Float32Array
 
 
@@ -83,7 +83,7 @@ def blended(
     height, width = (min(side, whole) for side, whole in zip(window, size, strict=True))
     weights, given = array(window_weights((height, width))), zeros(size)
     result: Any = None
-    places, at_once = window_places(size, (height, width)), max(1, _AT_ONCE // count)
+    places, at_once = window_places(size, (height, width)), max(1, _WINDOWS_AT_ONCE // count)
     for first in range(0, len(places), at_once):
         some = places[first : first + at_once]
         windows = [images[..., y : y + height, x : x + width] for y, x in some]

@@ -21,13 +21,13 @@ from .suspects import Examination
 __all__ = ["rare_labels", "remarks_on", "summary_lines"]
 
 # Classes that are named; of more, the largest and the smallest ones are.
-_NAMED = 10
+_MOST_NAMED = 10
 # Faults of one kind that are shown one by one.
-_ALIKE = 3
+_MOST_SHOWN_OF_A_KIND = 3
 # Classes that are named of those that a part lacks.
 _LACKING = 5
 # Pictures of a class with which it can be in every part, and classes that make a set of labels odd.
-_EVERY_PART, _ODD = 3, 10
+_PICTURES_FOR_EVERY_PART, _LEAST_CLASSES_TO_BE_ODD = 3, 10
 _FITS = {
     "squeeze": "squeezed",
     "crop": "cropped to its proportions",
@@ -69,7 +69,7 @@ def _counted(problems: Sequence[Problem]) -> Iterator[str]:
     counts = Counter(problem.kind for problem in problems if problem.kind)
     shown: set[str] = set()
     for problem in problems:
-        if counts[problem.kind] <= _ALIKE:
+        if counts[problem.kind] <= _MOST_SHOWN_OF_A_KIND:
             yield str(problem)
         elif problem.kind not in shown:
             shown.add(problem.kind)
@@ -85,8 +85,8 @@ def rare_labels(pictures: PictureStore) -> str | None:
         return None
     names = pictures.class_names
     counts = label_counts(pictures.targets, len(names))
-    few = int((counts < _EVERY_PART).sum())
-    if len(names) < _ODD or 2 * few <= len(names):
+    few = int((counts < _PICTURES_FOR_EVERY_PART).sum())
+    if len(names) < _LEAST_CLASSES_TO_BE_ODD or 2 * few <= len(names):
         return None
     advice = "A label is a class, which many pictures have: add pictures, or join labels"
     if all(_is_number(name) for name in names):
@@ -95,7 +95,8 @@ def rare_labels(pictures: PictureStore) -> str | None:
             "low, medium and high (data.target=ordinal data.order=[low,medium,high])"
         )
     advice += "; data.columns says which column of a table holds the label"
-    return f"{few:,} of {len(names):,} labels have fewer than {_EVERY_PART} pictures. {advice}"
+    least = _PICTURES_FOR_EVERY_PART
+    return f"{few:,} of {len(names):,} labels have fewer than {least} pictures. {advice}"
 
 
 def _is_number(name: str) -> bool:
@@ -151,10 +152,10 @@ def _classes(pictures: PictureStore, split: Split) -> str:
     counts = label_counts(targets, len(names))
     kinds = {"multi": "labels", "ordinal": "ordered classes"}
     what = kinds.get(pictures.kind, "classes")
-    if len(names) <= _NAMED:
+    if len(names) <= _MOST_NAMED:
         return f"{len(names)} {what}: {_named(names, counts, range(len(names)))}{_each(targets)}"
     order = np.argsort(-counts, kind="stable").tolist()
-    half = _NAMED // 2
+    half = _MOST_NAMED // 2
     return (
         f"{len(names):,} {what}: {_named(names, counts, order[:half])}, ..., "
         f"{_named(names, counts, order[-half:])}{_each(targets)}"

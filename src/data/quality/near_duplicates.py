@@ -23,18 +23,18 @@ from .picture_statistics import BLANK
 __all__ = ["NearPairs", "burst_pairs", "low_frequencies", "near_pairs", "perceptual_hashes"]
 
 _LOW = 8  # frequencies a side that the hash looks at
-_BITS = _LOW * _LOW
+_HASH_BITS = _LOW * _LOW
 # Hashes of one photo saved twice differ in few bits; those of strangers in 32 on average.
 _MOST_BITS = 8
-_ROTATIONS = range(0, _BITS, 4)
+_ROTATIONS = range(0, _HASH_BITS, 4)
 _WINDOW = 16
 # Largest 1 - correlation of near pictures: re-encoded, resized or lightly edited photos stay below.
 _LOOSEST = 0.1
 _STRICTEST = _LOOSEST / 32
 # Pairs may grow by this much when the tolerance doubles, or be so few that strangers do no harm.
 _GROWTH = 5
-_FEW = 10
-_FEW_IN = 1000
+_CHANCE_PAIRS = 10
+_PICTURES_PER_CHANCE_PAIR = 1000
 # Fraction of all pictures from which a chain of similar ones is not taken for a set of copies.
 _CHAINED = 0.1
 _CHAINED_AT_LEAST = 20
@@ -73,7 +73,7 @@ def near_pairs(images: Grey) -> NearPairs:
     """
     # Per picture 300 bytes are kept: sets of millions are compared in memory.
     count = len(images)
-    low = np.empty((count, _BITS), np.float32)
+    low = np.empty((count, _HASH_BITS), np.float32)
     hashes = np.empty(count, np.uint64)
     spread = np.empty(count, np.float32)
     for start in range(0, count, _CHUNK):
@@ -81,7 +81,7 @@ def near_pairs(images: Grey) -> NearPairs:
         found = low_frequencies(images[rows])
         hashes[rows] = perceptual_hashes(found)
         spread[rows] = images[rows].std(axis=(1, 2), dtype=np.float32)
-        low[rows] = found.reshape(len(found), _BITS)
+        low[rows] = found.reshape(len(found), _HASH_BITS)
     pairs = _candidates(hashes)
     pairs = pairs[(spread[pairs] > BLANK).all(axis=1)]
     # The transform keeps lengths, so the distance in its low part bounds that of the pictures.
@@ -148,7 +148,7 @@ def perceptual_hashes(low: Float32Array) -> NDArray[np.uint64]:
     # whose bits other implementations publish.
     weights = np.ones(_LOW, np.float32)
     weights[0] = np.sqrt(2)
-    plain = (low * weights[:, None] * weights).reshape(len(low), _BITS)
+    plain = (low * weights[:, None] * weights).reshape(len(low), _HASH_BITS)
     bits = plain > np.median(plain, axis=1, keepdims=True)
     return np.packbits(bits, axis=1).view(">u8")[:, 0].astype(np.uint64)
 
@@ -162,7 +162,7 @@ def _candidates(hashes: NDArray[np.uint64]) -> Int64Array:
     count = np.uint64(len(hashes))
     found: list[NDArray[np.uint64]] = []
     for turn in map(np.uint64, _ROTATIONS):
-        turned = hashes << turn | hashes >> (np.uint64(_BITS) - turn) % np.uint64(_BITS)
+        turned = hashes << turn | hashes >> (np.uint64(_HASH_BITS) - turn) % np.uint64(_HASH_BITS)
         order = np.argsort(turned, kind="stable").astype(np.uint64)
         ordered = hashes[order]
         for step in range(1, min(_WINDOW, len(hashes) - 1) + 1):
@@ -188,7 +188,7 @@ def _correlation(images: Grey, pairs: Int64Array) -> Float32Array:
 
 
 def _tolerance(pairs: Int64Array, gaps: Float32Array, count: int) -> float:
-    few = _FEW + count // _FEW_IN
+    few = _CHANCE_PAIRS + count // _PICTURES_PER_CHANCE_PAIR
     tolerance = _STRICTEST
     while tolerance < _LOOSEST:
         now, doubled = (gaps <= tolerance).sum(), (gaps <= 2 * tolerance).sum()

@@ -35,8 +35,8 @@ _LEAST_LOSS = float(np.log(8))
 _SMALLEST_TO_JUDGE = 16
 # Robust deviations in units of standard ones, for normally distributed values.
 _MAD_TO_STD = 1.4826
-_TINY = 2
-_ODD = 4
+_TINY_TIMES = 2
+_ODD_TIMES = 4
 
 
 def grey(images: Pixels) -> UInt8Array:
@@ -178,7 +178,7 @@ def _severities(
         "bright": 1 - unlit / _HARDLY,
         "blurred": blur,
         # Enlarged more than twice, by which most pixels are interpolated.
-        "tiny": 1 - _TINY * (sizes / np.array(image_size)).min(axis=1),
-        "odd shape": 1 - _ODD / np.exp(np.abs(shape - np.median(shape))),
-        "odd size": 1 - _ODD / np.exp(np.abs(size - np.median(size))),
+        "tiny": 1 - _TINY_TIMES * (sizes / np.array(image_size)).min(axis=1),
+        "odd shape": 1 - _ODD_TIMES / np.exp(np.abs(shape - np.median(shape))),
+        "odd size": 1 - _ODD_TIMES / np.exp(np.abs(size - np.median(size))),
     }

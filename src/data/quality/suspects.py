@@ -38,7 +38,7 @@ _VERSION = 2
 # sees: the split must not depend on data.image_size.
 _PRINT_SIZE = (32, 32)
 _OWN_SIZE = (8, 64)
-_BLOCK = 256
+_BLOCK_PICTURES = 256
 _FILE, _PRINTS = "found.npz", "prints.bin"
 _NEAR, _BURST = "near-duplicate", "burst"
 
@@ -86,7 +86,7 @@ def examine(pictures: PictureStore, *, cache_dir: Path, workers: int) -> Examina
         seen = pictures.array
         if seen is None:  # too many to be decoded once more in their full size
             seen = _prints(pictures, source, place, workers)[:, None]
-        blocks = [seen[at : at + _BLOCK] for at in range(0, len(seen), _BLOCK)]
+        blocks = [seen[at : at + _BLOCK_PICTURES] for at in range(0, len(seen), _BLOCK_PICTURES)]
         return {"measures": np.concatenate([*in_order(quality_measures, blocks, workers)])}
 
     form, hashes = pictures.identity(), pictures.content_hashes.tobytes()
@@ -201,7 +201,7 @@ def _prints(pictures: PictureStore, source: Source, place: Path, workers: int) -
     reader = PageReader(source)
 
     def block(start: int) -> UInt8Array:
-        stop = min(start + _BLOCK, len(source))
+        stop = min(start + _BLOCK_PICTURES, len(source))
         if ready is not None:
             return grey(ready[start:stop])
         prints = np.zeros((stop - start, *size), np.uint8)
@@ -214,11 +214,11 @@ def _prints(pictures: PictureStore, source: Source, place: Path, workers: int) -
         return prints
 
     if source.arrays is not None:
-        return np.concatenate([block(start) for start in range(0, len(source), _BLOCK)])
+        return np.concatenate([block(start) for start in range(0, len(source), _BLOCK_PICTURES)])
     # Written, not mapped: a full disk is then an error.
     file = place / _PRINTS
     with file.open("wb") as stream:
-        blocks = in_order(block, range(0, len(source), _BLOCK), workers)
+        blocks = in_order(block, range(0, len(source), _BLOCK_PICTURES), workers)
         for prints in with_progress(blocks, len(source), "pictures compared", len):
             stream.write(np.ascontiguousarray(prints).data)
     return np.memmap(file, np.uint8, mode="r", shape=(len(source), *size))

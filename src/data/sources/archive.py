@@ -54,7 +54,7 @@ _EXTRA_KINDS = (
 )
 _CHUNK_BYTES = 1 << 20
 _Member = tuple[str, IO[bytes]]  # a plain file's name and content
-_SHOWN = 200
+_LONGEST_NAME = 200
 _TOO_LARGE_HEADER = "it has a header of many megabytes, as no picture has"
 _TAR_END = tarfile.EOFHeaderError  # type: ignore[attr-defined]  # which the stubs leave out
 # A RuntimeError is zipfile's: encrypted, or a compression that it does not know.
@@ -225,7 +225,7 @@ def _inside(archive: Path, name: str) -> str:
 
 
 def _shown(name: str) -> str:
-    return repr(name if len(name) <= _SHOWN else f"{name[:_SHOWN]}...")
+    return repr(name if len(name) <= _LONGEST_NAME else f"{name[:_LONGEST_NAME]}...")
 
 
 def _chunk(archive: Path, stream: IO[bytes]) -> bytes:

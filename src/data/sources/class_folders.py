@@ -40,7 +40,7 @@ _UNREAD_ENDINGS = frozenset((".jxl", ".svg", ".psd", ".xcf", ".eps", ".pdf", ".r
     *(".tga", ".pcx", ".ico", ".exr", ".hdr", ".mat", ".mp4", ".mov", ".avi", ".svs", ".mrxs"),
 }
 _FOLD = re.compile(r"(cv|k)?[\W_]*(fold|split|partition)s?[\W_]*\d+", re.IGNORECASE)
-_NAMED = 5
+_MOST_NAMED = 5
 _NO_FILES = "broken links or no regular files were left out"
 _NO_UTF_8 = "names are no valid UTF-8, and were left out"
 
@@ -379,5 +379,5 @@ def _base(folder: str) -> str:
 
 def named(folders: Sequence[str]) -> str:
     """Return the names of folders, of many the first ones and how many there are."""
-    shown = ", ".join(_base(folder) for folder in folders[:_NAMED])
-    return shown if len(folders) <= _NAMED else f"{shown}, ... ({len(folders)})"
+    shown = ", ".join(_base(folder) for folder in folders[:_MOST_NAMED])
+    return shown if len(folders) <= _MOST_NAMED else f"{shown}, ... ({len(folders)})"

@@ -74,10 +74,7 @@ def load(
         )
     name, several = root.name.lower(), target == "multi"
     if target != "dense" and (shards := find_shards(root)):
-        if columns is not None:
-            raise ConfigError(
-                f"data.columns is about a CSV file, and {root} has shards: leave it out."
-            )
+        _refuse_for_tables(f"{root} has shards", columns=columns)
         return list_shards(
             root if root.is_dir() else root.parent,
             shards,
@@ -92,11 +89,7 @@ def load(
         return _with_masks(root, cache_dir, columns, meaning)
     if root.is_file() and name.endswith(TABLE_ENDINGS):
         return list_table(root, columns, several=several, separator=separator)
-    for key, value in (("columns", columns), ("separator", separator)):
-        if value is not None:
-            raise ConfigError(
-                f"data.{key} is about a CSV file, and data.root is {str(root)!r}: leave it out."
-            )
+    _refuse_for_tables(f"data.root is {str(root)!r}", columns=columns, separator=separator)
     if root.is_dir():
         return list_tree(root, shown=str(root), several=several, videos=frames is not None)
     if name.endswith(".npz"):
@@ -121,11 +114,16 @@ def _with_masks(
             f"data.root is {shown!r}: with data.target=dense it must be a folder of pictures and "
             "masks, an archive of one, or a CSV file with the columns path and mask."
         )
-    if columns is not None and root.is_dir():
-        raise ConfigError(
-            f"data.columns is about a CSV file, and data.root is {shown!r}: leave it out."
-        )
+    if root.is_dir():
+        _refuse_for_tables(f"data.root is {shown!r}", columns=columns)
     return list_masks(root, cache_dir, meaning, columns, shown=shown)
+
+
+def _refuse_for_tables(found: str, **settings: object) -> None:
+    """Raise a ConfigError for a setting of a table that is stated where `found` says what is."""
+    for key, value in settings.items():
+        if value is not None:
+            raise ConfigError(f"data.{key} is about a CSV file, and {found}: leave it out.")
 
 
 def list_tree(root: Path, *, shown: str, several: bool = False, videos: bool = False) -> Source:
@@ -213,16 +211,32 @@ def _class_paths(tree: FolderTree, top: str, shown: str) -> tuple[_Paths, list[s
         written.append(label_name)
         paths.setdefault((part, label), []).extend(found)
         within[folder] = _folders_within(folder, found)
+    _note_classes_of_folders(tree, within)
+    _refuse_masks(paths, shown)
+    return paths, written
+
+
+def _note_classes_of_folders(tree: FolderTree, within: dict[str, list[str]]) -> None:
+    """Note the class folders that hold several folders and no pictures beside them.
+
+    Args:
+        tree: that holds them.
+        within: the folders in each class folder.
+    """
     # Of the same folders in all, `class_folders` has told.
-    if len({tuple(inner) for inner in within.values()}) > 1:
-        for folder, inner in within.items():
-            if len(inner) > 1:
-                tree.note(
-                    folder,
-                    f"is one class, of {len(inner)} folders ({named(inner)}); for a class of "
-                    "each, move them up or set data.root to the folder around them",
-                    "classes hold nothing but several folders, which count as one class each",
-                )
+    if len({tuple(inner) for inner in within.values()}) <= 1:
+        return
+    for folder, inner in within.items():
+        if len(inner) > 1:
+            tree.note(
+                folder,
+                f"is one class, of {len(inner)} folders ({named(inner)}); for a class of each, "
+                "move them up or set data.root to the folder around them",
+                "classes hold nothing but several folders, which count as one class each",
+            )
+
+
+def _refuse_masks(paths: _Paths, shown: str) -> None:
     by_name: dict[str, list[str]] = {}
     for (_, label), found in paths.items():
         by_name.setdefault(label, []).extend(found)
@@ -231,7 +245,6 @@ def _class_paths(tree: FolderTree, top: str, shown: str) -> tuple[_Paths, list[s
             f"{shown} has the folders {' and '.join(by_name)} with files of the same names, which "
             "are pictures and their masks, and no classes: set data.target=dense."
         )
-    return paths, written
 
 
 def _folders_within(folder: str, pictures: Sequence[str]) -> list[str]:

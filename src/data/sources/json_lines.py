@@ -15,7 +15,7 @@ from .table_columns import ParsedTable, TableSchema, cell_value, check_table
 
 __all__ = ["read_json_lines"]
 
-_FURTHER = ("split", "group")
+_OPTIONAL_KEYS = ("split", "group")
 _NO_OBJECT = 'it is no object of JSON, such as {"path": "a.jpg", "label": "cat"}'
 
 
@@ -33,7 +33,7 @@ def read_json_lines(file: Path, several: bool) -> ParsedTable:
     rows = list(_objects(file))
     if not rows:
         raise ConfigError(f"{file} is empty: it names no pictures.")
-    further = [name for name in _FURTHER if any(name in one for _, one in rows)]
+    further = [name for name in _OPTIONAL_KEYS if any(name in one for _, one in rows)]
     names = ["path", *([] if several else ["label"]), *further]
     table = ParsedTable(
         names, {name: at for at, name in enumerate(names)}, schema=TableSchema(several=several)

@@ -30,7 +30,7 @@ __all__ = [
 ]
 
 SEPARATORS = (";", "|", ",")
-_NAMED = {"space": " ", "tab": "\t", "\\t": "\t"}  # what a command line can hardly say
+_NAMED_SEPARATORS = {"space": " ", "tab": "\t", "\\t": "\t"}  # what a command line can hardly say
 _YES_OR_NO = {
     **dict.fromkeys(("1", "1.0", "true", "yes"), True),
     **dict.fromkeys(("0", "0.0", "false", "no"), False),
@@ -57,7 +57,7 @@ def split_labels(
     lists = [_listed(cell, place) for cell, place in zip(cells, places, strict=True)]
     plain = [cell for cell, one in zip(cells, lists, strict=True) if one is None]
     if separator is not None:
-        sign = _NAMED.get(separator, separator)
+        sign = _NAMED_SEPARATORS.get(separator, separator)
         if not sign:
             raise ConfigError("data.separator is empty: state what separates labels, or null.")
         if plain and not any(sign in cell.strip() for cell in plain):

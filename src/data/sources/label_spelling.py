@@ -30,7 +30,7 @@ _DOTTED_I = "i\u0307"  # what a capital I with a dot becomes, in Turkish a plain
 # Control characters and those of format, such as byte order marks and zero-width spaces.
 _UNSEEN = ("Cc", "Cf")
 # Letters by their Unicode names that look like a Latin one of the same case.
-_LOOKS = {
+_LOOK_ALIKES = {
     "CYRILLIC SMALL LETTER": "A a, IE e, O o, ER p, ES c, U y, HA x, DZE s, JE j, QA q, WE w, "
     "BYELORUSSIAN-UKRAINIAN I i, SHHA h, KOMI DE d",
     "CYRILLIC CAPITAL LETTER": "A A, VE B, IE E, KA K, EM M, EN H, O O, ER P, ES C, TE T, U Y, "
@@ -41,7 +41,7 @@ _LOOKS = {
 }
 _LATIN_LOOKS = {
     ord(unicodedata.lookup(f"{script} {pair[:-2]}")): pair[-1]
-    for script, pairs in _LOOKS.items()
+    for script, pairs in _LOOK_ALIKES.items()
     for pair in pairs.split(", ")
 }
 

@@ -27,7 +27,7 @@ from .table import named_paths
 
 __all__ = ["check_root", "list_pictures", "root_here", "without"]
 
-_NAMED = 20
+_MOST_NAMED = 20
 
 
 def list_pictures(data: DataSettings) -> Source:
@@ -129,8 +129,8 @@ def _present(source: Source, data: DataSettings) -> Source:
     if not missing:
         return source
     if data.on_bad_image == "error" or len(missing) == len(source):
-        named = "; ".join(list(missing.values())[:_NAMED])
-        more = f"; and {len(missing) - _NAMED} more" if len(missing) > _NAMED else ""
+        named = "; ".join(list(missing.values())[:_MOST_NAMED])
+        more = f"; and {len(missing) - _MOST_NAMED} more" if len(missing) > _MOST_NAMED else ""
         advice = "Correct them, or set data.on_bad_image=skip to leave them out."
         raise ConfigError(
             f"{data.root} names {len(missing)} of {len(source)} pictures that are no files "

@@ -21,8 +21,8 @@ from .table_paths import found_files
 
 __all__ = ["NAMED", "MaskPairs", "are_pairs", "pairs_in_folders", "pairs_in_table"]
 
-_OF_PICTURES = frozenset(("images", "image", "imgs", "img", "pictures", "photos", "jpegimages"))
-_OF_MASKS = frozenset(("masks", "mask", "labels", "annotations", "segmentations", "gt")) | {
+_PICTURE_FOLDERS = frozenset(("images", "image", "imgs", "img", "pictures", "photos", "jpegimages"))
+_MASK_FOLDERS = frozenset(("masks", "mask", "labels", "annotations", "segmentations", "gt")) | {
     *("segmentationclass", "ground_truth", "groundtruth"),
 }
 _SUFFIX = "_mask"
@@ -48,7 +48,7 @@ def pairs_in_folders(root: Path, shown: str) -> MaskPairs:
     """Return the pairs in a folder; errors, and `shown`, as of `list_masks`."""
     tree = FolderTree(str(root))
     files = tree.pictures_below("")
-    in_folders = [path for path in files if _OF_MASKS & {*path.lower().split("/")[:-1]}]
+    in_folders = [path for path in files if _MASK_FOLDERS & {*path.lower().split("/")[:-1]}]
     if in_folders:
         masks = dict[str, str]()
         for path in in_folders:
@@ -125,7 +125,7 @@ def are_pairs(folders: Mapping[str, Sequence[str]]) -> bool:
         folders: paths of the pictures in each folder, by its name.
     """
     keys = {name.lower(): {*map(_key, paths)} for name, paths in folders.items()}
-    pictures, masks = (keys.keys() & names for names in (_OF_PICTURES, _OF_MASKS))
+    pictures, masks = (keys.keys() & names for names in (_PICTURE_FOLDERS, _MASK_FOLDERS))
     if len(keys) != 2 or not pictures or not masks:
         return False
     one, other = keys.values()
@@ -205,13 +205,13 @@ def _stem(path: str) -> str:
 def _key(path: str) -> str:
     """Return what a picture and its mask have in common."""
     *folders, name = _stem(path).removesuffix(_SUFFIX).split("/")
-    named = _OF_PICTURES | _OF_MASKS
+    named = _PICTURE_FOLDERS | _MASK_FOLDERS
     return "/".join([*(one for one in folders if one.lower() not in named), name])
 
 
 def _class_folder(path: str) -> str:
     """Return the folder that names a class: the first that is none of a part, pictures or masks."""
     for folder in path.split("/")[:-1]:
-        if folder.lower() not in _OF_PICTURES | _OF_MASKS and part_named(folder) is None:
+        if folder.lower() not in _PICTURE_FOLDERS | _MASK_FOLDERS and part_named(folder) is None:
             return folder
     return ""

@@ -29,7 +29,7 @@ _MAX_NAMES_BYTES = 1_000_000
 # Part of a key: to be raised when the same file would be read otherwise.
 _VERSION = 3
 _FILE = "values.npz"
-_TWO = ("background", "foreground")
+_TWO_CLASSES = ("background", "foreground")
 
 
 @dataclass(frozen=True)
@@ -193,7 +193,7 @@ def _classes(
                 f"there are {len(names)} names of classes, and masks that tell 2 apart: background "
                 "and foreground."
             )
-        chosen = tuple(names or _TWO)
+        chosen = tuple(names or _TWO_CLASSES)
     elif names is not None:
         _check_count(names)
         if (strange := next((v for v in values if v >= len(names)), None)) is not None:
@@ -209,7 +209,7 @@ def _classes(
                 f"{masks.first_with(255)} has pixels of the value 255, and masks hold "
                 f"{len(values)} values in all: {_advice(values)}."
             )
-        chosen = _TWO if values == [0, 1] else tuple(map(str, values))
+        chosen = _TWO_CLASSES if values == [0, 1] else tuple(map(str, values))
         table[values] = np.arange(len(values))
     if meaning.ignore is not None:
         table[meaning.ignore] = LEFT_OUT
@@ -249,15 +249,19 @@ def _by_folder(pairs: MaskPairs, masks: _Values, meaning: MaskClasses) -> Source
         )
     white: list[int] = np.flatnonzero(shades[:, least:].any(axis=1)).tolist()
     named = {pairs.folders[row] for row in white}
-    if nameless := named & {"", _TWO[0]}:
+    if nameless := named & {"", _TWO_CLASSES[0]}:
         row = next(row for row in white if pairs.folders[row] in nameless)
-        where = f"the folder {_TWO[0]}" if pairs.folders[row] else "no folder that names its class"
+        where = (
+            f"the folder {_TWO_CLASSES[0]}"
+            if pairs.folders[row]
+            else "no folder that names its class"
+        )
         raise ConfigError(
             f"{pairs.pictures[row]} is in {where}, and its mask has foreground: with "
             "data.mask_class=folder the class of the foreground is the name of the picture's "
             "folder. Put it into the folder of its class."
         )
-    class_names = (_TWO[0], *sorted(named, key=natural_order))
+    class_names = (_TWO_CLASSES[0], *sorted(named, key=natural_order))
     _check_count(class_names)
     tables = np.full((len(class_names), 256), LEFT_OUT, np.uint8)
     tables[:, :least] = 0

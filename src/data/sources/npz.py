@@ -27,7 +27,7 @@ __all__ = ["list_arrays"]
 
 _IMAGES, _LABELS = "images", "labels"
 # Of the memory that is free: the arrays are read whole, and decoded beside that.
-_SHARE = 0.5
+_MOST_OF_FREE_MEMORY = 0.5
 
 
 def list_arrays(file: Path, *, several: bool = False) -> Source:
@@ -46,7 +46,7 @@ def list_arrays(file: Path, *, several: bool = False) -> Source:
         with zipfile.ZipFile(file) as archive:
             size = sum(item.file_size for item in archive.infolist())
         free = available_memory()
-        if size > _SHARE * free:
+        if size > _MOST_OF_FREE_MEMORY * free:
             raise ConfigError(
                 f"{file} unpacks to {size / 1e9:.1f} GB, and {free / 1e9:.1f} GB of memory are "
                 "free: save its pictures as .npy files in one folder a class."

@@ -47,7 +47,7 @@ _MAX_LABEL_BYTES = 1 << 20
 _BRACES = re.compile(r"\{(\d+)\.\.(\d+)\}")
 _MAX_SHARDS = 100_000
 # Members of a single .tar by which it is a shard or an archive of class folders.
-_LOOKED_AT = 16
+_MEMBERS_LOOKED_AT = 16
 
 
 def expanded(name: str) -> list[str]:
@@ -112,7 +112,7 @@ def _shards_of_folder(root: Path) -> list[str]:
 
 def _is_shard(file: Path) -> bool:
     try:
-        first = [name for name, *_ in tar_index(file, most=_LOOKED_AT)]
+        first = [name for name, *_ in tar_index(file, most=_MEMBERS_LOOKED_AT)]
     except ConfigError:  # compressed, or not to be read at all
         return False
     endings = {_key_and_ending(name)[1] for name in first}

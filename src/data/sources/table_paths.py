@@ -14,7 +14,7 @@ from .class_folders import FolderTree
 __all__ = ["found_files"]
 
 # Paths that may show what all begin with elsewhere.
-_TRIED = 20
+_PATHS_TRIED = 20
 
 
 def found_files(
@@ -81,7 +81,7 @@ class _Finder:
         others have the name of one.
         """
         shown: list[str] = []
-        for path in paths[:: -(-len(paths) // _TRIED)]:
+        for path in paths[:: -(-len(paths) // _PATHS_TRIED)]:
             places = [at for at, letter in enumerate(path, start=1) if letter in "/\\"]
             for at in (0, *places):
                 if self.is_file(path[at:].replace("\\", "/") if at else path):

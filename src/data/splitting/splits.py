@@ -36,7 +36,7 @@ _COLUMNS = ("part", "target", "content_hash", "path")
 # Of label sets, whose digits 0 and 1 are one cell.
 _COLUMNS_OF_SETS = ("part", "labels", "content_hash", "path")
 _COLUMNS_WITH_MASKS = (*_COLUMNS_OF_SETS, "mask_hash")
-_NAMED_AT_MOST = 10
+_MOST_NAMED = 10
 
 
 class EmptyPart(ValueError):
@@ -409,7 +409,7 @@ def _overlap_message(
         return f"{name} ({PARTS[parts[index]]})"
 
     lines = []
-    for index in astray[:_NAMED_AT_MOST].tolist():
+    for index in astray[:_MOST_NAMED].tolist():
         later = (groups.of_sample == groups.of_sample[index]) & (parts > parts[index])
         copies = later & (content_hashes == content_hashes[index])
         twin, relation = (copies, "equals") if copies.any() else (later, "shares its group with")

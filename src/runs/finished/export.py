@@ -62,10 +62,10 @@ _EFFORT = {
     "pt2": "compiled in a minute or two",
 }
 # Number of pictures that are compared at once, with a label or a mask each.
-_AT_ONCE, _MASKS_AT_ONCE = 64, 8
+_LABELS_AT_ONCE, _MASKS_AT_ONCE = 64, 8
 # Steps down and across of Roberts' sequence R2, which is spread evenly over a square.
 _R2 = (0.7548776662466927, 0.5698402909980532)
-_TRIED = 8  # pictures that the expected time is measured with
+_PICTURES_TIMED = 8  # pictures that the expected time is measured with
 _BYTES_PER_MB = 1e6
 
 
@@ -164,7 +164,7 @@ def _expected_seconds(
         data: the run's pictures.
         originals: models beside the variants.
     """
-    images = _pictures(data, _spread(data.split.train, _TRIED))
+    images = _pictures(data, _spread(data.split.train, _PICTURES_TIMED))
     logits(images)  # the first call also allocates
     began = time.perf_counter()
     logits(images)
@@ -346,7 +346,7 @@ def _compared_ids(data: PictureData, settings: ExportSettings) -> Int64Array:
 
 def _batch_sizes(data: PictureData, settings: ExportSettings) -> list[int]:
     """Return how many pictures at once are timed: by default one, and as many as are answered."""
-    usual = _MASKS_AT_ONCE if kind_of(data.pictures.kind).pixels else _AT_ONCE
+    usual = _MASKS_AT_ONCE if kind_of(data.pictures.kind).pixels else _LABELS_AT_ONCE
     return settings.batch_sizes or [1, usual]
 
 
@@ -354,7 +354,7 @@ def _at_once(data: PictureData) -> int:
     """Return how many pictures are compared at once; each of many pixels has as many answers."""
     if data.pictures.format.windowed:  # each has a size of its own
         return 1
-    return _MASKS_AT_ONCE if kind_of(data.pictures.kind).pixels else _AT_ONCE
+    return _MASKS_AT_ONCE if kind_of(data.pictures.kind).pixels else _LABELS_AT_ONCE
 
 
 def _targets(data: PictureData, ids: Sequence[int]) -> IntegerArray:

@@ -39,7 +39,7 @@ from .trust_in_labels import Tally, trust_in
 __all__ = ["label_pictures", "open_model", "picture_shown", "predictor_of"]
 
 # Classes of each picture, unless another number is asked for.
-_NAMED = 5
+_CLASSES_NAMED = 5
 
 
 @memory_kept()
@@ -281,7 +281,7 @@ def _write_rows(
     """Write a row for each picture that can be read, and name the others on standard error."""
     sets, classes = predictor.kind.sets, predictor.class_names
     sample, rows = GuessSample(classes), csv.writer(stream)
-    count = min(top_k or _NAMED, len(classes))
+    count = min(top_k or _CLASSES_NAMED, len(classes))
     header = _columns_of_sets(classes, top_k, tally) if sets else _columns(count)
     rows.writerow([*header, *tally.columns])
     try:

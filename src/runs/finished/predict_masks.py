@@ -45,7 +45,7 @@ __all__ = ["predicts_pixels", "windowed_masks", "write_masks"]
 # The first columns of the table.
 _COLUMNS = ("path", "mask")
 # Pixels of an overlay's longer side at most, and how much of it is the colour of the class.
-_LONGEST, _OPACITY = 1024, 0.5
+_LONGEST_SIDE, _OPACITY = 1024, 0.5
 
 
 def predicts_pixels(folder: RunFolder) -> bool:
@@ -253,7 +253,7 @@ def _write(place: Path, name: str, file: str, classes: UInt8Array) -> None:
         (place / folder / name).parent.mkdir(parents=True, exist_ok=True)
     (place / MASKS / name).write_bytes(mask_png(classes))
     try:
-        picture = thumbnail(file, _LONGEST)
+        picture = thumbnail(file, _LONGEST_SIDE)
     except (OSError, PictureError):  # gone meanwhile: the mask is there
         return
     _overlay(picture, classes).save(place / OVERLAYS / name)

@@ -28,7 +28,7 @@ __all__ = ["FoundRuns", "existing_folders", "find_runs", "measure_of", "study_me
 
 # Metrics of a study, with the measure that ranks its finalists in the same order.
 _OF_STUDY = {f"val/{name}": name for name in MEASURES} | {"val/loss": "log_loss"}
-_NAMED = 5  # sweeps in a message, at most
+_MOST_NAMED = 5  # sweeps in a message, at most
 
 
 @dataclass(frozen=True)
@@ -177,7 +177,7 @@ def _study_record(output_dir: Path, study: str) -> dict[str, Any]:
                 f"it, {line}."
             ) from error
         known = recorded_studies(output_dir)
-        others = f"; there are {', '.join(known[:_NAMED])}" if known else ""
+        others = f"; there are {', '.join(known[:_MOST_NAMED])}" if known else ""
         raise ConfigError(
             f"sweep is {study!r}: there is no finished sweep of this name in "
             f"{file.parents[1]}{nearest(study, known) or others}."

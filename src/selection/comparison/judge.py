@@ -15,7 +15,7 @@ from ...data.sources.costs import CostTable
 from ...data.splitting.splits import Split
 from ...data.splitting.test_usage import anything_measured, past_test_measurements
 from ...machine.spare_cores import SpareCores
-from ...records.comparison import Comparison, Entrant, FoldTest, Pair, Standing, Verdict
+from ...records.comparison import Comparison, Entrant, FoldTest, Pair, Recommendation, Standing
 from ...reporting.formatting import settings_text
 from ...runs.folder import RunFolder
 from ...statistics.candidates import Candidate, candidates_of
@@ -164,7 +164,7 @@ def _verdict(
     trials: Sequence[FinishedRun],
     found: FoundRuns,
     settings: ComparisonSettings,
-) -> Verdict:
+) -> Recommendation:
     """Return the verdict on runs of the same pictures.
 
     Args:

@@ -51,7 +51,7 @@ _LATELY: dict[tuple[int, str] | None, bytes] = {}
 _REMEMBERED = 4
 _BUFFER = threading.local()
 # Device, state, bytes and digest of files that were found equal to the sealed ones.
-_HELD: set[tuple[int, tuple[int, ...], tuple[int, str] | None]] = set()
+_UNCHANGED_FILES: set[tuple[int, tuple[int, ...], tuple[int, str] | None]] = set()
 _NO_SETTINGS = "its config.yaml holds no settings"
 _MODELS: dict[str, _ModelKeys | None] = {}  # by the values that decide which keys are idle
 
@@ -328,14 +328,14 @@ class _SealedFiles:
             if self._sealed is not None and self._sealed.states.get(name) == state:
                 return
             known = status.st_dev, state, sealed
-            if known in _HELD:  # another name of the same file
+            if known in _UNCHANGED_FILES:  # another name of the same file
                 return
             if sealed not in _LATELY or not _holds(path, _LATELY[sealed]):
                 content = self.read(path)
                 if sealed != (len(content), digest_of(content)):
                     return
                 _remember(sealed, content)
-            _HELD.add(known)
+            _UNCHANGED_FILES.add(known)
         except FileNotFoundError:
             if sealed is not None:
                 self._note(f"{name} is gone since it was sealed")

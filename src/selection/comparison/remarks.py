@@ -8,7 +8,7 @@ from ...config.finished import ComparisonSettings
 from ...config.overrides import output_overrides
 from ...machine.package import command
 from ...machine.text import counted
-from ...records.comparison import Verdict
+from ...records.comparison import Recommendation
 from ...statistics.looks import WORTH_SEEDS
 from .find_runs import FoundRuns
 from .read_runs import FinishedRun
@@ -17,7 +17,7 @@ __all__ = ["remarks_on"]
 
 
 def remarks_on(
-    verdict: Verdict,
+    verdict: Recommendation,
     runs: Sequence[FinishedRun],
     found: FoundRuns,
     settings: ComparisonSettings,
@@ -73,7 +73,7 @@ def _copies(runs: Sequence[FinishedRun]) -> list[str]:
 
 
 def _other_winner(
-    verdict: Verdict, run_ids: Sequence[str], settings: ComparisonSettings
+    verdict: Recommendation, run_ids: Sequence[str], settings: ComparisonSettings
 ) -> list[str]:
     """Return that the study ended with another winner, where it did."""
     theirs = [one for one in verdict.standings if set(one.run_ids) & set(run_ids)]
@@ -86,7 +86,9 @@ def _other_winner(
     ]
 
 
-def _further_seeds(verdict: Verdict, found: FoundRuns, settings: ComparisonSettings) -> list[str]:
+def _further_seeds(
+    verdict: Recommendation, found: FoundRuns, settings: ComparisonSettings
+) -> list[str]:
     """Return how a study gets further seeds of its tied finalists, where these may decide."""
     chance = verdict.decided_by_seeds
     if settings.sweep is None or not found.winner or chance is None or chance < WORTH_SEEDS:

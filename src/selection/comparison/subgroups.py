@@ -25,7 +25,7 @@ from ...statistics.intervals import share_interval
 
 __all__ = ["subgroup_scores", "subgroup_values"]
 
-_MOST = 50
+_MOST_VALUES = 50
 
 
 def subgroup_values(run_dir: Path, column: str, sample_ids: Int64Array) -> tuple[str, ...]:
@@ -80,10 +80,10 @@ def subgroup_values(run_dir: Path, column: str, sample_ids: Int64Array) -> tuple
         raise ConfigError(
             f"subgroup={column}: {root} no longer names the pictures that {run_dir} was judged by."
         ) from None
-    if (count := len(set(found))) > _MOST:
+    if (count := len(set(found))) > _MOST_VALUES:
         raise ConfigError(
-            f"subgroup={column} has {count:,} values, and a table of at most {_MOST} can be read: "
-            "name a column that has few."
+            f"subgroup={column} has {count:,} values, and a table of at most {_MOST_VALUES} can be "
+            "read: name a column that has few."
         )
     return found
 

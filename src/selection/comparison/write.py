@@ -35,8 +35,8 @@ __all__ = ["comparison_folder", "tracked", "write_comparison"]
 
 _NOT_PARAMS = ("output_dir", "tracking")
 # Names of studies whose comparison would get the folder of a different one.
-_SAID = "|".join((*MEASURES, "test", "(gap|costs|band|subgroup|changed)-.*"))
-_LIKE_ANOTHER = re.compile(rf"all|(sweep|experiment|data|runs)-.*|(.*-)?({_SAID})")
+_QUALIFIERS = "|".join((*MEASURES, "test", "(gap|costs|band|subgroup|changed)-.*"))
+_LIKE_ANOTHER = re.compile(rf"all|(sweep|experiment|data|runs)-.*|(.*-)?({_QUALIFIERS})")
 
 
 def write_comparison(

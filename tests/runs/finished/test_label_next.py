@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from matplotlib.figure import Figure
 from PIL import Image
 
 from src.config.checks import ConfigError
@@ -22,12 +23,19 @@ from src.config.finished import PredictSettings
 from src.data.sources.files import find_pictures
 from src.data.sources.folder import load
 from src.machine.failures import RunFailed
+from src.reporting import contact_sheets
 from src.runs.finished.predict import label_pictures
 from src.serving.bundle_writing import write_bundle
 from tests.features.classifiers import IMAGES, classifier
 from tests.serving.bundles import bundle, network_and_metadata
 
 Label = Callable[..., str]
+
+
+@pytest.fixture(autouse=True)
+def empty_sheets(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sheets of labels are looked at elsewhere; to draw one takes ten times as long as to label."""
+    monkeypatch.setattr(contact_sheets, "label_sheet", lambda *_: Figure())
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from statistics import mean, variance
 import pytest
 
 from src.config.checks import ConfigError
-from src.records.comparison import Verdict
+from src.records.comparison import Recommendation
 from src.records.run import RunSummary
 from src.reporting.comparison_report import format_comparison
 from src.reporting.comparison_verdict import verdict_sentences
@@ -90,7 +90,7 @@ def test_finalists_with_further_seeds_are_judged_by_their_look(tmp_path: Path) -
         for model, wrong in (("cnn", 12), ("mlp", 12), ("vit", 14))
     }
 
-    def verdict_of(**looks: object) -> tuple[Verdict, tuple[str, ...]]:
+    def verdict_of(**looks: object) -> tuple[Recommendation, tuple[str, ...]]:
         finalists = [
             {
                 "trial": trial,
