@@ -10,15 +10,22 @@ from PIL import Image
 
 from src.config.checks import ConfigError
 from src.config.compose import compose_settings, read_run_settings
-from src.config.finished import CompareSettings, EvaluateSettings, SelectSettings
+from src.config.finished import (
+    CompareSettings,
+    EvaluateSettings,
+    ScalingSettings,
+    SelectSettings,
+)
 from src.records.run import RunSummary
 from src.runs.experiment import run_experiment
 from src.runs.finished.evaluate import measure_again
 from src.runs.folder import RunFolder
 from src.selection.choice import choose
 from src.selection.comparison import compared
+from src.selection.data_scaling import measure_scaling
 from src.selection.ensemble import ensemble_of
 from src.selection.refit import refit
+from src.selection.scaling_plan import plan_scaling
 
 _OVERRIDES = [
     *("data=folder", "data.image_size=8", "model=mlp", "model.hidden=[8]", "data.batch_size=16"),
@@ -97,6 +104,9 @@ def test_a_run_is_used_with_its_pictures_in_their_order_alone(pictures: Path) ->
     rename(pictures)
     with pytest.raises(ConfigError, match="in another order"):
         measure_again(folder, folder.chosen_checkpoint(), measuring)
+    scaling = compose_settings(ScalingSettings, [*place, "fractions=[0.5]"])
+    with pytest.raises(ConfigError, match="or their order, have changed"):
+        measure_scaling(plan_scaling(scaling), scaling)
     chosen = choose(choosing)
     with pytest.raises(ConfigError, match="or their order, have changed"):
         refit(chosen.folder, chosen.settings, chosen.summary)
