@@ -94,10 +94,12 @@ def measure_scaling(plan: ScalingPlan, settings: ScalingSettings) -> tuple[DataS
 
 
 def _check_pictures(folder: RunFolder, settings: RunSettings) -> None:
-    if build_data(settings).split.fingerprint != Split.read(folder.split).fingerprint:
+    now, before = build_data(settings).split, Split.read(folder.split)
+    # Its answers are compared, picture by picture, with those of runs on fewer.
+    if not (now.fingerprint == before.fingerprint and now.numbers_as(before)):
         raise ConfigError(
-            f"the pictures of {settings.data.name} have changed since {folder.name} was trained: "
-            "train and choose again."
+            f"the pictures of {settings.data.name}, or their order, have changed since "
+            f"{folder.name} was trained: train and choose again."
         )
 
 

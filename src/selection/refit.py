@@ -71,10 +71,12 @@ def refit(chosen: RunFolder, settings: RunSettings, chosen_summary: RunSummary) 
     most = None if settings.cv.is_whole else settings.data.train_limit
     data = build_data(replace(wanted, data=replace(wanted.data, train_limit=most)))
     before = Split.read(chosen.split)
-    if data.split.fingerprint != before.with_val_training().fingerprint:
+    same = data.split.fingerprint == before.with_val_training().fingerprint
+    # The answers of the chosen run, by which the refit is calibrated, go by its numbers.
+    if not (same and data.split.numbers_as(before)):
         raise ConfigError(
-            f"the pictures of {settings.data.name} have changed since {chosen.name} was trained: "
-            "train and choose again, or set refit=false."
+            f"the pictures of {settings.data.name}, or their order, have changed since "
+            f"{chosen.name} was trained: train and choose again, or set refit=false."
         )
     folder = earlier or RunFolder.create(chosen.output_dir, settings.model.name, settings.data.name)
     with amending(chosen.path, REFIT):

@@ -155,3 +155,18 @@ def test_who_asks_to_stop_gets_a_run_that_goes_on(
     result = run("src.train", f"resume={folder}")
     assert result.returncode == 0, result.stderr
     assert_same_run(folder, whole)
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_to_the_whole_group_does_not_end_those_who_read_pictures(
+    signum: signal.Signals, begin: Begin, outputs: Outputs
+) -> None:
+    output_dir = outputs("streamed")
+    streamed = ["data.image_size=10", "data.cache_limit_gb=0", "data.num_workers=2"]
+    process = begin("src.train", *OVERRIDES, *streamed, f"output_dir={output_dir}")
+    folder = wait_for(is_in_the_middle, output_dir, process)
+    os.killpg(process.pid, signum)
+    _, error = process.communicate()
+    assert process.returncode == 128 + signum, error
+    assert error.count("saving, then stopping") == 1 and "Traceback" not in error
+    assert summary_of(folder)["status"] == "KILLED"

@@ -220,6 +220,8 @@ def _converted(
     orientation = orientation_of(image)
     _check_bands(bands_of(image), form)
     mode = "L" if (form.channels if form.bands is None else form.band_count) == 1 else "RGB"
+    if image.mode == "LAB":  # of which Pillow makes no grey
+        image = image.convert("RGB")
     if image.has_transparency_data:
         image = _on_white(image, mode)
     elif image.mode != mode:  # or it would be copied

@@ -6,6 +6,7 @@ augmentation and normalisation happen on the training device.
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
@@ -16,6 +17,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from ...machine.arrays import Int64Array, IntegerArray, UInt8Array
+from ...machine.parallel import follow_parent
 from ...records.pictures import Pixels
 from ...targets.labels import IGNORED
 from ..decoding.masks import LEFT_OUT
@@ -240,6 +242,7 @@ class StreamLoader(_Loader):
             num_workers=workers,
             persistent_workers=workers > 0,
             prefetch_factor=_PREFETCH if workers > 0 else None,
+            worker_init_fn=_leave_signals_to_parent,
         )
 
     def close(self) -> None:
@@ -252,6 +255,17 @@ class StreamLoader(_Loader):
             if isinstance(batch, PictureLost):
                 raise batch
             yield batch
+
+
+def _leave_signals_to_parent(_: int) -> None:
+    """Keep signals to a whole process group from a worker, and end it with its parent.
+
+    A closed terminal and `timeout` signal the group: the worker would end at once, and with it the
+    batch after which the run is to be saved.
+    """
+    if hasattr(os, "setpgrp"):  # not on Windows
+        os.setpgrp()
+    follow_parent()
 
 
 class _Pass:

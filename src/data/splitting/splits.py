@@ -118,6 +118,13 @@ class Split:
         """
         return self.whole.fingerprint
 
+    def numbers_as(self, other: Split) -> bool:
+        """Return whether index i is a picture of the same content here and there, for every i.
+
+        Splits of equal fingerprints need not: files may have been renamed between them.
+        """
+        return np.array_equal(self.content_hashes, other.content_hashes)
+
     @property
     def whole(self) -> Split:
         """The split with what `with_less_training` left out."""

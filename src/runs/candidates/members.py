@@ -218,8 +218,9 @@ def _read(run: str, output_dir: Path, data: PictureData) -> Member:
             _refuse_changed(fold)
         # Runs on fewer training pictures are judged on the same held-out pictures.
         division, here = summary.split_fingerprint, data.split.division
+        before = Split.read(folder.split)
         if book is not None:  # the one in its summary is of the folds
-            division, here = Split.read(folder.split).fingerprint, data.split.fingerprint
+            division, here = before.fingerprint, data.split.fingerprint
         checkpoints = tuple(one.chosen_checkpoint() for one in folds or [folder])
     except FileNotFoundError as error:
         raise ConfigError(f"runs: {run} is not finished: it has no {error.filename}.") from error
@@ -242,6 +243,9 @@ def _read(run: str, output_dir: Path, data: PictureData) -> Member:
         "was trained and validated on other pictures than these": (division != here),
         "has not answered all pictures that it should have held out": (
             not np.array_equal(ids, wanted)
+        ),
+        "has answered these pictures in another order, as where files were renamed since": (
+            not before.numbers_as(data.split)
         ),
     }
     for reason, holds in refused.items():

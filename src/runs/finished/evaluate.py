@@ -12,6 +12,7 @@ from ...config.finished import EvaluateSettings
 from ...config.schema import RunSettings, stored_settings
 from ...data.loading.datamodule import PictureData
 from ...data.sources.costs import CostTable
+from ...data.splitting.splits import Split
 from ...machine.arrays import AnyArray
 from ...machine.memory import memory_kept
 from ...records.run import RunSummary
@@ -79,7 +80,7 @@ def revisit(folder: RunFolder, checkpoint: Path) -> Revisited:
 
     Raises:
         ConfigError: the run has not finished, or the pictures are not those that it was trained and
-            split on.
+            split on, in the same order.
     """
     with input_of("run"):
         refuse_unfinished(folder)
@@ -91,6 +92,12 @@ def revisit(folder: RunFolder, checkpoint: Path) -> Revisited:
         raise ConfigError(
             f"the pictures of {settings.data.name} have changed since {folder.name} was trained, "
             "so its parts are no longer the same: train again."
+        )
+    # Its stored answers go by these numbers.
+    if folder.split.is_file() and not Split.read(folder.split).numbers_as(data.split):
+        raise ConfigError(
+            f"the pictures of {settings.data.name} are in another order than when {folder.name} "
+            "was trained, as where files were renamed: undo that, or train again."
         )
     return Revisited(folder, settings, data, trained)
 

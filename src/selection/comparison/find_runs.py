@@ -69,7 +69,10 @@ def find_runs(settings: ComparisonSettings, output_dir: Path) -> FoundRuns:
             for runs in named:  # of a candidate's trainings some may have been stopped
                 if not any(map(finished_summary, runs)):
                     refuse_unfinished(runs[0])
-            return FoundRuns(tuple(dict.fromkeys(run for runs in named for run in runs)))
+            # As `_all_runs` has them, by time: which is named first must not name a candidate, or
+            # decide which of two equal trainings counts.
+            each = {run for runs in named for run in runs}
+            return FoundRuns(tuple(sorted(each, key=lambda run: (run.name, run.path))))
         if settings.sweep is not None:
             return _of_sweep(output_dir, settings.sweep, settings)
         if settings.experiment is not None or settings.filter is not None:

@@ -23,7 +23,7 @@ from ...statistics.paired_tests import corrected_resampled_t
 from ...statistics.screening import Screening
 from ...statistics.verdict import judge
 from .find_runs import FoundRuns, find_runs, study_measure
-from .read_runs import FinishedRun, read_runs
+from .read_runs import FinishedRun, picture_orders, read_runs
 from .remarks import remarks_on
 
 __all__ = ["compared", "compared_runs", "differing_settings", "pair_of", "wanted_measure"]
@@ -140,7 +140,8 @@ def _on_the_same_pictures(
         faults: of those that could not be read.
 
     Raises:
-        ConfigError: there are none, or named ones were measured on different pictures.
+        ConfigError: there are none, or named ones were measured on different pictures, or on the
+            same in different orders.
     """
     if not runs:
         raise ConfigError(
@@ -155,7 +156,16 @@ def _on_the_same_pictures(
             "runs: they were measured on different pictures, so no difference between them would "
             f"mean anything: name runs of one split{', in one size' * pixels}."
         )
-    return [run for run in runs if run.pictures == pictures]
+    same = [run for run in runs if run.pictures == pictures]
+    orders = picture_orders(same)
+    ((order, count),) = Counter(orders).most_common(1)
+    if count < len(same) and settings.runs is not None:
+        raise ConfigError(
+            "runs: they number the same pictures in different orders, as after files were renamed "
+            "or the lines of a table moved, so their answers cannot be compared picture by "
+            "picture: train them from one listing."
+        )
+    return [run for run, one in zip(same, orders) if one == order]
 
 
 def _verdict(

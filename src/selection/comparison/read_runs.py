@@ -13,6 +13,7 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import yaml
 
 from ...config import schema  # noqa: F401 - registers the kinds of models
@@ -21,6 +22,7 @@ from ...config.compose import leaves
 from ...config.finished import ComparisonSettings
 from ...config.models import ModelSettings
 from ...data.sources.costs import CostTable
+from ...data.splitting.splits import Split
 from ...machine.parallel import available_cores, in_order
 from ...machine.spare_cores import SpareCores
 from ...machine.status import with_progress
@@ -33,7 +35,7 @@ from ...statistics.candidates import Measure, MeasuredRun
 from ...storage.digests import digest_of, file_state
 from ...targets import kind_of
 
-__all__ = ["FinishedRun", "parse_settings", "read_runs"]
+__all__ = ["FinishedRun", "parse_settings", "picture_orders", "read_runs"]
 
 # Matches before each key of the first level of a settings file.
 _GROUP = re.compile(r"^(?=\w+:)", re.MULTILINE)
@@ -66,6 +68,7 @@ class FinishedRun:
         repeats: its predictions reduced, under the model's name; one for each repeat of a
             cross-validation, because the mean over repeats is better than any single model.
         changes: of its files since it was sealed, where `changed=use` accepts them.
+        listing: bytes and digest of its split.csv as it was sealed; None where it was not.
     """
 
     folder: RunFolder
@@ -74,6 +77,7 @@ class FinishedRun:
     known: Mapping[str, Any]
     repeats: tuple[MeasuredRun, ...]
     changes: tuple[str, ...] = ()
+    listing: tuple[int, str] | None = None
 
     @property
     def measured(self) -> MeasuredRun:
@@ -141,6 +145,33 @@ def read_runs(
         some = counted(len(others), "run", begins=True)
         problems.append(f"{some} left out that cannot be judged so: {others[0]}")
     return runs, problems
+
+
+def picture_orders(runs: Sequence[FinishedRun]) -> list[str]:
+    """Return a hash for each run, equal for runs whose sample ids are of the same pictures.
+
+    The pictures of equal splits are numbered otherwise where files were renamed, or a table has its
+    lines in another order.
+
+    Args:
+        runs: of equal `pictures`.
+    """
+    listings = {run.listing for run in runs}
+    if len(listings) == 1 and None not in listings:  # as nearly always
+        return [""] * len(runs)
+    found = {run.listing: _order(run) for run in runs if run.listing is not None}
+    return [_order(run) if run.listing is None else found[run.listing] for run in runs]
+
+
+def _order(run: FinishedRun) -> str:
+    """Return a hash of the contents of a run's pictures by ascending id; "" where not known."""
+    answers = run.folder.answers(run.measured.part)[0]
+    try:
+        hashes = Split.read(run.folder.split).content_hashes
+        ids = Predictions.read(answers, with_paths=False).sample_ids
+        return digest_of(hashes[np.sort(ids)].tobytes())
+    except (OSError, ValueError, IndexError):
+        return ""
 
 
 def parse_settings(text: str) -> dict[str, Any]:
@@ -270,7 +301,8 @@ def _read(
         return error
     except (OSError, ValueError, yaml.YAMLError) as error:
         return f"{folder.path} is left out, as it cannot be read: {str(error).rstrip('.')}."
-    return FinishedRun(folder, summary, plain, known, repeats, tuple(files.changes))
+    listing = files.sealed_as(folder.split)
+    return FinishedRun(folder, summary, plain, known, repeats, tuple(files.changes), listing)
 
 
 def _measure_of(
@@ -339,6 +371,11 @@ class _SealedFiles:
         except FileNotFoundError:
             if sealed is not None:
                 self._note(f"{name} is gone since it was sealed")
+
+    def sealed_as(self, path: Path) -> tuple[int, str] | None:
+        """Return bytes and digest of a file when it was sealed; None for one that was not."""
+        name = path.relative_to(self._folder.path).as_posix()
+        return None if self._sealed is None else self._sealed.files.get(name)
 
     def miss(self, prefix: str, found: Sequence[Path]) -> None:
         """Check that no sealed file whose path begins so is missing."""

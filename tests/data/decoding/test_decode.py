@@ -109,6 +109,13 @@ def test_one_bit_and_cmyk() -> None:
     assert np.abs(image.astype(int) - np.array([220, 30, 40])[:, None, None]).max() <= 6
 
 
+def test_grey_of_a_lab_tiff_is_that_of_its_colours() -> None:
+    lab = Image.fromarray(pixels(6)).convert("LAB")
+    data = encoded(lab, "TIFF")
+    colours = Image.fromarray(decoded(data).transpose(1, 2, 0))
+    np.testing.assert_array_equal(decoded(data, channels=1)[0], np.asarray(colours.convert("L")))
+
+
 @pytest.mark.parametrize("format", ["PNG", "TIFF", "PPM"])
 def test_sixteen_bits_are_scaled_not_clipped(format: str) -> None:
     values = np.linspace(0, 65535, HEIGHT * WIDTH).astype(np.uint16).reshape(SIZE)

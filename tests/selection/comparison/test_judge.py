@@ -323,6 +323,7 @@ def test_two_seeds_of_one_configuration_are_a_pair_as_well(tmp_path: Path) -> No
 
 def test_of_two_runs_that_repeat_each_other_one_is_left_out_with_a_remark(tmp_path: Path) -> None:
     ran = [finished_run(tmp_path, "cnn", wrong, seed=0) for wrong in (10, 30)]
+    ran.sort(key=lambda one: one.name)  # where models are alike, by the second they began in
     found = compared(compare_settings(tmp_path, runs=[str(one.path) for one in ran]))
     (entrant,) = found.entrants
     assert entrant.standing.run_ids == (ran[1].run_id,)
@@ -404,3 +405,15 @@ def test_a_run_that_cannot_be_judged_by_the_measure_is_left_out_unless_it_is_nam
     dataclasses.replace(Predictions.read(file), class_names=("a", "c")).write(file)
     by_costs = compared(compare_settings(tmp_path, metric="cost", costs=str(table)))
     assert len(by_costs.entrants) == 3 and any("One run left out" in r for r in by_costs.remarks)
+
+
+def test_the_order_in_which_runs_are_named_changes_nothing(tmp_path: Path) -> None:
+    seeds = [finished_run(tmp_path, "cnn", 10 + seed, seed=seed, trial=None) for seed in range(2)]
+    again = finished_run(tmp_path, "cnn", 30, trial=None)  # the same settings and seed once more
+    runs = [*seeds, again, finished_run(tmp_path, "mlp", 20, trial=None)]
+    names = sorted(one.name for one in runs)
+    found = {
+        format_comparison(compared(compare_settings(tmp_path, runs=order)))
+        for order in (names, names[::-1], [*names[2:], *names[:2]])
+    }
+    assert len(found) == 1
