@@ -231,6 +231,21 @@ def test_an_only_network_is_trained_for_a_part_of_an_epoch_before_there_is_no_an
     assert not beside.measure(only).affordable
 
 
+def test_time_that_measuring_used_up_is_no_limit_of_nought_seconds() -> None:
+    time = ByHand()
+
+    def cost(_: list[str]) -> dict[str, Any]:
+        time.now += 200
+        return {"seconds_per_epoch": 60.0}
+
+    made = preparation(Answers(cost), 100, "data.image_size=96", net=family("net", "model=cnn"))
+    clock = Clock(100, finals=False, earlier=0, note=lambda _: None, now=time)
+    found = replace(made, clock=clock).measure(made.jobs.families["net"])
+    assert not found.affordable and found.notes[-1].endswith(
+        " would take 12 min 0 s, and no time is left"
+    )
+
+
 def test_hand_crafted_features_alone_must_leave_time_for_their_fit_as_well() -> None:
     """Of 100 s, 70 are for a trial: 30 s of describing and one and a half times 40 of a fit.
 
