@@ -453,10 +453,7 @@ class Preparation:
             epochs = least
         elif epochs < least:
             if not only or fitting < (_LEAST_PART if from_scratch else _LEAST_TUNED):
-                left = (
-                    f"the limit of a trial is {duration(most)}" if most > 0 else "no time is left"
-                )
-                return found.left_out(f"{cost}, and {left}")
+                return found.left_out(f"{cost}, and {_limit(most)}")
             epochs, each = max(1, epochs), min(each, most / found.trainings)
         override = f"trainer.max_epochs={epochs}"
         return found.but(
