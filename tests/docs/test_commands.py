@@ -42,7 +42,10 @@ MAKE = 'make() { command make -o .venv/.core -o .venv/.made "$@"; }\n'
 SECONDS = 600
 # Pages that need a champion of their own, or leave champions and runs of plugins that others with
 # `run=champion` or without the plugin could not use.
-ALONE = ("certainty.md", "several_labels.md", "ordered_classes.md", "masks.md", "extending.md")
+ALONE = (
+    *("certainty.md", "more_pictures.md", "several_labels.md", "ordered_classes.md", "masks.md"),
+    "extending.md",
+)
 RUNNABLE = {
     page: [one for one in blocks_of(page) if one.language in ("bash", "python") and not one.skipped]
     for page in PAGES
@@ -304,7 +307,7 @@ def prepare(page: Path, workshop: Workshop) -> None:
         images = np.random.default_rng(0).integers(0, 256, (200, 1, 12, 12), np.uint8)
         labels = np.where(images.mean(axis=(1, 2, 3)) > 127.5, "light", "dark")
         np.savez(workshop.place / "pictures.npz", images=images, labels=labels)
-    if page.name == "certainty.md":
+    if page.name in ("certainty.md", "more_pictures.md"):
         photos = "data=folder data.root=/path/to/clothing"
         workshop.type(workshop.filled_text(f"python -m src.train model=handcrafted {photos}"))
         workshop.type("python -m src.select data=clothing")
