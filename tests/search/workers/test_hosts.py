@@ -43,17 +43,17 @@ def hosts() -> Iterator[TwoHosts]:
         both.close()
 
 
-def _sweep(hosts: TwoHosts, study: str, *overrides: str) -> list[str]:
+def _sweep(hosts: TwoHosts, study: str, *overrides: str, place: str = "outputs") -> list[str]:
     return [
         *(sys.executable, "-m", "src.sweep", f"study={study}", "workers=ray"),
-        *(f"workers.address={hosts.address}", f"output_dir={hosts.folder / 'outputs'}"),
+        *(f"workers.address={hosts.address}", f"output_dir={hosts.folder / place}"),
         *("families=[mlp]", "budget.minutes=null", "pruner=none", "runtime=float32"),
         *("search=[optimizer.lr]", *overrides),
     ]
 
 
-def _record(hosts: TwoHosts, study: str) -> dict[str, Any]:
-    content = (hosts.folder / "outputs" / "sweeps" / study / "sweep.json").read_text()
+def _record(hosts: TwoHosts, study: str, place: str = "outputs") -> dict[str, Any]:
+    content = (hosts.folder / place / "sweeps" / study / "sweep.json").read_text()
     record: dict[str, Any] = json.loads(content)
     return record
 
@@ -186,10 +186,13 @@ def test_nothing_that_has_ended_is_lost_whatever_fails(
 def test_a_run_that_goes_on_on_the_other_host_ends_in_mlflow_as_its_folder_says(
     hosts: TwoHosts,
 ) -> None:
-    outputs, whole = hosts.folder / "outputs", 40
+    # Of its own, as what other sweeps could not send would be tried again by the replay.
+    place, whole = "outputs-again", 40
+    outputs = hosts.folder / place
     command = _sweep(
         *(hosts, "again", "budget.trials=2", "finalists=1", "finalist_seeds=1"),
         *(f"trainer.max_epochs={whole}", "data.batch_size=4", "data.split_seed=1"),
+        place=place,
     )
 
     def epochs() -> list[int]:
@@ -248,7 +251,7 @@ def test_a_run_that_goes_on_on_the_other_host_ends_in_mlflow_as_its_folder_says(
         key = "select step from metrics where key = 'val/accuracy' and run_uuid = ? order by step"
         assert len(set(steps := rows(outputs, key, run["id"]))) == len(steps) == whole
     # What the winner's host measured is here.
-    record = _record(hosts, "again")
+    record = _record(hosts, "again", place)
     (finalist,) = record["finalists"]
     (run_dir,) = finalist["run_dirs"].values()
     final = next(run for run in runs.values() if run["bakeoff.run_dir"] == run_dir)
