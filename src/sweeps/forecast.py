@@ -155,9 +155,9 @@ class TimeForecast:
         return self._needed(kind, took, [variant])[0]
 
     def expected(self, trial: TrialRecord, took: Sequence[TrialRecord]) -> float:
-        """Return the seconds that a running trial may take: the larger of two estimates.
+        """Return the seconds that a running trial is expected to take, as when it was to begin.
 
-        They are by earlier trials and by what was measured; infinite if nothing was measured.
+        Infinite if nothing was measured of its family.
 
         Args:
             took: as of `affordable`.
@@ -166,9 +166,7 @@ class TimeForecast:
             return math.inf
         kinds = [kind.values for kind in self._kinds[trial.family]]
         kind = Kind(trial.family, _first_contained(kinds, trial.values))
-        variant = _first_contained(self._variants[trial.family], trial.values)
-        upper = self._upper_seconds(trial.family, trial.values)
-        return max(upper, self.needed(kind, took, variant))
+        return self.needed(kind, took, _first_contained(self._variants[trial.family], trial.values))
 
     def _needed(
         self, kind: Kind, took: Sequence[TrialRecord], variants: Sequence[Mapping[str, Value]]
@@ -213,13 +211,10 @@ class TimeForecast:
 
     def _rest(self, running: TrialRecord, took: Sequence[TrialRecord]) -> float:
         """Return the seconds that a running trial is expected to take from now on."""
-        family, values = running.family, running.values
         if any(one.state == COMPLETE for one in took):
-            kind = _first_contained([one.values for one in self._kinds[family]], values)
-            variant = _first_contained(self._variants[family], values)
-            expected = self.needed(Kind(family, kind), took, variant)
+            expected = self.expected(running, took)
         else:
-            expected = self._upper_seconds(family, values)
+            expected = self._upper_seconds(running.family, running.values)
         return max(0.0, expected - (running.seconds or 0.0))
 
     def _upper_seconds(self, family: str, values: Mapping[str, Value]) -> float:

@@ -96,13 +96,15 @@ def test_the_best_trials_are_counted_with_all_seeds() -> None:
 
 
 def test_what_runs_and_what_may_begin_may_become_a_finalist() -> None:
-    """A cnn was measured to take 24 s, and half as long again beside others."""
-    tried = [ended(0.9, 8.0), ended(0.8, 8.0), ended(0.7, 8.0), ended(0.2, 20.0, "cnn")]
+    """A cnn was measured to take 24 s, and a trial of it took 28 s."""
+    tried = [ended(0.9, 8.0), ended(0.8, 8.0), ended(0.7, 8.0), ended(0.2, 28.0, "cnn")]
     kept = Kept(tried)
     assert kept.seconds == 40 + 3 * 12
-    assert kept.time.further(36.0, "cnn") == 3 * (36 - 12)
+    further = kept.time.further(28.0, "cnn")
+    assert further == 3 * (28 - 12)
     kept.began(0, "cnn")
-    assert kept.seconds == 40 + 3 * 36
+    # Were it more than what let the trial begin, the trial would be stopped at once.
+    assert kept.seconds == 40 + 3 * 12 + further
     assert kept.time.further(8.0, "embedding") == 0
     kept.ended(0, ended(0.3, 30.0, "cnn"))
     assert kept.seconds == 40 + 3 * 12
