@@ -27,9 +27,8 @@ __all__ = [
 
 _DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
 _SERVERS = ("http", "https", "databricks")
-# MLflow's own variables for the name and the tags of a run, and what `conf/` calls an experiment.
+# MLflow's own variables for the name and the tags of a run.
 RUN_NAME, _RUN_TAGS = "MLFLOW_RUN_NAME", "MLFLOW_RUN_CONTEXT"
-_DEFAULT_EXPERIMENT = "bakeoff"
 
 
 def uri_problem(uri: str) -> str | None:
@@ -82,7 +81,7 @@ def environment_overrides(
             continue
         if reason := credentials_problem(value, key) or problem(value):
             raise ConfigError(f"{variable}: {reason}.")
-        if key and getattr(settings.tracking, key.partition(".")[2]) in (None, _DEFAULT_EXPERIMENT):
+        if key and getattr(settings.tracking, key.partition(".")[2]) is None:
             found.append(f"{key}={value}")
     return found
 
@@ -138,9 +137,9 @@ class TrackingSettings(TrackingPlace):
     """The place where a run is mirrored."""
 
     enabled: bool = setting("mirror the run in MLflow; its own folder is complete without", True)
-    experiment: str = setting(
-        "the MLflow experiment that holds the run",
-        "bakeoff",
+    experiment: str | None = setting(
+        "the MLflow experiment that holds the run; null for bakeoff- and the name of the data set",
+        None,
         check=experiment_problem,
         literal=True,
     )

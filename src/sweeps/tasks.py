@@ -284,10 +284,11 @@ class SweepJobs:
         overrides = [
             f"output_dir={Path(settings.output_dir).absolute()}",
             f"tracking.enabled={str(tracking.enabled).lower()}",
-            f"tracking.experiment={tracking.experiment}",
             "evaluate_test=false",
             "trainer.progress=false",
         ]
+        if tracking.experiment is not None:
+            overrides.append(f"tracking.experiment={tracking.experiment}")
         if tracking.uri is not None:
             overrides.append(f"tracking.uri={tracking.uri}")
         if not final:

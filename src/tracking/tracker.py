@@ -76,7 +76,8 @@ class Tracker(Spool):
             output_dir: the folder that holds all runs and the default database.
             run_id: the project's id, 32 hex digits; the same when the run is resumed.
             params: nested plain values; see `dotted`.
-            tags: beside `bakeoff.run_id` and `bakeoff.run_dir`, which are always set.
+            tags: beside `bakeoff.run_id` and `bakeoff.run_dir`, which are always set;
+                `bakeoff.data` names the experiment where `tracking` does not.
             parent_run_id: the project's id of the parent run, such as a sweep, whose mirror follows
                 this folder as well.
             amends: status of a run that has ended, to which something is added; see `Spool.begin`.
@@ -101,15 +102,15 @@ class Tracker(Spool):
             tracker.close()
             raise
         own_tags = {} if tracker.run_id else environment_tags()
-        all_tags = own_tags | dict(tags or {})
+        all_tags = {k: without_password(v) for k, v in (own_tags | dict(tags or {})).items()}
         try:
             tracker.begin(
                 run_id=run_id,
                 run_name=run_name if parent_run_id else tracker._name_of_environment(run_name),
-                experiment=tracking.experiment,
+                experiment=tracking.experiment or _experiment_of(all_tags),
                 mirrored=tracking.enabled,
                 target=tracker._target,
-                tags={key: without_password(text) for key, text in all_tags.items()},
+                tags=all_tags,
                 parent_run_id=parent_run_id,
                 amends=amends,
             )
@@ -221,6 +222,12 @@ class Tracker(Spool):
         if self._mirror is not None:
             for text in self._mirror.warnings(self.run_dir):
                 self._warn(f"warning: {text}")
+
+
+def _experiment_of(tags: Mapping[str, str]) -> str:
+    """Return the name of the experiment of all runs on a data set, whose figures are comparable."""
+    data = tags.get("bakeoff.data")
+    return f"bakeoff-{data}" if data else "bakeoff"
 
 
 def dotted(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:

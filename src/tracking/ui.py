@@ -17,6 +17,7 @@ import urllib.request
 from collections import deque
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 if not __package__:  # it was given as a file, in which no import finds the others
     print("error: run python -m src.tracking.ui in the checkout, not a path", file=sys.stderr)
@@ -39,6 +40,8 @@ __all__ = ["main", "server_command", "show"]
 _OF_ANOTHER_VERSION = "Can't locate revision"
 _START_SECONDS = 180.0
 _STOP_SECONDS = 15.0
+# Among so many experiments the latest run is looked for: the most that MLflow lists at once.
+_MOST_EXPERIMENTS = 1000
 _ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     # Workers for jobs that only language-model evaluation has.
@@ -119,19 +122,27 @@ def _show(server: subprocess.Popen[str], port: int) -> None:
 
 
 def _latest_experiment(site: str) -> str | None:
-    """Return the id of the experiment that changed last, except MLflow's own empty one."""
-    query = {"max_results": 2, "order_by": ["last_update_time DESC"]}
+    """Return the id of the experiment of the run that began last; None without runs."""
+    try:
+        found = _searched(site, "experiments", max_results=_MOST_EXPERIMENTS)
+        ids = [experiment["experiment_id"] for experiment in found]
+        latest = ["attributes.start_time DESC"]
+        runs = _searched(site, "runs", experiment_ids=ids, max_results=1, order_by=latest)
+        return next((str(run["info"]["experiment_id"]) for run in runs), None)
+    except (OSError, ValueError, LookupError):  # the address without it will do
+        return None
+
+
+def _searched(site: str, what: str, **query: Any) -> list[dict[str, Any]]:
+    """Return the experiments, or runs, that MLflow's server finds."""
     request = urllib.request.Request(
-        f"{site}/api/2.0/mlflow/experiments/search",
+        f"{site}/api/2.0/mlflow/{what}/search",
         json.dumps(query).encode(),
         {"Content-Type": "application/json"},
     )
-    try:
-        with urllib.request.urlopen(request, timeout=10) as answer:
-            found = json.load(answer).get("experiments", [])
-    except (OSError, ValueError):  # the address without it will do
-        return None
-    return next((e["experiment_id"] for e in found if e["name"] != "Default"), None)
+    with urllib.request.urlopen(request, timeout=10) as answer:
+        found: list[dict[str, Any]] = json.load(answer).get(what, [])
+    return found
 
 
 def _require_free(port: int) -> None:

@@ -143,9 +143,7 @@ class Workshop:
         """Train what a page calls RUN or RUN_2, unless that was done."""
         if name in self._replacements:
             return
-        line = (
-            f"python -m src.train model=cnn data=digits seed={seed} tracking.experiment=bakeoff\n"
-        )
+        line = f"python -m src.train model=cnn data=digits seed={seed}\n"
         printed = self.type(shortened(line))
         summary = re.search(r"^summary: (.*)$", printed, re.MULTILINE)
         assert summary is not None, printed

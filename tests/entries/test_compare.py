@@ -31,14 +31,14 @@ def runs(run: Run, outputs: Outputs) -> Path:
 
 @pytest.fixture(scope="module")
 def said(run: Run, runs: Path) -> str:
-    result = run("src.compare", f"output_dir={runs}", "experiment=bakeoff")
+    result = run("src.compare", f"output_dir={runs}", "experiment=bakeoff-digits")
     assert result.returncode == 0, result.stderr
     return result.stdout
 
 
 def test_the_command_prints_the_verdict_and_leaves_a_report(said: str, runs: Path) -> None:
     assert "comes first of 2 candidates" in said and "mean of 2 trainings" in said
-    folder = runs / "compare" / "experiment-bakeoff"
+    folder = runs / "compare" / "experiment-bakeoff-digits"
     assert f"report: {folder / 'report.html'}" in said
     assert said.splitlines()[-1].startswith("next: python -m src.select ")
     plain = json.loads((folder / "leaderboard.json").read_text())
@@ -58,7 +58,7 @@ def test_mlflow_has_the_comparison_beside_the_runs(said: str, runs: Path) -> Non
     (line,) = (line for line in said.splitlines() if line.startswith(beginning))
     run_id = line.removeprefix(beginning)
     found = mlflow_runs(runs)[run_id]
-    assert (found["name"], found["status"]) == ("compare experiment-bakeoff", "FINISHED")
+    assert (found["name"], found["status"]) == ("compare experiment-bakeoff-digits", "FINISHED")
     assert found["bakeoff.kind"] == "compare"
     assert "comes first of 2 candidates" in found["mlflow.note.content"]
     assert len(rows(runs, "select distinct experiment_id from runs")) == 1
@@ -68,7 +68,7 @@ def test_mlflow_has_the_comparison_beside_the_runs(said: str, runs: Path) -> Non
 
 def test_asking_again_compares_the_same_runs(said: str, runs: Path, run: Run) -> None:
     """The comparison's own run is none of them."""
-    again = run("src.compare", f"output_dir={runs}", "experiment=bakeoff")
+    again = run("src.compare", f"output_dir={runs}", "experiment=bakeoff-digits")
     assert again.returncode == 0 and again.stdout == said
 
 

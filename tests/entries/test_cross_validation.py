@@ -97,7 +97,7 @@ def test_mlflows_first_screen_lists_no_folds(undisturbed: Path) -> None:
     from mlflow.tracking import MlflowClient
 
     client = MlflowClient(default_uri(undisturbed))
-    (experiment,) = (one for one in client.search_experiments() if one.name == "bakeoff")
+    (experiment,) = (one for one in client.search_experiments() if one.name == "bakeoff-digits")
     view = json.loads(json.loads(experiment.tags["mlflow.sharedViewState.bakeoff"])["state"])
     shown = client.search_runs([experiment.experiment_id], view["searchFilter"])
     assert [run.info.run_name for run in shown] == [whole_of(undisturbed).name]

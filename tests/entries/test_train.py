@@ -88,7 +88,7 @@ def test_mlflow_mirrors_a_classifier_beside_the_networks(fitted: Path) -> None:
     assert final["test/accuracy"] == pytest.approx(summary["metrics"]["test/accuracy"])
     assert params["model.classifier"] == "rbf_svm" and "optimizer.lr" not in params
     assert (tags["bakeoff.family"], tags["bakeoff.metric"]) == ("handcrafted", "accuracy")
-    assert "bakeoff" in rows(output_dir, "select name from experiments")
+    assert "bakeoff-digits" in rows(output_dir, "select name from experiments")
 
 
 def mirrored(output_dir: Path) -> list[dict[str, Any]]:

@@ -71,7 +71,7 @@ def store(trained: Path) -> Store:
 def logged(trained: Path, store: Store) -> Any:
     """What MLflow has of the run's model: exactly one."""
     run = store.find(json.loads((trained / "run.json").read_text())["run_id"])
-    (experiment,) = [e for e in client(store).search_experiments() if e.name == "bakeoff"]
+    (experiment,) = [e for e in client(store).search_experiments() if e.name == "bakeoff-digits"]
     (model,) = client(store).search_logged_models([experiment.experiment_id])
     assert model.source_run_id == run
     return model

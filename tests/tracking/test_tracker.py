@@ -21,7 +21,7 @@ from src.config.checks import ConfigError, from_plain
 from src.config.tracking import ReplaySettings, TrackingSettings
 from src.machine.interruption import Interruption
 from src.tracking.addresses import default_uri
-from src.tracking.events import last_event, read_events, spool_path
+from src.tracking.events import last_event, last_start, read_events, spool_path
 from src.tracking.mirror_state import is_mirrored
 from src.tracking.mlflow_store import Store
 from src.tracking.replay import replay
@@ -90,6 +90,25 @@ def start(
     run_dir = options.pop("run_dir", output_dir / "runs" / run_id[:6])
     names: dict[str, Any] = {"run_id": run_id, "run_name": run_dir.name}
     return Tracker.start(run_dir, tracking, output_dir=output_dir, warn=warn, **names, **options)
+
+
+@pytest.mark.parametrize(
+    ("stated", "tags", "expected"),
+    [
+        (None, {"bakeoff.data": "clothing"}, "bakeoff-clothing"),
+        (None, {"bakeoff.data": "s3://me:secret@shop/shirts"}, "bakeoff-s3://me:***@shop/shirts"),
+        (None, {}, "bakeoff"),
+        ("shirts", {"bakeoff.data": "clothing"}, "shirts"),
+    ],
+)
+def test_each_data_set_has_an_experiment(
+    stated: str | None, tags: dict[str, str], expected: str, tmp_path: Path
+) -> None:
+    tracking = TrackingSettings(enabled=False, experiment=stated, system_metrics_seconds=None)
+    Tracker.start(
+        tmp_path / "a", tracking, output_dir=tmp_path, run_id=new_id(), run_name="a", tags=tags
+    ).finish("FINISHED")
+    assert last_start(tmp_path / "a")["experiment"] == expected
 
 
 def test_parameters_look_as_on_the_command_line() -> None:

@@ -65,6 +65,15 @@ def status(
 
 
 @pytest.mark.slow
+def test_the_pages_open_on_the_experiment_of_the_latest_run(output_dir: Path, store: Store) -> None:
+    for run, experiment in enumerate(("shirts", "digits", "shirts")):
+        diary = Diary(output_dir / "runs" / f"{run}")
+        diary.ended(experiment=experiment, start_time_ms=run + 1).send(store)
+    with ui(output_dir, free_port()) as line:
+        assert "/#/experiments/1/runs?" in line
+
+
+@pytest.mark.slow
 def test_the_pages_are_for_this_machine_alone(output_dir: Path, store: Store) -> None:
     port = free_port()
     diary = Diary(output_dir / "runs" / "a")

@@ -67,7 +67,7 @@ def finished_run(
         "output_dir": str(output_dir),
         "model": {"name": model},
         "optimizer": {"lr": lr},
-        "tracking": {"enabled": tracked, "uri": None, "experiment": "bakeoff"},
+        "tracking": {"enabled": tracked, "uri": None, "experiment": None},
         "runtime": {"x": seed},
     }
     if cv is not None:

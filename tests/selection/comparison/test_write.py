@@ -195,7 +195,10 @@ def test_the_comparison_is_a_run_with_the_verdict_and_the_report(tmp_path: Path)
     finished_run(tmp_path, "mlp", 150)
     folder = mirrored(tmp_path)
     start = last_start(folder)
-    assert start["run_name"] == "compare all" and start["experiment"] == "bakeoff"
+    assert (
+        start["run_name"] == "compare all"
+        and start["experiment"] == f"bakeoff-{start['tags']['bakeoff.data']}"
+    )
     assert start["tags"]["bakeoff.kind"] == "compare" and start["tags"]["bakeoff.winner"] == "cnn-0"
     assert "cnn-0 comes first of 2 candidates" in start["tags"]["mlflow.note.content"]
     assert (
