@@ -26,6 +26,7 @@ from ...records.comparison import Interval
 from ...records.pictures import ClassMaps, Pixels
 from ...records.run import Predictions
 from ...serving.predictor import Predictor
+from ...statistics.intervals import cost_interval, share_interval
 from ...storage.files import write_atomically
 from ...targets import kind_of
 from ...tracking.tracker import Tracker
@@ -282,8 +283,6 @@ def cost_scores(costs: Float64Array, predictions: Predictions) -> dict[str, floa
         costs: (K, K) of each predicted class (column) for each true one (row).
         predictions: of a part.
     """
-    from ...statistics.intervals import cost_interval  # with SciPy, for costs alone
-
     each = costs[predictions.targets, predictions.decided]
     interval = cost_interval(each, predictions.groups, (float(costs.min()), float(costs.max())))
     return {"cost": float(each.mean()), "cost_low": interval.low, "cost_high": interval.high}
@@ -349,8 +348,6 @@ def read_thresholds(checkpoints: Path) -> Float64Array | None:
 
 
 def _interval_of_groups(right: BoolArray, groups: Int64Array) -> dict[str, float]:
-    from ...statistics.intervals import share_interval  # with SciPy, for pictures in groups alone
-
     interval = share_interval(right, groups) or Interval(0.0, 1.0)
     return {"accuracy_low": interval.low, "accuracy_high": interval.high}
 
