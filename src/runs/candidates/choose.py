@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from ...config.checks import input_of
 from ...config.features import (
     ClassicalSettings,
     EmbeddingSettings,
@@ -104,13 +105,14 @@ def load_trained(checkpoint: Path) -> Trained:
 
 def _loaded(checkpoint: Path) -> Trained:
     if checkpoint.suffix == ".skops":
+        from ...features.classifier import FeatureClassifier
         from .pixels import TrainedPixels
-        from .trained_classifier import load_classifier
+        from .trained_classifier import TrainedClassifier
 
-        trained = load_classifier(checkpoint)
-        if trained.classifier.of_pixels:
-            return TrainedPixels(trained.classifier, trained.file)
-        return trained
+        with input_of("run"):
+            classifier = FeatureClassifier.load(checkpoint)
+        kind = TrainedPixels if classifier.of_pixels else TrainedClassifier
+        return kind(classifier, checkpoint)
     if checkpoint.suffix == ENSEMBLE_SUFFIX:
         metadata = read_ensemble_metadata(checkpoint)
         members = [load_trained(file) for file in member_files(metadata, checkpoint)]
