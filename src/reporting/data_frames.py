@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import pandas as pd
 
 from ..records.comparison import Comparison
 from ..records.data_scaling import DataScalingRecord
 from ..records.standings import leaderboard
 from ..records.trials import SweepRecord
 
-if TYPE_CHECKING:
-    import pandas as pd
-
 __all__ = ["candidates_frame", "scaling_frame", "trials_frame"]
 
 
 def trials_frame(record: SweepRecord) -> pd.DataFrame:
     """Return the trials of a study in the order of its page, a row each."""
-    import pandas as pd
-
     rows = [
         {
             "candidate": one.name,
@@ -36,8 +31,6 @@ def trials_frame(record: SweepRecord) -> pd.DataFrame:
 
 def candidates_frame(comparison: Comparison) -> pd.DataFrame:
     """Return the candidates of a comparison, the best first, a row each."""
-    import pandas as pd
-
     rows = [
         {
             "rank": one.rank,
@@ -61,8 +54,6 @@ def candidates_frame(comparison: Comparison) -> pd.DataFrame:
 
 def scaling_frame(record: DataScalingRecord) -> pd.DataFrame:
     """Return the measured figures of a forecast, then those that it expects, a row each."""
-    import pandas as pd
-
     rows: list[tuple[float | str | None, ...]]
     rows = [(o.pictures, o.figure, o.low, o.high, o.run) for o in record.measured]
     rows += [(o.pictures, o.figure, o.low, o.high, None) for o in record.forecasts]

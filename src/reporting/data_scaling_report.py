@@ -10,7 +10,7 @@ from matplotlib.ticker import FuncFormatter, NullLocator
 from ..machine.text import percent
 from ..metrics.summary import metric_name
 from ..records.comparison import LOWEST
-from ..records.data_scaling import DataScalingRecord, ForecastRecord
+from ..records.data_scaling import DataScalingRecord, ForecastRecord, MeasuredRecord
 from .formatting import Table, below_each_other, gap_text, is_percent, metric_text
 from .style import ACCENT, ACCENT_SOFT, INK, MUTED, in_percent, new_figure, tidy
 
@@ -50,18 +50,12 @@ def scaling_sentences(record: DataScalingRecord) -> list[str]:
 
 def _table(record: DataScalingRecord) -> Table:
     held_out = "validation" if record.part == "val" else "held-out"
+    named: list[tuple[MeasuredRecord | ForecastRecord, str]]
+    named = [(one, one.run) for one in record.measured]
+    named += [(one, "forecast") for one in record.forecasts]
     rows = [
-        (f"{one.pictures:,}", _text(record, one.figure), _ends(record, one.low, one.high), one.run)
-        for one in record.measured
-    ]
-    rows += [
-        (
-            f"{one.pictures:,}",
-            _text(record, one.figure),
-            _ends(record, one.low, one.high),
-            "forecast",
-        )
-        for one in record.forecasts
+        (f"{one.pictures:,}", _text(record, one.figure), _ends(record, one.low, one.high), run)
+        for one, run in named
     ]
     return Table(
         f"{_name(record)} on {record.held_out:,} {held_out} pictures",

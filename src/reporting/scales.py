@@ -133,13 +133,8 @@ def metric_axis(metric: str, trials: Sequence[TrialRecord], *, higher_is_better:
     places = {number: place(value) for number, value in values.items()}
     outside = {n: _UNUSED_HEIGHT for n, value in values.items() if not low <= value <= high}
     if outside:  # they have a place of their own: at the edge they would seem to have its value
-        ticks = [
-            (_UNUSED_HEIGHT, "worse"),
-            *((_LEAST_USED_HEIGHT + (1 - _LEAST_USED_HEIGHT) * at, name) for at, name in ticks),
-        ]
-        places = {
-            n: _LEAST_USED_HEIGHT + (1 - _LEAST_USED_HEIGHT) * at for n, at in places.items()
-        } | outside
+        ticks, places = _raised("worse", ticks, places)
+        places |= outside
     return ValueAxis(metric, tuple(ticks), places)
 
 
@@ -170,15 +165,19 @@ def _axis_of_key(key: str, trials: Sequence[TrialRecord]) -> ValueAxis:
         places = {number: _place(value, low, high, log) for number, value in found.items()}
     if len(found) == len(trials):
         return ValueAxis(label, tuple(ticks), places)
-    ticks = [
-        (_UNUSED_HEIGHT, "not used"),
-        *((_LEAST_USED_HEIGHT + (1 - _LEAST_USED_HEIGHT) * at, text) for at, text in ticks),
-    ]
-    used = {
-        number: _LEAST_USED_HEIGHT + (1 - _LEAST_USED_HEIGHT) * at for number, at in places.items()
-    }
+    ticks, used = _raised("not used", ticks, places)
     unused = {trial.number: _UNUSED_HEIGHT for trial in trials}
     return ValueAxis(label, tuple(ticks), unused | used)
+
+
+def _raised(
+    below: str, ticks: Sequence[tuple[float, str]], places: Mapping[int, float]
+) -> tuple[list[tuple[float, str]], dict[int, float]]:
+    """Return ticks and places moved up, for trials that have a place and a tick below them."""
+    scale = 1 - _LEAST_USED_HEIGHT
+    raised = [(_LEAST_USED_HEIGHT + scale * at, text) for at, text in ticks]
+    moved = {number: _LEAST_USED_HEIGHT + scale * at for number, at in places.items()}
+    return [(_UNUSED_HEIGHT, below), *raised], moved
 
 
 def _place(value: float, low: float, high: float, log: bool = False) -> float:

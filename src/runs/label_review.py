@@ -11,6 +11,7 @@ from ..data.splitting.splits import PARTS
 from ..machine.package import command
 from ..records.pictures import LabelRow, Suspect, write_labels
 from ..records.run import Predictions
+from ..reporting.label_page import label_page, review_sentences
 from ..statistics.label_errors import review_labels
 from ..storage.files import write_atomically
 from .folder import LABELS, PAGE
@@ -40,8 +41,6 @@ def write_label_review(
     """
     if not doubtful:
         return []
-    from ..reporting.label_page import label_page, review_sentences
-
     written = []
     rows = _rows(data, doubtful)
     if rows:

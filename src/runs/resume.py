@@ -21,6 +21,7 @@ from ..records.champions import withdraw_champion
 from ..records.run import Predictions, RunSummary
 from ..storage.locks import ProcessLock, holder_of
 from ..tracking.spool import is_being_written, writer_lock
+from ..training.checkpoints import read_checkpoint
 from .folder import LABELS, PAGE, RunFolder, finished_summary
 from .folds import FoldBook
 from .seal import amending, break_seal, changed_since
@@ -180,8 +181,6 @@ def _class_names(folder: RunFolder) -> tuple[str, ...] | None:
             return Predictions.read(
                 folder.predictions / f"{part}.parquet", with_paths=False
             ).class_names
-    from ..training.checkpoints import read_checkpoint
-
     # What is wrong with these is said where they are needed.
     with suppress(ValueError, KeyError, TypeError):
         return tuple(read_checkpoint(folder.checkpoints / "last.ckpt")["bakeoff"]["class_names"])

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ..data.decoding.depth import is_deep
-from ..data.decoding.picture_files import PictureError, check_size, read_header, turn_of
+from ..data.decoding.picture_files import PictureError, check_size, read_header
+from ..data.decoding.rasters import orientation_of, turned
 from ..machine.arrays import AnyArray
 from .file_pages import Page
 
@@ -207,13 +208,11 @@ def _shape(value: AnyArray | Sequence[Any]) -> tuple[int, int]:
 def _of_pillow(image: Image.Image) -> AnyArray:
     """Return the pixels of a picture of Pillow, turned and with the channels that its file has."""
     image.load()
-    if (turn := turn_of(image)) is not None:
-        image = image.transpose(turn)
-    if is_deep(image):
-        return np.asarray(image)
-    if image.has_transparency_data:
-        return np.asarray(image.convert("RGBA"))
-    return np.asarray(image if image.mode == "L" else image.convert("RGB"))
+    orientation = orientation_of(image)
+    if not is_deep(image):
+        mode = "RGBA" if image.has_transparency_data else "L" if image.mode == "L" else "RGB"
+        image = image.convert(mode)
+    return turned(np.asarray(image), orientation)
 
 
 def _image(value: object, deep: bool) -> Image.Image | AnyArray:

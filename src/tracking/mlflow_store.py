@@ -9,7 +9,7 @@ import json
 import os
 import sqlite3
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -112,7 +112,8 @@ class Store:
         """Put the runs that came before their parent, tagged with its `run_id`, below it."""
         with self._translated():
             condition = f"tags.`{PARENT_TAG}` = '{run_id}'"
-            for run in self._pages([*self._experiments_there().values()], condition):
+            places = [*self._experiments_there().values()]
+            for run in _every_page(self._client.search_runs, places, condition):
                 self._client.set_tag(run.info.run_id, MLFLOW_PARENT_TAG, mlflow_run_id)
 
     def search(self, experiment: str | None, condition: str) -> list[Path]:
@@ -131,29 +132,14 @@ class Store:
                 there = ", ".join(sorted(known)) or "none"
                 raise NoSuchExperiment(f"there is none in MLflow but {there}")
             places = list(known.values()) if experiment is None else [known[experiment]]
-            noted = [run.data.tags.get("bakeoff.run_dir") for run in self._pages(places, condition)]
+            runs = _every_page(self._client.search_runs, places, condition)
+            noted = [run.data.tags.get("bakeoff.run_dir") for run in runs]
         return [Path(run_dir) for run_dir in noted if run_dir is not None]
 
     def _experiments_there(self) -> dict[str, str]:
-        """Return the id of each active experiment by name, however many."""
-        known: dict[str, str] = {}
-        token: str | None = None
-        while True:
-            page = self._client.search_experiments(max_results=_A_PAGE, page_token=token)
-            known |= {one.name: str(one.experiment_id) for one in page}
-            if not (token := page.token):
-                return known
-
-    def _pages(self, experiments: list[str], condition: str) -> Iterator[Run]:
-        """Yield the runs of experiments that satisfy a condition, however many."""
-        token: str | None = None
-        while page := self._client.search_runs(
-            experiments, condition, max_results=_A_PAGE, page_token=token
-        ):
-            yield from page
-            token = page.token
-            if not token:
-                break
+        """Return the id of each active experiment by name."""
+        found = _every_page(self._client.search_experiments)
+        return {one.name: str(one.experiment_id) for one in found}
 
     def stage(self, mlflow_run_id: str) -> str | None:
         """Return "active", "deleted", or None for a run that does not exist (any more)."""
@@ -352,6 +338,17 @@ class Store:
             if getattr(error, "error_code", None) in _FINAL:
                 raise Rejected(_plain(error)) from error
             raise ServerAway(_plain(error)) from error
+
+
+def _every_page(search: Callable[..., Any], *arguments: object) -> list[Any]:
+    """Return all that a search of MLflow's finds, of which a page is no more than a part."""
+    found: list[Any] = []
+    token: str | None = None
+    while True:
+        page = search(*arguments, max_results=_A_PAGE, page_token=token)
+        found += page
+        if not (token := page.token):
+            return found
 
 
 @contextmanager

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from PIL import Image
+from PIL import Image, ImageOps
 
 from src.data.decoding.picture_files import PictureError
 from src.serving.inputs import as_picture
@@ -41,6 +41,18 @@ def test_arrays_keep_every_pixel_in_whatever_form_they_come(array: Any) -> None:
         nested[index] = row
     for form in (array, array.tolist(), array.astype(np.int64), np.asfortranarray(array), nested):
         np.testing.assert_array_equal(pixels_of(form), shown)
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "I;16", "P", "1"])
+def test_pictures_of_pillow_are_turned_as_their_exif_says(mode: str) -> None:
+    drawn = Image.fromarray(np.arange(0, 252, 3, np.uint8).reshape(6, 14))
+    shown = {"I;16": "I;16", "L": "L", "RGBA": "RGBA"}.get(mode, "RGB")
+    for orientation in range(1, 9):
+        picture = drawn.convert(mode)
+        picture.getexif()[0x0112] = orientation
+        expected = ImageOps.exif_transpose(picture)
+        expected = expected if shown == mode else expected.convert(shown)
+        np.testing.assert_array_equal(pixels_of(picture), np.asarray(expected))
 
 
 def test_sixteen_bits_stay_sixteen_bits() -> None:

@@ -13,9 +13,9 @@ from ...machine.arrays import AnyArray, UInt8Array
 from ...records.pixels import colours
 from .decode import opened_file, padded
 from .depth import has_white_as_zero
-from .picture_files import PictureError, decoder_errors, turn_of
+from .picture_files import PictureError, decoder_errors
 from .picture_format import PictureFormat
-from .rasters import NPY, open_raster
+from .rasters import NPY, open_raster, orientation_of, turned
 from .resizing import fitted
 
 __all__ = ["LEFT_OUT", "MOST_CLASSES", "decode_mask", "mask_png", "mask_values"]
@@ -62,8 +62,7 @@ def mask_values(data: bytes | Path) -> UInt8Array:
             )
         inverted, has_8_bits = has_white_as_zero(image), image.mode == "L"
         image.load()  # which turns a TIFF itself
-        turn = turn_of(image)
-        values = np.asarray(image if turn is None else image.transpose(turn))
+        values = turned(np.asarray(image), orientation_of(image))
     if values.ndim == 3:
         bands = values[:, :, : 3 if values.shape[2] > 2 else 1]
         if (bands != bands[:, :, :1]).any():

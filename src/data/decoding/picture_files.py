@@ -43,7 +43,6 @@ __all__ = [
     "pages_of",
     "read_bounds",
     "read_header",
-    "turn_of",
 ]
 
 PICTURE_ENDINGS = frozenset((".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".gif")) | {
@@ -74,17 +73,6 @@ _MAX_BYTES = 8 * _MAX_PIXELS
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
 _GREY_MODES = ("1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;16N")
-# What undoes each orientation; Pillow's exif_transpose also rewrites the metadata, and fails where
-# they are damaged.
-_TURNS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
 # Orientations that make the height of what is stored the width of what is seen.
 ON_THEIR_SIDE = (5, 6, 7, 8)
 _PNG = b"\x89PNG\r\n\x1a\n"
@@ -379,11 +367,6 @@ def _opened_heic(stream: BinaryIO) -> Image.Image:
 def bands_of(image: Image.Image) -> int:
     """Return 1 of an open grey picture and 3 of one in colour; transparency is no band."""
     return 1 if image.mode in _GREY_MODES else 3
-
-
-def turn_of(image: Image.Image) -> Image.Transpose | None:
-    """Return what undoes the EXIF orientation; None where there is nothing to undo."""
-    return _TURNS.get(orientation_of(image))
 
 
 @contextmanager

@@ -324,7 +324,10 @@ def orientation_of(image: Image.Image) -> int:
 
 
 def turned(values: AnyArray, orientation: int) -> AnyArray:
-    """Return pixels (H, W, C) as an orientation of EXIF or TIFF, 1 (none) to 8, wants them."""
+    """Return pixels (H, W, ...) as an orientation of EXIF or TIFF, 1 (none) to 8, wants them.
+
+    Pillow's `exif_transpose` also rewrites the metadata, and fails where they are damaged.
+    """
     if orientation in (5, 6, 7, 8):
         values = values.swapaxes(0, 1)
     if orientation in (3, 4, 7, 8):

@@ -127,6 +127,8 @@ class _Loader(ABC):
     when it saves, and `load_state_dict` when it resumes.
     """
 
+    batch_sampler: None = None  # which Lightning reads where there is a `sampler`
+
     def __init__(self, order: BatchOrder) -> None:
         self.order = order
         self.epoch = 0
@@ -140,11 +142,6 @@ class _Loader(ABC):
     def sampler(self) -> _Loader:
         """The object whose `set_epoch` Lightning calls."""
         return self
-
-    @property
-    def batch_sampler(self) -> None:
-        """None; Lightning reads it where there is a `sampler`."""
-        return None
 
     def __len__(self) -> int:
         """Batches in a whole epoch, wherever this pass starts."""

@@ -37,14 +37,9 @@ def load(root: Path | None, cache_dir: Path, download: bool) -> Source:
 
 def _table() -> np.ndarray:
     """Return (1797, 65) floats: 64 pixels in [0, 16] and the digit."""
+    # Importing scikit-learn takes seconds.
     package = importlib.util.find_spec("sklearn")
-    if package is not None and package.origin is not None:
-        file = Path(package.origin).parent / "datasets" / "data" / "digits.csv.gz"
-        if file.is_file():
-            # Importing scikit-learn takes seconds.
-            with gzip.open(file, "rt", encoding="ascii") as lines:
-                return np.loadtxt(lines, delimiter=",")
-    from sklearn.datasets import load_digits
-
-    bunch = load_digits()
-    return np.column_stack([bunch.data, bunch.target])
+    assert package is not None and package.origin is not None
+    file = Path(package.origin).parent / "datasets" / "data" / "digits.csv.gz"
+    with gzip.open(file, "rt", encoding="ascii") as lines:
+        return np.loadtxt(lines, delimiter=",")

@@ -23,8 +23,7 @@ from ...machine.arrays import BoolArray, BytesArray, Int64Array, IntegerArray
 from ...machine.text import csv_cell, from_csv_cell
 from ...storage.files import replacing
 from ...targets.labels import label_codes
-from .groups import Groups, group_pictures
-from .stratify import deal_iteratively
+from .groups import Groups, deal_iteratively, group_pictures
 
 __all__ = ["PARTS", "EmptyPart", "Split", "make_split"]
 

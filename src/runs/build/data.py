@@ -16,6 +16,7 @@ from ...data.decoding.format_choice import chosen_size
 from ...data.loading.datamodule import PictureData
 from ...data.sources.listing import list_pictures
 from ...data.splitting.folds import training_seed
+from ...features.calibration import held_together
 from ...machine.arrays import Int64Array, IntegerArray
 from ...models.weights import native_size
 
@@ -155,8 +156,6 @@ def fold_codes(data: PictureData, ids: Int64Array, labels: IntegerArray) -> Int6
         ids: (N,) of those in question, some perhaps more than once.
         labels: (N,) or (N, K) of these, as of `src.features.calibration.held_together`.
     """
-    from ...features.calibration import held_together  # scikit-learn takes seconds to import
-
     groups = None if data.groups is None else data.groups[ids]
     return held_together(labels, groups, data.pictures.content_hashes[ids])
 

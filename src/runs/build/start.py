@@ -14,6 +14,8 @@ from ...config.checks import ConfigError
 from ...config.schema import RunSettings
 from ...data.loading.datamodule import PictureData
 from ...data.splitting.folds import training_seed
+from ...features.calibration import folds_of, is_enough
+from ...features.embedding import NetworkFeatures
 from ...machine.arrays import Int64Array
 from ...targets import kind_of
 from ...targets.labels import label_codes
@@ -103,9 +105,6 @@ def start_head(
         if model.pretrained and model.head_start == "fitted" and settings.data.target != "dense":
             print("head: not fitted, for it is not a single linear layer on pooled features")
         return None
-    # scikit-learn, which divides the folds, takes seconds to import.
-    from ...features.calibration import folds_of, is_enough
-
     started = time.perf_counter()
     table = _features(task, settings, data, device)
     features = torch.from_numpy(table.part("train"))
@@ -153,8 +152,6 @@ def _features(
     task: ClassificationTask, settings: RunSettings, data: PictureData, device: torch.device
 ) -> FeatureTable:
     """Return the input of the network's head for each picture."""
-    from ...features.embedding import NetworkFeatures
-
     metadata = task.metadata
     described = metadata["network"] | {
         **data.pictures.format.plain(),

@@ -16,7 +16,7 @@ from ...config.checks import ConfigError
 from ...config.metrics import further_metrics
 from ...data.loading.datamodule import PictureData
 from ...data.loading.loaders import Batch
-from ...machine.arrays import AnyArray, BoolArray, Float32Array, Float64Array, Int64Array
+from ...machine.arrays import AnyArray, Float32Array, Float64Array, Int64Array
 from ...machine.interruption import Interruption
 from ...machine.status import with_progress
 from ...metrics.multilabel import cross_fitted_thresholds
@@ -26,6 +26,7 @@ from ...records.comparison import Interval
 from ...records.pictures import ClassMaps, Pixels
 from ...records.run import Predictions
 from ...serving.predictor import Predictor
+from ...statistics.intervals import cost_interval, share_interval
 from ...storage.files import write_atomically
 from ...targets import kind_of
 from ...tracking.tracker import Tracker
@@ -271,7 +272,8 @@ def measure_part(
         scores |= cost_scores(data.costs, predictions)
     if predictions.groups is not None and "accuracy_low" in scores:
         right = kind.right(predictions.decided, targets)
-        scores |= _interval_of_groups(right, predictions.groups)
+        interval = share_interval(right, predictions.groups) or Interval(0.0, 1.0)
+        scores |= {"accuracy_low": interval.low, "accuracy_high": interval.high}
     return Measured(predictions, {metric_key(part, name): value for name, value in scores.items()})
 
 
@@ -282,8 +284,6 @@ def cost_scores(costs: Float64Array, predictions: Predictions) -> dict[str, floa
         costs: (K, K) of each predicted class (column) for each true one (row).
         predictions: of a part.
     """
-    from ...statistics.intervals import cost_interval  # with SciPy, for costs alone
-
     each = costs[predictions.targets, predictions.decided]
     interval = cost_interval(each, predictions.groups, (float(costs.min()), float(costs.max())))
     return {"cost": float(each.mean()), "cost_low": interval.low, "cost_high": interval.high}
@@ -346,13 +346,6 @@ def read_thresholds(checkpoints: Path) -> Float64Array | None:
         return None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ConfigError(f"run: {file} holds no thresholds: {error!r}.") from error
-
-
-def _interval_of_groups(right: BoolArray, groups: Int64Array) -> dict[str, float]:
-    from ...statistics.intervals import share_interval  # with SciPy, for pictures in groups alone
-
-    interval = share_interval(right, groups) or Interval(0.0, 1.0)
-    return {"accuracy_low": interval.low, "accuracy_high": interval.high}
 
 
 def send_final(

@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from ...config.checks import input_of
 from ...config.features import (
     ClassicalSettings,
     EmbeddingSettings,
@@ -24,11 +25,20 @@ from ...data.loading.datamodule import PictureData
 from ...ensembles.combine import METHODS, WeightFit
 from ...machine.hardware import device_of_run
 from ...models.segmentation import backbone_of
+from ...models.weights import loadable
 from ..build import load_task
 from ..resolve import Resolved, resolve
 from .candidate import Trainable, Trained, read_thresholds
+from .ensemble import (
+    EnsembleCandidate,
+    TrainedEnsemble,
+    member_files,
+    read_ensemble_metadata,
+)
 from .members import ENSEMBLE_SUFFIX, choose_among, read_members, refuse_single
+from .mixed_pixels import choose_for_pixels
 from .network import NetworkCandidate, TrainedNetwork
+from .soup import SoupCandidate, TrainedSoup, choose_soup, networks_of
 
 __all__ = ["Origin", "candidate_of", "load_trained", "origin_of"]
 
@@ -61,19 +71,13 @@ def _combination_of(settings: RunSettings, model: EnsembleSettings, data: Pictur
     started = time.perf_counter()
     library = read_members(model.runs, Path(settings.output_dir), data)
     if model.way == "soup":
-        from .soup import SoupCandidate, choose_soup, networks_of
-
         networks = networks_of(library, [[*map(load_trained, m.checkpoints)] for m in library])
         found = choose_soup(settings, library, networks, data)
         seconds = time.perf_counter() - started
         return SoupCandidate(Resolved(settings), library, found, seconds, networks[0])
-    from .ensemble import EnsembleCandidate
-
     methods = [one for one in METHODS if model.way in (one, "best")]
     fit = WeightFit(model.at_most, methods, settings.seed)
     if data.pictures.kind == "dense":
-        from .mixed_pixels import choose_for_pixels
-
         found = choose_for_pixels(library, load_trained, data, fit)
     else:
         found = choose_among(library, data.pictures.kind, fit)
@@ -101,24 +105,21 @@ def load_trained(checkpoint: Path) -> Trained:
 
 def _loaded(checkpoint: Path) -> Trained:
     if checkpoint.suffix == ".skops":
+        from ...features.classifier import FeatureClassifier
         from .pixels import TrainedPixels
-        from .trained_classifier import load_classifier
+        from .trained_classifier import TrainedClassifier
 
-        trained = load_classifier(checkpoint)
-        if trained.classifier.of_pixels:
-            return TrainedPixels(trained.classifier, trained.file)
-        return trained
+        with input_of("run"):
+            classifier = FeatureClassifier.load(checkpoint)
+        kind = TrainedPixels if classifier.of_pixels else TrainedClassifier
+        return kind(classifier, checkpoint)
     if checkpoint.suffix == ENSEMBLE_SUFFIX:
-        from .ensemble import TrainedEnsemble, member_files, read_ensemble_metadata
-
         metadata = read_ensemble_metadata(checkpoint)
         members = [load_trained(file) for file in member_files(metadata, checkpoint)]
         return TrainedEnsemble(metadata, checkpoint, tuple(members))
     task = load_task(checkpoint)
     device = device_of_run(task.metadata)
     if "soup" in task.metadata:
-        from .soup import TrainedSoup
-
         return TrainedSoup(task, device, checkpoint.parent)
     return TrainedNetwork(task, device)
 
@@ -161,9 +162,6 @@ def origin_of(settings: RunSettings) -> Origin:
 def _weights(library: str, names: list[str], pretrained: bool | str) -> str:
     if pretrained not in (True, "hub", "package"):
         return str(pretrained)
-    # Listing the installed weights imports a library that a network with such weights needs anyway.
-    from ...models.weights import loadable
-
     plain = {name: name.partition(".")[0] for name in names}
     about = {
         one.name.partition(".")[0]: f"{one.source}, {one.licence or 'no licence stated'}"

@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from threadpoolctl import threadpool_limits
 
-from ...config.checks import input_of
 from ...config.schema import RunSettings, stored_settings
 from ...data.decoding.picture_format import PictureFormat
 from ...data.loading.datamodule import PictureData
@@ -32,7 +31,7 @@ from ..build import feature_table
 from ..resolve import threads_of
 from .candidate import Answers, typical_picture
 
-__all__ = ["MODEL_FILE", "TrainedClassifier", "load_classifier"]
+__all__ = ["MODEL_FILE", "TrainedClassifier"]
 
 MODEL_FILE = "model.skops"
 _AT_ONCE = 128
@@ -116,16 +115,6 @@ class TrainedClassifier:
 
     def class_maps(self) -> None:
         return None
-
-
-def load_classifier(file: Path) -> TrainedClassifier:
-    """Load the classifier of a run's file.
-
-    Raises:
-        ConfigError: the file is damaged, or holds anything but a model of a run.
-    """
-    with input_of("run"):
-        return TrainedClassifier(FeatureClassifier.load(file), file)
 
 
 @dataclass(frozen=True)

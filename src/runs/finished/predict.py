@@ -27,6 +27,7 @@ from ...machine.memory import memory_kept
 from ...machine.status import doing, with_progress
 from ...machine.text import counted, csv_cell
 from ...records.pictures import ClassMaps, Guess, GuessSample
+from ...serving.bundle import open_predictor
 from ...serving.bundle_files import DIGEST
 from ...serving.file_pages import Page, page_of
 from ...serving.predictor import DamagedModel, Labelled, Predictor
@@ -224,9 +225,6 @@ def open_model(model: Path, settings: PredictSettings) -> tuple[Predictor, Class
         ConfigError: the model is damaged, or has no maps.
     """
     if model.is_dir():
-        # torch: after all that may be refused at once
-        from ...serving.bundle import open_predictor
-
         with input_of("variant"):
             return open_predictor(model, batch_size=settings.batch_size), None
     if not settings.explain:
@@ -260,8 +258,6 @@ def predictor_of(checkpoint: Path, batch_size: int, changed: str = "refuse") -> 
     """
     bundle = checkpoint.parents[1] / "model"
     if changed != "use" and (bundle / DIGEST).is_file():
-        from ...serving.bundle import open_predictor
-
         with input_of("run"):
             return open_predictor(bundle, batch_size=batch_size)
     from ..candidates.choose import load_trained

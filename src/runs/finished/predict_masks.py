@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path, PurePath
-from typing import TYPE_CHECKING, TextIO
+from typing import TextIO
 
 import numpy as np
 import yaml
@@ -31,14 +31,13 @@ from ...machine.memory import memory_kept
 from ...machine.status import doing, with_progress
 from ...machine.text import counted, csv_cell, from_csv_cell
 from ...records.pixels import colours
+from ...serving.masks import PredictedMask, class_shares, mask_uncertainty, predicted_masks
+from ...serving.predictor import DamagedModel, Predictor
 from ...storage.files import replacing
 from ...targets.labels import class_columns
 from ..folder import RunFolder
-from .masks_next import MasksNext
-
-if TYPE_CHECKING:  # torch takes seconds
-    from ...serving.masks import PredictedMask
-    from ...serving.predictor import Predictor
+from .label_next import MasksNext
+from .predict import open_model, picture_shown
 
 __all__ = ["predicts_pixels", "windowed_masks", "write_masks"]
 
@@ -93,11 +92,6 @@ def write_masks(model: Path, found: FoundPictures, settings: PredictSettings) ->
         for file in found.pictures
         if not inside or not os.path.abspath(file).startswith(inside)
     ]
-    # torch: after all that may be refused at once
-    from ...serving.masks import predicted_masks
-    from ...serving.predictor import DamagedModel
-    from .predict import open_model, picture_shown
-
     with doing("loading the model"):
         predictor, _ = open_model(model, settings)
     for problem in found.left_out:
@@ -146,8 +140,6 @@ def _write_rows(
     to_label: MasksNext | None,
 ) -> set[str]:
     """Write the table, and where there is a place the masks; return the names of these."""
-    from ...serving.masks import class_shares
-
     rows, written = csv.writer(stream), set[str]()
     rows.writerow([*_COLUMNS, *map(csv_cell, class_columns(classes, _COLUMNS))])
     named = zip(pictures, _names(pictures), answers, strict=True)
@@ -177,8 +169,6 @@ def windowed_masks(
     Raises:
         DamagedModel: as `Predictor.probabilities`.
     """
-    from ...serving.masks import PredictedMask, mask_uncertainty
-
     form = replace(predictor.formats[0], fit="windows", scale=1.0)
     for file in files:
         try:

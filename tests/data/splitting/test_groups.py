@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from src.data.splitting.folds import assign_folds
+from src.data.splitting.groups import deal_iteratively
 from src.data.splitting.splits import Split, make_split
-from src.data.splitting.stratify import deal_iteratively
 
 SHARES = (0.7, 0.15, 0.15)
 
