@@ -80,7 +80,7 @@ class Finals(JobLoop[tuple[int, int]]):
 
     Args:
         pool, observers, interrupted: see `JobLoop`.
-        show, check: see `Preparation`.
+        show, check: see `Preparation` and `Reduction`.
         doing: called with a description of a step that takes a while.
         stay: see `Driver`.
         seconds_left: returns the seconds left of the sweep's budget; None for no limit. Fewer

@@ -69,9 +69,8 @@ class TimeForecast:
         """Return the kinds of trials that end within a time limit.
 
         A family of which all kinds fit is returned as a single kind, in which a sampler is free to
-        choose. Of other families a kind with a single configuration, which was tried, is left out.
-        A kind that fits only with some variants (features, or sizes of networks) is restricted to
-        those.
+        choose. A kind that fits only with some variants (features, or sizes of networks) is
+        restricted to those.
 
         Args:
             seconds: the limit; None for none.
@@ -116,7 +115,7 @@ class TimeForecast:
             if fitting == kinds:
                 found.append(Kind(name))
             else:
-                found += [kind for kind in fitting if not self._is_exhausted(kind, took)]
+                found += fitting
         return found
 
     def saturated(self, judged: Sequence[TrialRecord], direction: str) -> list[str]:
@@ -232,12 +231,6 @@ class TimeForecast:
         expected = known.fit_seconds.get(name_of_kind(kind), expected)
         fitting = known.fit_seconds.get(name_of_kind({**kind, **variant}), expected)
         return describing, fitting if _searches(values) else SAFETY_FACTOR * fitting
-
-    def _is_exhausted(self, kind: Kind, took: Sequence[TrialRecord]) -> bool:
-        """Return whether every configuration of a kind is complete on the same features."""
-        complete = (one for one in took if one.state == COMPLETE)
-        own = (one for one in complete if kind.holds(one.family, one.values))
-        return self._searches_once(kind) and any(map(self._is_current, own))
 
     def _searches_once(self, kind: Kind) -> bool:
         """Return whether all trials of a kind search for a classifier on the same features."""

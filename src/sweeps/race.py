@@ -48,6 +48,7 @@ from .minimal_trial import minimal_trial
 from .parent_run import ParentRun
 from .prepare import Preparation
 from .prepared import PREPARED, Prepared, keep_without_trial
+from .reduction import Reduction
 from .short_budget import (
     describe_single_family,
     explain_no_family,
@@ -222,41 +223,39 @@ class _Race:
             families became affordable after its trials were used up.
         """
         trials, found = self._settings.budget.trials, self._prepared
-        preparation = Preparation(
+        reduction = Reduction(
             self._pool,
             self._clock,
             self._jobs,
-            show=self._display.show,
             check=self._check,
             doing=self._display.doing,
             further=self._finals_time.further,
         )
+        preparation = Preparation(reduction, self._display.show)
         for name in preparation.run():
             self._enqueue(name)
             self._race(len(self._study.trials()) + 1, name)
-        if not preparation.ready:
+        if not self._jobs.ready:
             why = explain_no_family(found, self._families, self._settings.budget.minutes)
             late = not found or any(one.is_late for one in found.values())
             if not late or not self._run_minimal_trial():
                 raise RunFailed(why)
             return trials  # no other trial can finish
-        self._note_next_family(preparation)
+        self._note_next_family(reduction.sharing)
         # Published networks gain most for their time and come first, then the cheapest.
         for name in sorted(
-            preparation.ready, key=lambda n: (not found[n].published, found[n].seconds)
+            self._jobs.ready, key=lambda n: (not found[n].published, found[n].seconds)
         ):
             self._enqueue(name)
         begun = len(self._study.trials()) + len(preparation.newly_affordable())
         return trials if trials is None else max(trials, begun)
 
-    def _note_next_family(self, preparation: Preparation) -> None:
+    def _note_next_family(self, sharing: int) -> None:
         """If only one of several families fits, show and store what a longer budget allows."""
-        minutes, second, affordable = self._settings.budget.minutes, None, preparation.ready
+        minutes, second, affordable = self._settings.budget.minutes, None, self._jobs.ready
         late = families_without_time(self._families, self._prepared)
         if minutes is not None and len(affordable) == 1 and late:
-            second = next_affordable_family(
-                late, self._prepared, self._clock, preparation.sharing, self._base
-            )
+            second = next_affordable_family(late, self._prepared, self._clock, sharing, self._base)
             self._display.show(describe_single_family(affordable[0], minutes, second))
         self._study.remember(SECOND, second)
 

@@ -60,21 +60,8 @@ def test_a_slow_classifier_keeps_no_other_of_its_family_from_the_time_that_is_le
     assert Kind("embedding", FAST) in kinds and Kind("embedding", WHOLE) in kinds
     assert Kind("embedding", SLOW) not in kinds and Kind("embedding") not in kinds
     assert known.affordable(100.0, took) == known.affordable(None, took) == [Kind("embedding")]
-    # The search, which would find the same again, has no further turn; on other features it has.
-    assert Kind("embedding", AUTO) not in kinds
-    other = [trial(AUTO, 35.0, overrides=("model.networks=[b]",))]
-    assert Kind("embedding", AUTO) in known.affordable(32.0, other)
     # One that took long says nothing of the others.
     assert Kind("embedding", WHOLE) in known.affordable(30.0, [*took, trial(SLOW, 120.0)])
-
-
-def test_a_search_that_was_made_is_not_made_again_where_nothing_else_fits() -> None:
-    others = {name_of_kind(one.values): 20.0 for one in kinds_of(FAMILIES["embedding"])}
-    costs = {name: seconds for name, seconds in others.items() if name != name_of_kind(AUTO)}
-    known = forecast(embedding=Prepared(CUT, 1, 0.0, True, search_seconds=5.0, fit_seconds=costs))
-    assert not known.affordable(10.0, [trial(AUTO, 6.0)])
-    stopped = [trial(AUTO, 6.0, state=PRUNED), trial({}, 1.0, "cnn")]
-    assert known.affordable(10.0, stopped) == [Kind("embedding", AUTO)], "it has no result"
 
 
 def test_what_trials_of_a_kind_took_is_nearer_than_what_was_measured() -> None:

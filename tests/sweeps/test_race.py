@@ -202,9 +202,9 @@ def test_an_only_network_that_must_be_cut_is_trained_alone_with_all_cores(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    for place in ("src.sweeps.prepare", "src.sweeps.race", "src.machine.cpu_load"):
+    for place in ("src.sweeps.reduction", "src.sweeps.race", "src.machine.cpu_load"):
         monkeypatch.setattr(f"{place}.available_cores", lambda: 2)
-    monkeypatch.setattr("src.sweeps.prepare.others_load", lambda: 0.0)
+    monkeypatch.setattr("src.sweeps.reduction.others_load", lambda: 0.0)
     at_once: list[int | None] = []
 
     def driver(*parts: Any, **given: Any) -> Driver:
