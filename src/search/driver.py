@@ -9,8 +9,9 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from ..machine.text import counted
+from ..machine.text import counted, duration
 from ..records.trials import COMPLETE, FAILED, PRUNED, RUNNING, TrialRecord
+from ..reporting.formatting import metric_text
 from .jobs import Ending, Job, Report
 from .loop import OVER, JobLoop, Observer, TooManyFailures
 from .pool import Pool
@@ -23,6 +24,8 @@ _Trials = Sequence[TrialRecord]
 _Affordable = Callable[[float | None, _Trials, _Trials], Sequence[Kind]]
 
 _ACCOUNT_SECONDS = 10.0
+# Fact of a trial that the pruner has stopped; others are stopped for lack of time.
+_WORSE = "worse"
 # Numbers of trials that distinguish a faulty sweep from bad luck.
 _ENOUGH_TRIALS = 10
 _ALL_FAILED = 3
@@ -46,8 +49,8 @@ class Driver(JobLoop[int]):
             those that run, where there is a limit, with their seconds so far: they must end in it,
             too.
         saturated: returns the families of which no further trial begins, since it would hardly be a
-            better one; called with the trials that are complete, or were stopped after a report,
-            the latest last.
+            better one; called with the trials that are complete, or were stopped as worse than
+            others, the latest last.
         trials, epochs: of all starts together, at the first of which no further trial begins; None
             for no limit.
         time_left: returns the seconds in which trials may begin and run, 0 after them and None for
@@ -216,8 +219,10 @@ class Driver(JobLoop[int]):
         if value is not None:
             judged = len(self._metrics) == 1 and step < whole
             if judged and self._study.should_prune(key):
-                return f"pruned after {done} at {self._names[self._metrics[0]]} {value:.4g}"
-        left = self.seconds_left()
+                self._study.note(key, **{_WORSE: True})
+                metric = self._metrics[0]
+                return f"pruned after {done} at {self._names[metric]} {metric_text(metric, value)}"
+        left = self.seconds_to_end()
         if left is None or step >= whole:
             return None
         if left <= 0:
@@ -235,8 +240,8 @@ class Driver(JobLoop[int]):
             return None
         self._took[key] = replace(self._study.trial(key), seconds=seconds + needed)
         return (
-            f"stopped after {done}: the other {whole - step} would take {needed:.0f} s, and "
-            f"{left:.0f} s are left"
+            f"stopped after {done}: the other {whole - step} would take {duration(needed)}, and "
+            f"{duration(left)} are left"
         )
 
     def ended(self, key: int, slot: int, ending: Ending) -> str | None:
@@ -288,7 +293,7 @@ class Driver(JobLoop[int]):
         return f"{', '.join(parts)} left" if parts else ""
 
     def _note_end(self, trial: TrialRecord) -> None:
-        if trial.state == COMPLETE or (trial.state == PRUNED and trial.curve):
+        if trial.state == COMPLETE or self._study.facts(trial.number).get(_WORSE):
             self._judged.append(trial)
         if (trial.state == COMPLETE or _is_late(trial)) and trial.seconds is not None:
             self._took[trial.number] = trial

@@ -183,14 +183,14 @@ def test_losers_are_stopped(race: Callable[..., bool], tmp_path: Path, steps: st
         assert trial.epochs < EPOCHS and trial.last is not None
         done = steps if trial.epochs > 1 else steps.rstrip("s")
         assert trial.reason == (
-            f"pruned after {trial.epochs} {done} at validation accuracy {trial.last:.4g}"
+            f"pruned after {trial.epochs} {done} at validation accuracy {100 * trial.last:.1f} %"
         )
 
 
 def test_a_family_is_judged_by_its_complete_and_pruned_trials_over_all_starts(
     race: Callable[..., bool], watch: Watch, tmp_path: Path
 ) -> None:
-    """Not by one that had no time for its first report."""
+    """Not by those that had no time, before a report or after it."""
     seen: list[list[TrialRecord]] = []
 
     def saturated(judged: Sequence[TrialRecord]) -> list[str]:
@@ -198,12 +198,13 @@ def test_a_family_is_judged_by_its_complete_and_pruned_trials_over_all_starts(
         return ["mlp"] if len(judged) >= 6 else []
 
     with SweepStudy(tmp_path, plan(family(NUMBERS))) as study:
-        late = study.ask()
-        assert late is not None
-        study.pruned(late.number, "the time was over")
+        late = [trial.number for _ in range(2) if (trial := study.ask()) is not None]
+        study.report(late[1], 1, 0.5)
+        for number in late:
+            study.pruned(number, "the time was over")
     race(lambda t: {"value": 1 / (1 + t.number)}, trials=4, pruner="asha", saturated=saturated)
     race(lambda t: {"value": 1 / (1 + t.number)}, trials=20, pruner="asha", saturated=saturated)
-    judged = [trial for trial in records(tmp_path) if trial.number != late.number]
+    judged = [trial for trial in records(tmp_path) if trial.number not in late]
     assert {trial.state for trial in judged} == {COMPLETE, PRUNED}
     assert 6 <= len(judged) <= 7, "two run at once"
     assert [len(one) for one in seen] == sorted(map(len, seen))
