@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -48,9 +48,9 @@ class Driver(JobLoop[int]):
             lack of time with the seconds that they would have taken or took at least; and with
             those that run, where there is a limit, with their seconds so far: they must end in it,
             too.
-        saturated: returns the families of which no further trial begins, since it would hardly be a
-            better one; called with the trials that are complete, or were stopped as worse than
-            others, the latest last.
+        closed: returns the families of which no further trial begins, since it would hardly be a
+            better one, each with the reason; called with the trials that are complete, or were
+            stopped as worse than others, the latest last.
         trials, epochs: of all starts together, at the first of which no further trial begins; None
             for no limit.
         time_left: returns the seconds in which trials may begin and run, 0 after them and None for
@@ -75,7 +75,7 @@ class Driver(JobLoop[int]):
         observers: Sequence[Observer] = (),
         is_current: Callable[[TrialRecord], bool] = lambda trial: True,
         affordable: _Affordable | None = None,
-        saturated: Callable[[_Trials], Collection[str]] = lambda judged: (),
+        closed: Callable[[_Trials], Mapping[str, str]] = lambda judged: {},
         trials: int | None = None,
         epochs: int | None = None,
         at_once: int | None = None,
@@ -94,7 +94,7 @@ class Driver(JobLoop[int]):
         self._names = dict(zip(metrics, study.spec.metric_names or metrics, strict=True))
         self._job_of = job_of
         self._is_current = is_current
-        self._affordable, self._saturated = affordable, saturated
+        self._affordable, self._closed = affordable, closed
         self._failure_limit = failure_limit
         self._counts: Counter[str] = Counter()  # of ended trials, by state
         self._epochs = 0
@@ -153,11 +153,11 @@ class Driver(JobLoop[int]):
             self.why_over = "no further trial would end in time"
             return None
         every = all(Kind(family.name) in kinds for family in self._study.spec.families)
-        saturated = self._saturated(self._judged)
-        kinds = [one for one in kinds if one.family not in saturated]
+        closed = self._closed(self._judged)
+        kinds = [one for one in kinds if one.family not in closed]
         if not kinds:
-            named = " and ".join(saturated)
-            self.why_over = f"the latest trials of {named} were no better than earlier ones"
+            named = " and ".join(f"{name} ({why})" for name, why in closed.items())
+            self.why_over = f"nothing better is expected of {named}"
             return None
         proposal = self._study.ask(kinds, self._tried)
         if proposal is not None:

@@ -14,6 +14,7 @@ from types import MappingProxyType
 
 from ..config.overrides import without_keys
 from ..records.trials import COMPLETE, PRUNED, TrialRecord
+from ..reporting.formatting import metric_text
 from ..search.space import Family, Kind, Value
 from .families import kinds_of, name_of_kind, trial_variants
 from .prepared import Prepared
@@ -33,6 +34,10 @@ SAFETY_FACTOR = 1.5
 # of them owes more to chance. Of 8, 12, 24 and 48 it is the least that never lost more than about a
 # standard error of the best accuracy in recorded studies (docs/concepts.md, "Budget").
 _PATIENCE = 24
+# Complete trials of a family before it can be too far behind, and how many times the way from its
+# median to its best it may be behind. In races of recorded trials, where the families' best were
+# moved apart, these never ended one that would have won by more than a picture or two.
+_LEAST_TRIALS, _REACH = 4, 2.0
 # Number of latest trials of a kind that are used, since the load of the machine changes.
 _LATEST_TRIALS = 3
 
@@ -133,6 +138,35 @@ class TimeForecast:
             if best < math.inf and len(own) > figures.index(best) + _PATIENCE:
                 found.append(name)
         return sorted(found)
+
+    def behind(self, judged: Sequence[TrialRecord], direction: str, metric: str) -> dict[str, str]:
+        """Return the families whose best trial is too far behind the best of all, with the reason.
+
+        That is farther than their 95 % intervals, together, and `_REACH` times what a family's best
+        is ahead of its median. There is none if the metric has no intervals.
+
+        Args:
+            judged, direction: as of `saturated`.
+            metric: key of the first metric.
+        """
+        complete = [(one, one.objectives[0]) for one in judged if one.objectives is not None]
+        if not complete:
+            return {}
+        first, lead = min(complete, key=lambda one: one[0].place(direction))
+        found: dict[str, str] = {}
+        for name in sorted(self.families.keys() & self.prepared.keys()):
+            own = [one for one in complete if one[0].family == name and self._is_current(one[0])]
+            if len(own) < _LEAST_TRIALS:
+                continue
+            best, level = min(own, key=lambda one: one[0].place(direction))
+            reach = abs(level - median(value for _, value in own))
+            error = math.hypot(_half_interval(first, metric), _half_interval(best, metric))
+            if abs(lead - level) > _REACH * reach + error:
+                found[name] = (
+                    f"after {len(own)} its best, {metric_text(metric, level)}, is too far behind "
+                    f"{metric_text(metric, lead)}"
+                )
+        return found
 
     def needed(
         self, kind: Kind, took: Sequence[TrialRecord], variant: Mapping[str, Value] = _DEFAULTS
@@ -247,6 +281,13 @@ def _first_contained(
 ) -> Mapping[str, Value]:
     """Return the first of some mappings that these values contain; an empty one if none is."""
     return next((one for one in some if one.items() <= values.items()), _DEFAULTS)
+
+
+def _half_interval(trial: TrialRecord, metric: str) -> float:
+    """Return half the length of a trial's 95 % interval; infinite if it has none."""
+    ends = [trial.figures.get(f"{metric}_{end}", math.nan) for end in ("low", "high")]
+    half = (ends[1] - ends[0]) / 2
+    return half if math.isfinite(half) else math.inf
 
 
 def _searches(values: Mapping[str, Value]) -> bool:

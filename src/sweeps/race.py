@@ -100,6 +100,7 @@ class _Race:
         self._remark = remark
         self._folder = settings.study_folder
         self._prepared: dict[str, Prepared] = {}
+        self._behind: set[str] = set()  # families of which that was shown
         minutes = settings.budget.minutes
         self._clock = Clock(
             None if minutes is None else 60 * minutes,
@@ -327,7 +328,7 @@ class _Race:
             observers=(self._display, self._parent, self._finals_time),
             is_current=self._jobs.is_current,
             affordable=partial(forecast.affordable, further=self._finals_time.further),
-            saturated=partial(self._saturated, forecast),
+            closed=partial(self._closed, forecast),
             trials=trials,
             epochs=self._settings.budget.epochs if until is None else None,
             at_once=1 if any(one.takes_turns for one in self._prepared.values()) else None,
@@ -341,15 +342,23 @@ class _Race:
         self._interruption.check()
         return driver.why_over
 
-    def _saturated(self, forecast: TimeForecast, judged: Sequence[TrialRecord]) -> list[str]:
-        """Return the families of which no further trial is proposed; none if trials are counted.
+    def _closed(self, forecast: TimeForecast, judged: Sequence[TrialRecord]) -> dict[str, str]:
+        """Return the families of which no further trial is proposed, each with the reason.
 
         With several metrics, of which the first alone is not what a trial is for, there is none.
+        A number of trials that was asked for is not cut short by what is saturated.
         """
-        counted = self._settings.budget.trials is not None
-        if counted or len(self._settings.metrics) > 1:
-            return []
-        return forecast.saturated(judged, self._settings.directions[0])
+        if len(self._settings.metrics) > 1:
+            return {}
+        metric, direction = self._settings.metrics[0], self._settings.directions[0]
+        behind = forecast.behind(judged, direction, metric)
+        for name in behind.keys() - self._behind:
+            self._display.show(f"{name}: no further trial: {behind[name]}")
+        self._behind |= behind.keys()
+        if self._settings.budget.trials is not None:
+            return behind
+        why = "its latest trials were no better than earlier ones"
+        return behind | dict.fromkeys(forecast.saturated(judged, direction), why)
 
     def _changed_proposals(self, ended: bool) -> str | None:
         """Return a sentence on settings of sampler and pruner that the last start had not; or None.

@@ -193,17 +193,17 @@ def test_a_family_is_judged_by_its_complete_and_pruned_trials_over_all_starts(
     """Not by those that had no time, before a report or after it."""
     seen: list[list[TrialRecord]] = []
 
-    def saturated(judged: Sequence[TrialRecord]) -> list[str]:
+    def closed(judged: Sequence[TrialRecord]) -> dict[str, str]:
         seen.append([*judged])
-        return ["mlp"] if len(judged) >= 6 else []
+        return {"mlp": "of no use"} if len(judged) >= 6 else {}
 
     with SweepStudy(tmp_path, plan(family(NUMBERS))) as study:
         late = [trial.number for _ in range(2) if (trial := study.ask()) is not None]
         study.report(late[1], 1, 0.5)
         for number in late:
             study.pruned(number, "the time was over")
-    race(lambda t: {"value": 1 / (1 + t.number)}, trials=4, pruner="asha", saturated=saturated)
-    race(lambda t: {"value": 1 / (1 + t.number)}, trials=20, pruner="asha", saturated=saturated)
+    race(lambda t: {"value": 1 / (1 + t.number)}, trials=4, pruner="asha", closed=closed)
+    race(lambda t: {"value": 1 / (1 + t.number)}, trials=20, pruner="asha", closed=closed)
     judged = [trial for trial in records(tmp_path) if trial.number not in late]
     assert {trial.state for trial in judged} == {COMPLETE, PRUNED}
     assert 6 <= len(judged) <= 7, "two run at once"

@@ -234,3 +234,42 @@ def test_families_that_24_further_trials_made_nothing_better_of_are_saturated(
     assert known.saturated([*first, *trials(*[0.9] * 20), *pruned[:4]], direction)
     assert not known.saturated([*first, *trials(*[0.9] * 20), *pruned[:3]], direction)
     assert not known.saturated(pruned, direction)
+
+
+def test_families_that_are_too_far_behind_are_named_by_their_figures() -> None:
+    """Behind by more than twice from median to best, and by the intervals of both, of 5 points."""
+    known = forecast(embedding=Prepared(CUT, 1, 0.0, True), handcrafted=Prepared([], 1, 1.0))
+
+    def trials(
+        *values: float, family: str = "handcrafted", half: float = 0.03
+    ) -> list[TrialRecord]:
+        return [
+            replace(
+                trial(AUTO, 5.0, family),
+                objectives=(value,),
+                figures={"val/accuracy_low": value - half, "val/accuracy_high": value + half},
+            )
+            for value in values
+        ]
+
+    def behind(*judged: TrialRecord, known: TimeForecast = known) -> list[str]:
+        return [*known.behind(judged, "maximize", "val/accuracy")]
+
+    lead = trials(0.9, 0.5, family="embedding", half=0.04)
+    assert behind(*lead, *trials(0.8, 0.78, 0.7, 0.78)) == ["handcrafted"]
+    assert known.behind([*lead, *trials(0.8, 0.78, 0.7, 0.78)], "maximize", "val/accuracy") == {
+        "handcrafted": "after 4 its best, 80.0 %, is too far behind 90.0 %"
+    }
+    assert not behind(*lead, *trials(0.8, 0.78, 0.7)), "three say little"
+    assert not behind(*lead, *trials(0.8, 0.77, 0.7, 0.77)), "it may gain as much again, and more"
+    assert behind(*lead, *trials(0.8, 0.78, 0.1, 0.78)), "what is worse is nothing to gain"
+    assert not behind(*trials(0.9, family="embedding", half=0.08), *trials(0.8, 0.78, 0.7, 0.78))
+    assert not behind(*trials(0.9, 0.5, 0.5, 0.5, 0.5, family="embedding"), *trials(0.8))
+    without = [replace(one, figures={}) for one in (*lead, *trials(0.8, 0.78, 0.7, 0.78))]
+    assert not behind(*without), "a metric without intervals has no errors to judge it by"
+    pruned = [replace(one, objectives=None, state=PRUNED) for one in trials(*[0.1] * 9)]
+    assert not behind(*lead, *trials(0.8), *pruned) and not behind(*pruned)
+    again = forecast(**{**known.prepared, "handcrafted": Prepared(["data.train_limit=9"], 1, 1.0)})
+    assert not behind(*lead, *trials(0.8, 0.78, 0.7, 0.78), known=again), "on other pictures"
+    costs = [replace(one, objectives=(1 - one.objectives[0],)) for one in (*lead, *trials(0.8))]
+    assert not known.behind(costs, "minimize", "val/cost")

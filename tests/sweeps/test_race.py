@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -427,10 +428,28 @@ def test_a_race_of_stated_minutes_does_not_go_on_with_what_no_trial_makes_better
     wide = ["families=[embedding]", "search=[model.*]", "finalists=0", "evaluate_test=false"]
     first = sweep(tmp_path, *wide, "budget.trials=null", "budget.minutes=60")
     assert len(first.trials) == 25
-    said = "the latest trials of embedding were no better than earlier ones"
+    said = "nothing better is expected of embedding (its latest trials were no better than"
     assert said in capsys.readouterr().err
     more = sweep(tmp_path, *wide, "budget.trials=27", "budget.minutes=60")
     assert len(more.trials) == 27
+
+
+def test_a_family_that_is_too_far_behind_leaves_its_trials_to_the_others(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The accuracies are 0.9, 0.8 and 0.7, whatever is tried; two trials run at once."""
+    (tmp_path / "intervals").touch()
+    wide = ["families=[embedding,mlp]", "search=[model.*]", "finalists=0", "evaluate_test=false"]
+    record = sweep(tmp_path, *wide, "budget.trials=20", "budget.minutes=60")
+    tried = Counter(trial.family for trial in record.trials)
+    assert tried.total() == 20 and 4 <= tried["mlp"] <= 5
+    shown = capsys.readouterr().err
+    line = "mlp: no further trial: after 4 its best, 80.0 %, is too far behind 90.0 %"
+    assert shown.count(line) == 1 and "embedding: no further" not in shown
+    sweep(tmp_path, *wide, "budget.trials=null", "budget.minutes=60")
+    shown = capsys.readouterr().err
+    assert "nothing better is expected of mlp (after " in shown
+    assert " and embedding (its latest trials were no better than earlier ones)" in shown
 
 
 def test_a_journal_that_lost_its_end_between_two_lines_is_not_gone_on_with_in_silence(
