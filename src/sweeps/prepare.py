@@ -76,8 +76,7 @@ class Preparation:
                 described = True
                 for line in one.data:
                     self._show(f"data: {line}")
-            immediate = one.affordable and one.published and one.seconds == 0
-            if immediate and (renewed or not self._jobs.study.trials()):
+            if one.is_described and (renewed or not self._jobs.study.trials()):
                 yield name
                 while self._improve(family):
                     yield name

@@ -30,7 +30,7 @@ from ..search.driver import Driver, TooManyFailures
 from ..search.jobs import Engine, Job, WorkersFail
 from ..search.pool import Pool
 from ..search.samplers import check_sampler
-from ..search.space import Family, Value
+from ..search.space import Family, Kind, Value
 from ..search.study import StudyBusy, StudyChanged, SweepStudy
 from ..search.workers.local import LocalEngine
 from ..search.workers.slots import refuse_machine, slots, visible_gpus
@@ -291,8 +291,11 @@ class _Race:
             if not running:
                 side, families = shorter_side(self._settings), self._families.values()
                 pixels = kind_of(self._settings.data.target).pixels
-                name, values, minimal = minimal_trial(families, self._base, side, pixels=pixels)
-                cut = ", ".join(minimal.overrides) or "as it is"
+                name, values, minimal = minimal_trial(
+                    families, self._base, side, self._prepared, pixels=pixels
+                )
+                shown = [override for override in minimal.overrides if override in minimal.cut]
+                cut = ", ".join(shown) or "as it is"
                 self._display.show(
                     f"no trial ends within budget.minutes={minutes:g} at the current load: the "
                     f"cheapest configuration of {name} is run ({cut}) for a rough result; a larger "
@@ -320,6 +323,13 @@ class _Race:
         raced = {name: self._families[name] for name in families or self._families}
         one_machine = self._settings.workers.engine == "local"
         forecast = TimeForecast(raced, self._prepared, one_machine)
+
+        def affordable(
+            left: float | None, took: Sequence[TrialRecord], beside: Sequence[TrialRecord]
+        ) -> list[Kind]:
+            limit = left if until is None else None  # nothing takes less than the minimal trial
+            return forecast.affordable(limit, took, beside, further=self._finals_time.further)
+
         driver = Driver(
             self._study,
             self._pool,
@@ -327,7 +337,7 @@ class _Race:
             job_of=self._trial,
             observers=(self._display, self._parent, self._finals_time),
             is_current=self._jobs.is_current,
-            affordable=partial(forecast.affordable, further=self._finals_time.further),
+            affordable=affordable,
             closed=partial(self._closed, forecast),
             trials=trials,
             epochs=self._settings.budget.epochs if until is None else None,

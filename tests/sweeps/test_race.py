@@ -8,7 +8,7 @@ import shutil
 import sys
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -40,7 +40,7 @@ from src.search.study import SweepStudy
 from src.sweeps import race as race_module
 from src.sweeps.clock import Clock
 from src.sweeps.earlier_command import completed_command, keep_command
-from src.sweeps.families import default_values, load_families
+from src.sweeps.families import default_values, load_families, name_of_kind
 from src.sweeps.prepared import PREPARED, Prepared
 from src.sweeps.race import run_sweep
 from src.sweeps.sweep_study import study_spec
@@ -277,6 +277,20 @@ def test_the_minimal_trial_answers_though_epochs_are_spent_as_well(tmp_path: Pat
         study.remember("epochs", 5)
     (trial,) = sweep(tmp_path, *overrides).trials
     assert trial.state == COMPLETE and "data.train_limit=500" in trial.overrides
+
+
+def test_the_minimal_trial_is_a_fit_on_features_that_are_there(tmp_path: Path) -> None:
+    """However long the fit was measured to take: there is no cheaper trial."""
+    overrides = ["families=[embedding]", "search=[model.*]", "budget.minutes=0.0005"]
+    cheapest = {"model.classifier": "nearest_mean", "model.selection": "none"}
+    frozen = Prepared(["model.input_size=96"], 1, 0.0, published=True)
+    frozen = replace(frozen, fit_seconds={name_of_kind(cheapest): 3600.0})
+    with opened_study(tmp_path, *overrides, "evaluate_test=false") as study:
+        study.remember(PREPARED, {"embedding": asdict(frozen)})
+    (trial,) = sweep(tmp_path, *overrides, "evaluate_test=false").trials
+    assert trial.state == COMPLETE and cheapest.items() <= trial.values.items()
+    assert "model.input_size=96" in trial.overrides
+    assert not any(one.startswith("data.train_limit=") for one in trial.overrides)
 
 
 @pytest.mark.parametrize(
