@@ -11,7 +11,6 @@ from typing import Any
 
 from ..machine.text import counted, duration
 from ..records.trials import COMPLETE, FAILED, PRUNED, RUNNING, TrialRecord
-from ..reporting.formatting import metric_text
 from .jobs import Ending, Job, Report
 from .loop import OVER, JobLoop, Observer, TooManyFailures
 from .pool import Pool
@@ -38,6 +37,7 @@ class Driver(JobLoop[int]):
         study: only the driver writes to it.
         pool, observers, interrupted, at_once: see `JobLoop`.
         metrics: keys of the metrics to go by, in the study's order.
+        metric_text: returns a figure as text, by its metric's key.
         job_of: a trial's job; called again before every attempt, because what was noted of the
             trial may have changed.
         is_current: returns whether a further trial of the values of this one would have the same
@@ -71,6 +71,7 @@ class Driver(JobLoop[int]):
         pool: Pool,
         *,
         metrics: tuple[str, ...],
+        metric_text: Callable[[str, float], str] = lambda key, value: f"{value:.4g}",
         job_of: Callable[[TrialRecord], Job],
         observers: Sequence[Observer] = (),
         is_current: Callable[[TrialRecord], bool] = lambda trial: True,
@@ -90,7 +91,7 @@ class Driver(JobLoop[int]):
         self._most_trials, self._most_epochs = trials, epochs
         self._time_left, self._time_to_end = time_left, time_to_end or time_left
         self._stay = stay or study.stay
-        self._metrics = metrics
+        self._metrics, self._text = metrics, metric_text
         self._names = dict(zip(metrics, study.spec.metric_names or metrics, strict=True))
         self._job_of = job_of
         self._is_current = is_current
@@ -221,7 +222,7 @@ class Driver(JobLoop[int]):
             if judged and self._study.should_prune(key):
                 self._study.note(key, **{_WORSE: True})
                 metric = self._metrics[0]
-                return f"pruned after {done} at {self._names[metric]} {metric_text(metric, value)}"
+                return f"pruned after {done} at {self._names[metric]} {self._text(metric, value)}"
         left = self.seconds_to_end()
         if left is None or step >= whole:
             return None

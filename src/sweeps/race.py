@@ -25,7 +25,7 @@ from ..machine.parallel import available_cores
 from ..machine.status import doing
 from ..machine.text import counted
 from ..records.trials import PRUNED, RUNNING, SweepRecord, TrialRecord
-from ..reporting.formatting import duration
+from ..reporting.formatting import duration, metric_text
 from ..search.driver import Driver, TooManyFailures
 from ..search.jobs import Engine, Job, WorkersFail
 from ..search.pool import Pool
@@ -334,6 +334,7 @@ class _Race:
             self._study,
             self._pool,
             metrics=self._settings.metrics,
+            metric_text=metric_text,
             job_of=self._trial,
             observers=(self._display, self._parent, self._finals_time),
             is_current=self._jobs.is_current,

@@ -175,7 +175,12 @@ def test_folds_that_are_reported_again_count_once(
 
 @pytest.mark.parametrize("steps", ["epochs", "folds"])
 def test_losers_are_stopped(race: Callable[..., bool], tmp_path: Path, steps: str) -> None:
-    race(lambda t: {"value": 1 / (1 + t.number), steps: EPOCHS}, trials=8, pruner="asha")
+    race(
+        lambda t: {"value": 1 / (1 + t.number), steps: EPOCHS},
+        trials=8,
+        pruner="asha",
+        metric_text=lambda key, value: f"of {value:.1f} in {key}",
+    )
     found = records(tmp_path)
     pruned = [trial for trial in found if trial.state == PRUNED]
     assert found[0].state == COMPLETE and len(pruned) >= 3
@@ -183,7 +188,8 @@ def test_losers_are_stopped(race: Callable[..., bool], tmp_path: Path, steps: st
         assert trial.epochs < EPOCHS and trial.last is not None
         done = steps if trial.epochs > 1 else steps.rstrip("s")
         assert trial.reason == (
-            f"pruned after {trial.epochs} {done} at validation accuracy {100 * trial.last:.1f} %"
+            f"pruned after {trial.epochs} {done} at validation accuracy "
+            f"of {trial.last:.1f} in val/accuracy"
         )
 
 

@@ -448,6 +448,15 @@ def test_a_race_of_stated_minutes_does_not_go_on_with_what_no_trial_makes_better
     assert len(more.trials) == 27
 
 
+def test_the_reason_of_a_pruned_trial_has_its_figure_in_percent(tmp_path: Path) -> None:
+    """After two epochs the better family has 75 % and the other one 65 %."""
+    families = ["families=[mlp,efficientnet_lite0]", "search=[model.*]", "budget.trials=8"]
+    across = ["pruner.across_families=true", "finalists=0", "evaluate_test=false"]
+    record = sweep(tmp_path, *families, *across)
+    reasons = {trial.reason for trial in record.trials if trial.state == PRUNED}
+    assert "pruned after 2 epochs at validation accuracy 65.0 %" in reasons
+
+
 def test_a_family_that_is_too_far_behind_leaves_its_trials_to_the_others(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
