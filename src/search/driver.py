@@ -156,17 +156,21 @@ class Driver(JobLoop[int]):
         every = all(Kind(family.name) in kinds for family in self._study.spec.families)
         closed = self._closed(self._judged)
         kinds = [one for one in kinds if one.family not in closed]
-        if not kinds:
-            named = " and ".join(f"{name} ({why})" for name, why in closed.items())
-            self.why_over = f"nothing better is expected of {named}"
-            return None
-        proposal = self._study.ask(kinds, self._tried)
+        proposal = self._study.ask(kinds, self._tried) if kinds else None
         if proposal is not None:
             self._tried.add(proposal.number)
             self._open += 1
             return proposal.number
-        others = "" if every else " that would end in time"
-        self.why_over = f"there is no further configuration{others}"
+        reasons = []
+        if kinds:
+            others = "" if every else " that would end in time"
+            reasons.append(f"there is no further configuration{others}")
+        elif not every:
+            reasons.append("no other trial would end in time")
+        if closed:
+            named = " and ".join(f"{name} ({why})" for name, why in closed.items())
+            reasons.append(f"nothing better is expected of {named}")
+        self.why_over = ", and ".join(reasons)
         return None
 
     def _kinds(self) -> Sequence[Kind]:

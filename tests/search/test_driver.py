@@ -520,6 +520,36 @@ def test_where_some_kinds_have_no_time_the_reason_does_not_speak_of_all(
         assert driver.why_over == "there is no further configuration that would end in time"
 
 
+@pytest.mark.parametrize(
+    ("fitting", "why"),
+    [
+        (["mlp"], "no other trial would end in time"),
+        (["mlp", "cnn"], "there is no further configuration"),
+        (["mlp", "cnn", "fcn"], None),
+    ],
+)
+def test_families_of_which_nothing_better_is_expected_are_named_beside_what_else_ends_a_race(
+    pool: Pool, tmp_path: Path, fitting: list[str], why: str | None
+) -> None:
+    names = ("mlp", "cnn", "fcn") if why is None else ("mlp", "cnn")
+    spaces = [family({"a": {"low": 1, "high": 2}}, name) for name in names]
+    closed = {"mlp": "far behind"} | ({} if why else dict.fromkeys(["cnn", "fcn"], "worse"))
+    with SweepStudy(tmp_path, plan(*spaces)) as study:
+        driver = Driver(
+            study,
+            pool,
+            metrics=("val/accuracy",),
+            job_of=lambda t: Job({"value": 0.5}),
+            affordable=lambda left, took, beside: [Kind(name) for name in fitting],
+            closed=lambda judged: closed,
+        )
+        driver.race()
+        assert {trial.family for trial in study.trials()} == {*fitting} - closed.keys()
+        nothing = "nothing better is expected of mlp (far behind)"
+        others = " and cnn (worse) and fcn (worse)"
+        assert driver.why_over == (nothing + others if why is None else f"{why}, and {nothing}")
+
+
 def test_a_proposal_that_a_kill_left_before_its_job_was_made_is_no_second_run(
     pool: Pool, tmp_path: Path
 ) -> None:
