@@ -35,8 +35,8 @@ SAFETY_FACTOR = 1.5
 # standard error of the best accuracy in recorded studies (docs/concepts.md, "Budget").
 _PATIENCE = 24
 # Complete trials of a family before it can be too far behind, and how many times the way from its
-# median to its best it may be behind. In races of recorded trials, where the families' best were
-# moved apart, these never ended one that would have won by more than a picture or two.
+# median to its best it may be behind. In races of recorded trials they ended a family that would
+# have won in 0.3 % of the races at most (docs/figures.md, "Sweeps").
 _LEAST_TRIALS, _REACH = 4, 2.0
 # Number of latest trials of a kind that are used, since the load of the machine changes.
 _LATEST_TRIALS = 3
