@@ -130,15 +130,6 @@ class _Table:
 
     def _distance(self, one: Mapping[str, Value], other: Mapping[str, Value]) -> float:
         """Gower's (1971): the mean over keys, each between 0 and 1."""
-        parts = []
-        for parameter in self._family.parameters:
-            a, b = one.get(parameter.key), other.get(parameter.key)
-            if not parameter.applies({**self._family.constants, **other}):
-                continue
-            if parameter.choices or a is None or b is None:
-                parts.append(0.0 if a == b else 1.0)
-            else:
-                scale = math.log if parameter.log else float
-                width = scale(parameter.high) - scale(parameter.low)
-                parts.append(min(1.0, abs(scale(a) - scale(b)) / width))  # type: ignore[arg-type]
-        return sum(parts) / len(parts)
+        known = {**self._family.constants, **other}
+        used = [parameter for parameter in self._family.parameters if parameter.applies(known)]
+        return statistics.mean(p.distance(one.get(p.key), other.get(p.key)) for p in used)

@@ -209,7 +209,9 @@ class SweepSettings(RunSettings):
     sampler: SamplerSettings = setting("what proposes configurations")
     pruner: PrunerSettings = setting("what stops trials that will not win")
     workers: WorkersSettings = setting("where trials run")
-    finalists: int = setting("best configurations to train again over seeds", 3, at_least=0)
+    finalists: int = setting(
+        "best configurations, as far as they differ, to train again over seeds", 3, at_least=0
+    )
     finalist_seeds: int = positive_int("seeds of each finalist", 3)
     extra_trainings: int = setting(
         "trainings in all with further seeds, of statistically tied finalists, as long as "

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from ..machine.text import counted
+from ..machine.text import counted, duration
 from ..records.trials import COMPLETE, FAILED, PRUNED, RUNNING, TrialRecord
 from .jobs import Ending, Job, Report
 from .loop import OVER, JobLoop, Observer, TooManyFailures
@@ -23,6 +23,8 @@ _Trials = Sequence[TrialRecord]
 _Affordable = Callable[[float | None, _Trials, _Trials], Sequence[Kind]]
 
 _ACCOUNT_SECONDS = 10.0
+# Fact of a trial that the pruner has stopped; others are stopped for lack of time.
+_WORSE = "worse"
 # Numbers of trials that distinguish a faulty sweep from bad luck.
 _ENOUGH_TRIALS = 10
 _ALL_FAILED = 3
@@ -35,6 +37,7 @@ class Driver(JobLoop[int]):
         study: only the driver writes to it.
         pool, observers, interrupted, at_once: see `JobLoop`.
         metrics: keys of the metrics to go by, in the study's order.
+        metric_text: returns a figure as text, by its metric's key.
         job_of: a trial's job; called again before every attempt, because what was noted of the
             trial may have changed.
         is_current: returns whether a further trial of the values of this one would have the same
@@ -45,9 +48,9 @@ class Driver(JobLoop[int]):
             lack of time with the seconds that they would have taken or took at least; and with
             those that run, where there is a limit, with their seconds so far: they must end in it,
             too.
-        saturated: returns the families of which no further trial begins, since it would hardly be a
-            better one; called with the trials that are complete, or were stopped after a report,
-            the latest last.
+        closed: returns the families of which no further trial begins, since it would hardly be a
+            better one, each with the reason; called with the trials that are complete, or were
+            stopped as worse than others, the latest last.
         trials, epochs: of all starts together, at the first of which no further trial begins; None
             for no limit.
         time_left: returns the seconds in which trials may begin and run, 0 after them and None for
@@ -68,11 +71,12 @@ class Driver(JobLoop[int]):
         pool: Pool,
         *,
         metrics: tuple[str, ...],
+        metric_text: Callable[[str, float], str] = lambda key, value: f"{value:.4g}",
         job_of: Callable[[TrialRecord], Job],
         observers: Sequence[Observer] = (),
         is_current: Callable[[TrialRecord], bool] = lambda trial: True,
         affordable: _Affordable | None = None,
-        saturated: Callable[[_Trials], Collection[str]] = lambda judged: (),
+        closed: Callable[[_Trials], Mapping[str, str]] = lambda judged: {},
         trials: int | None = None,
         epochs: int | None = None,
         at_once: int | None = None,
@@ -87,11 +91,11 @@ class Driver(JobLoop[int]):
         self._most_trials, self._most_epochs = trials, epochs
         self._time_left, self._time_to_end = time_left, time_to_end or time_left
         self._stay = stay or study.stay
-        self._metrics = metrics
+        self._metrics, self._text = metrics, metric_text
         self._names = dict(zip(metrics, study.spec.metric_names or metrics, strict=True))
         self._job_of = job_of
         self._is_current = is_current
-        self._affordable, self._saturated = affordable, saturated
+        self._affordable, self._closed = affordable, closed
         self._failure_limit = failure_limit
         self._counts: Counter[str] = Counter()  # of ended trials, by state
         self._epochs = 0
@@ -150,19 +154,23 @@ class Driver(JobLoop[int]):
             self.why_over = "no further trial would end in time"
             return None
         every = all(Kind(family.name) in kinds for family in self._study.spec.families)
-        saturated = self._saturated(self._judged)
-        kinds = [one for one in kinds if one.family not in saturated]
-        if not kinds:
-            named = " and ".join(saturated)
-            self.why_over = f"the latest trials of {named} were no better than earlier ones"
-            return None
-        proposal = self._study.ask(kinds, self._tried)
+        closed = self._closed(self._judged)
+        kinds = [one for one in kinds if one.family not in closed]
+        proposal = self._study.ask(kinds, self._tried) if kinds else None
         if proposal is not None:
             self._tried.add(proposal.number)
             self._open += 1
             return proposal.number
-        others = "" if every else " that would end in time"
-        self.why_over = f"there is no further configuration{others}"
+        reasons = []
+        if kinds:
+            others = "" if every else " that would end in time"
+            reasons.append(f"there is no further configuration{others}")
+        elif not every:
+            reasons.append("no other trial would end in time")
+        if closed:
+            named = " and ".join(f"{name} ({why})" for name, why in closed.items())
+            reasons.append(f"nothing better is expected of {named}")
+        self.why_over = ", and ".join(reasons)
         return None
 
     def _kinds(self) -> Sequence[Kind]:
@@ -216,8 +224,10 @@ class Driver(JobLoop[int]):
         if value is not None:
             judged = len(self._metrics) == 1 and step < whole
             if judged and self._study.should_prune(key):
-                return f"pruned after {done} at {self._names[self._metrics[0]]} {value:.4g}"
-        left = self.seconds_left()
+                self._study.note(key, **{_WORSE: True})
+                metric = self._metrics[0]
+                return f"pruned after {done} at {self._names[metric]} {self._text(metric, value)}"
+        left = self.seconds_to_end()
         if left is None or step >= whole:
             return None
         if left <= 0:
@@ -235,8 +245,8 @@ class Driver(JobLoop[int]):
             return None
         self._took[key] = replace(self._study.trial(key), seconds=seconds + needed)
         return (
-            f"stopped after {done}: the other {whole - step} would take {needed:.0f} s, and "
-            f"{left:.0f} s are left"
+            f"stopped after {done}: the other {whole - step} would take {duration(needed)}, and "
+            f"{duration(left)} are left"
         )
 
     def ended(self, key: int, slot: int, ending: Ending) -> str | None:
@@ -288,7 +298,7 @@ class Driver(JobLoop[int]):
         return f"{', '.join(parts)} left" if parts else ""
 
     def _note_end(self, trial: TrialRecord) -> None:
-        if trial.state == COMPLETE or (trial.state == PRUNED and trial.curve):
+        if trial.state == COMPLETE or self._study.facts(trial.number).get(_WORSE):
             self._judged.append(trial)
         if (trial.state == COMPLETE or _is_late(trial)) and trial.seconds is not None:
             self._took[trial.number] = trial

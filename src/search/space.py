@@ -17,6 +17,8 @@ __all__ = ["FAMILY", "Family", "Kind", "Parameter", "StudySpec", "Value", "parse
 # The study's parameter that names the family of a trial.
 FAMILY = "family"
 Value = bool | int | float | str | list[Any] | None
+# Part of a parameter's range by which two configurations may differ and be near each other.
+_NEAR = 0.1
 _Conditions = tuple[tuple[str, tuple[Value, ...]], ...]
 _KEYS = {"low", "high", "log", "step", "choices", "when"}
 
@@ -77,6 +79,17 @@ class Parameter:
         if self.choices:
             return next(choice for choice in self.choices if _text(choice) == stored)
         return int(stored) if self.whole else float(f"{stored:.6g}")
+
+    def distance(self, one: Value, other: Value) -> float:
+        """Return how far apart two values are, in parts of the range, on its scale.
+
+        0 or 1 for choices; so of range and values as in Gower (1971).
+        """
+        if self.choices or not _is_number(one) or not _is_number(other):
+            return 0.0 if _equal(one, other) else 1.0
+        scale = math.log if self.log else float
+        width = scale(self.high) - scale(self.low)
+        return min(1.0, abs(scale(one) - scale(other)) / width)
 
     def extremes(self) -> tuple[Value, ...]:
         """Return all choices, or both bounds."""
@@ -189,6 +202,20 @@ class Family:
                 fixed,
             )
             for option in options
+        )
+
+    def are_near(self, one: Mapping[str, Value], other: Mapping[str, Value]) -> bool:
+        """Return whether two configurations differ by little.
+
+        That is in numbers alone, each by at most a tenth of its range.
+        """
+        if one.keys() != other.keys():
+            return False
+        known = {**self.constants, **one}
+        used = {p.key: p for p in self.parameters if p.key in one and p.applies(known)}
+        differing = [key for key in one if one[key] != other[key]]
+        return all(
+            key in used and used[key].distance(one[key], other[key]) <= _NEAR for key in differing
         )
 
     def stored_name(self, parameter: Parameter) -> str:

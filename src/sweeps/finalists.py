@@ -19,6 +19,7 @@ from ..search.jobs import Ending, Job
 from ..search.loop import OVER, JobLoop, Observer, run_single
 from ..search.pool import Pool
 from ..search.study import SweepStudy
+from .finalist_choice import choose_finalists
 from .finals_time import round_seconds, training_seconds
 from .further_seeds import (
     Look,
@@ -80,7 +81,7 @@ class Finals(JobLoop[tuple[int, int]]):
 
     Args:
         pool, observers, interrupted: see `JobLoop`.
-        show, check: see `Preparation`.
+        show, check: see `Preparation` and `Reduction`.
         doing: called with a description of a step that takes a while.
         stay: see `Driver`.
         seconds_left: returns the seconds left of the sweep's budget; None for no limit. Fewer
@@ -199,13 +200,10 @@ class Finals(JobLoop[tuple[int, int]]):
         return found
 
     def _chosen(self, trials: Sequence[TrialRecord]) -> list[TrialRecord]:
-        """Return the best complete trials, each configuration once."""
+        """Return the best complete trials, as far as they differ."""
         complete = [trial for trial in trials if trial.objectives is not None]
         complete.sort(key=lambda trial: trial.place(self._settings.directions[0]))
-        distinct: dict[tuple[str, ...], TrialRecord] = {}
-        for trial in complete:
-            distinct.setdefault(trial.overrides, trial)
-        return list(distinct.values())[: self._settings.finalists]
+        return choose_finalists(complete, self._jobs)
 
     def _describe_no_result(self) -> str:
         """Return why there is no winner, and the remedy."""

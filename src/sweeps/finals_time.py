@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from bisect import insort
 from collections.abc import Sequence
-from heapq import nlargest, nsmallest
+from heapq import nlargest
 
 from ..records.trials import RUNNING, TrialRecord
 from ..search.loop import Observer
 from .clock import Clock
+from .finalist_choice import choose_finalists
 from .forecast import TimeForecast
 from .prepared import PREPARED, THREADS
 from .tasks import SweepJobs
@@ -38,9 +40,9 @@ class FinalsTime(Observer):
 
     This is the time of the finalists' trainings with all seeds and `_CLOSING_SECONDS`, but no more
     than `FINALS_FRACTION` of the budget, which is kept until a trial is complete. Which trials will
-    be finalists is not known: those that take longest are counted, of the best so far, of those
-    that run, and of one that may begin. Only one seed is counted of a family that had no trial
-    before: its first trial is worth more than further seeds.
+    be finalists is not known: those that take longest are counted, of the finalists so far, of the
+    trials that run, and of one that may begin. Only one seed is counted of a family that had no
+    trial before: its first trial is worth more than further seeds.
 
     Args:
         jobs: of the sweep, with its study and its families.
@@ -54,12 +56,13 @@ class FinalsTime(Observer):
         self._forecast = TimeForecast(jobs.families, jobs.prepared)
         self._complete: list[TrialRecord] = []
         self._tried: set[str] = set()  # families
-        # Of the best complete trials, the value (the lower, the better) and the seconds.
-        self._best: list[tuple[float, float]] = []
+        self._ranked: list[TrialRecord] = []  # complete ones, best first
+        self._best: list[float] = []  # seconds of those that would be finalists now
         # Of each slot's trial, the expected seconds, and whether its family had a trial before.
         self._running: dict[int, tuple[float, bool]] = {}
         for trial in jobs.study.trials():
             self._add(trial)
+        self._choose()
         self._update()
 
     def further(self, seconds: float, family: str) -> float:
@@ -67,7 +70,7 @@ class FinalsTime(Observer):
 
         0 before a trial is complete: an answer is worth more than finals.
         """
-        if not self._best:
+        if not self._ranked:
             return 0.0
         known = self._jobs.prepared.get(family)
         seconds = training_seconds(seconds, known.overrides if known else (), self._slots)
@@ -85,6 +88,7 @@ class FinalsTime(Observer):
 
     def ended(self, slot: int, trial: TrialRecord, best: TrialRecord | None) -> None:
         self._add(trial)
+        self._choose()
         self._update()
 
     def _training(self, trial: TrialRecord, seconds: float) -> float:
@@ -97,17 +101,18 @@ class FinalsTime(Observer):
         if trial.objectives is None or trial.seconds is None:
             return
         self._complete.append(trial)
-        settings, value = self._jobs.settings, trial.objectives[0]
-        value = -value if settings.directions[0] == "maximize" else value
-        new = value, self._training(trial, trial.seconds)
-        self._best = nsmallest(settings.finalists, [*self._best, new])
+        direction = self._jobs.settings.directions[0]
+        insort(self._ranked, trial, key=lambda one: one.place(direction))
+
+    def _choose(self) -> None:
+        finalists = choose_finalists(self._ranked, self._jobs)
+        self._best = [self._training(one, one.seconds or 0.0) for one in finalists]
 
     def _update(self) -> None:
-        best = [seconds for _, seconds in self._best]
-        running = self._running.values()
+        best, running = self._best, self._running.values()
         self._longest = self._cut([*best, *(seconds for seconds, _ in running)])
         self._longest_tried = self._cut([*best, *(seconds for seconds, tried in running if tried)])
-        if best:
+        if self._ranked:
             self._clock.kept = self._needed()
 
     def _needed(self, *begins: float, tried: bool = True) -> float:

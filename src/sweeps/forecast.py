@@ -14,6 +14,7 @@ from types import MappingProxyType
 
 from ..config.overrides import without_keys
 from ..records.trials import COMPLETE, PRUNED, TrialRecord
+from ..reporting.formatting import metric_text
 from ..search.space import Family, Kind, Value
 from .families import kinds_of, name_of_kind, trial_variants
 from .prepared import Prepared
@@ -33,6 +34,10 @@ SAFETY_FACTOR = 1.5
 # of them owes more to chance. Of 8, 12, 24 and 48 it is the least that never lost more than about a
 # standard error of the best accuracy in recorded studies (docs/concepts.md, "Budget").
 _PATIENCE = 24
+# Complete trials of a family before it can be too far behind, and how many times the way from its
+# median to its best it may be behind. In races of recorded trials they ended a family that would
+# have won in 0.3 % of the races at most (docs/figures.md, "Sweeps").
+_LEAST_TRIALS, _REACH = 4, 2.0
 # Number of latest trials of a kind that are used, since the load of the machine changes.
 _LATEST_TRIALS = 3
 
@@ -69,9 +74,8 @@ class TimeForecast:
         """Return the kinds of trials that end within a time limit.
 
         A family of which all kinds fit is returned as a single kind, in which a sampler is free to
-        choose. Of other families a kind with a single configuration, which was tried, is left out.
-        A kind that fits only with some variants (features, or sizes of networks) is restricted to
-        those.
+        choose. A kind that fits only with some variants (features, or sizes of networks) is
+        restricted to those.
 
         Args:
             seconds: the limit; None for none.
@@ -116,7 +120,7 @@ class TimeForecast:
             if fitting == kinds:
                 found.append(Kind(name))
             else:
-                found += [kind for kind in fitting if not self._is_exhausted(kind, took)]
+                found += fitting
         return found
 
     def saturated(self, judged: Sequence[TrialRecord], direction: str) -> list[str]:
@@ -134,6 +138,35 @@ class TimeForecast:
             if best < math.inf and len(own) > figures.index(best) + _PATIENCE:
                 found.append(name)
         return sorted(found)
+
+    def behind(self, judged: Sequence[TrialRecord], direction: str, metric: str) -> dict[str, str]:
+        """Return the families whose best trial is too far behind the best of all, with the reason.
+
+        That is farther than their 95 % intervals, together, and `_REACH` times what a family's best
+        is ahead of its median. There is none if the metric has no intervals.
+
+        Args:
+            judged, direction: as of `saturated`.
+            metric: key of the first metric.
+        """
+        complete = [(one, one.objectives[0]) for one in judged if one.objectives is not None]
+        if not complete:
+            return {}
+        first, lead = min(complete, key=lambda one: one[0].place(direction))
+        found: dict[str, str] = {}
+        for name in sorted(self.families.keys() & self.prepared.keys()):
+            own = [one for one in complete if one[0].family == name and self._is_current(one[0])]
+            if len(own) < _LEAST_TRIALS:
+                continue
+            best, level = min(own, key=lambda one: one[0].place(direction))
+            reach = abs(level - median(value for _, value in own))
+            error = math.hypot(_half_interval(first, metric), _half_interval(best, metric))
+            if abs(lead - level) > _REACH * reach + error:
+                found[name] = (
+                    f"after {len(own)} its best, {metric_text(metric, level)}, is too far behind "
+                    f"{metric_text(metric, lead)}"
+                )
+        return found
 
     def needed(
         self, kind: Kind, took: Sequence[TrialRecord], variant: Mapping[str, Value] = _DEFAULTS
@@ -180,7 +213,9 @@ class TimeForecast:
         ]
         alike = [one for one in own if kind.holds(one[0].family, one[0].values)]
         ended = [seconds - theirs for one, seconds, theirs in own if one.state != PRUNED]
-        overhead = max(0.0, min(ended, default=0.0))
+        # What was stopped shows it as well, such as the records of each fold.
+        beyond = ended or [seconds - theirs for _, seconds, theirs in own]
+        overhead = max(0.0, min(beyond, default=0.0))
         found = []
         for variant in variants:
             values = {**kind.values, **variant}
@@ -233,12 +268,6 @@ class TimeForecast:
         fitting = known.fit_seconds.get(name_of_kind({**kind, **variant}), expected)
         return describing, fitting if _searches(values) else SAFETY_FACTOR * fitting
 
-    def _is_exhausted(self, kind: Kind, took: Sequence[TrialRecord]) -> bool:
-        """Return whether every configuration of a kind is complete on the same features."""
-        complete = (one for one in took if one.state == COMPLETE)
-        own = (one for one in complete if kind.holds(one.family, one.values))
-        return self._searches_once(kind) and any(map(self._is_current, own))
-
     def _searches_once(self, kind: Kind) -> bool:
         """Return whether all trials of a kind search for a classifier on the same features."""
         family = self.families[kind.family]
@@ -252,6 +281,13 @@ def _first_contained(
 ) -> Mapping[str, Value]:
     """Return the first of some mappings that these values contain; an empty one if none is."""
     return next((one for one in some if one.items() <= values.items()), _DEFAULTS)
+
+
+def _half_interval(trial: TrialRecord, metric: str) -> float:
+    """Return half the length of a trial's 95 % interval; infinite if it has none."""
+    ends = [trial.figures.get(f"{metric}_{end}", math.nan) for end in ("low", "high")]
+    half = (ends[1] - ends[0]) / 2
+    return half if math.isfinite(half) else math.inf
 
 
 def _searches(values: Mapping[str, Value]) -> bool:

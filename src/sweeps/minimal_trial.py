@@ -1,7 +1,8 @@
 """The minimal trial: the cheapest of a sweep, for a budget in which no other trial can finish.
 
-It belongs to the cheapest family, has the cheapest value of each searched key, and trains on few
-small pictures. Its result is rough.
+It has the cheapest value of each searched key. If frozen networks have described the pictures, it
+is a fit on their features. Else it belongs to the cheapest family, trains on few small pictures,
+and its result is rough.
 """
 
 from __future__ import annotations
@@ -32,7 +33,11 @@ _CHEAP: Mapping[str, Value] = {
 
 
 def minimal_trial(
-    families: Iterable[Family], base: Iterable[str], shorter_side: int | None, pixels: bool = False
+    families: Iterable[Family],
+    base: Iterable[str],
+    shorter_side: int | None,
+    prepared: Mapping[str, Prepared],
+    pixels: bool = False,
 ) -> tuple[str, dict[str, Value], Prepared]:
     """Return the trial that takes the least time among these families.
 
@@ -40,13 +45,17 @@ def minimal_trial(
         families: at least one.
         base: overrides that all trials share, none of which is changed.
         shorter_side: median over the pictures of the shorter side, in pixels; None if unknown.
+        prepared: results of the families that were measured, by name.
         pixels: whether pixels are classified, so that results at other sizes cannot be compared.
 
     Returns:
         the name of its family; the values of the searched keys; its further overrides, as measuring
         the family would have returned them.
     """
-    base = tuple(base)
+    base, families = tuple(base), list(families)
+    for family in families:
+        if family.name in prepared and prepared[family.name].is_described:
+            return family.name, _values(family, base), prepared[family.name]
     family = min(families, key=_cost_rank)
     stated = {*by_key(base), *(one.key for one in family.parameters)}
     cheap = {"data.train_limit": _PICTURES}

@@ -97,6 +97,11 @@ class Prepared:
         return self.epochs * self.seconds_per_epoch * self.trainings
 
     @property
+    def is_described(self) -> bool:
+        """Whether frozen networks have described the pictures, so that a trial is a fit alone."""
+        return self.affordable and self.published and self.seconds == 0
+
+    @property
     def is_late(self) -> bool:
         """Whether the family was left out for lack of time, not of memory."""
         return not self.affordable and self.limit is not None

@@ -25,12 +25,12 @@ from ..machine.parallel import available_cores
 from ..machine.status import doing
 from ..machine.text import counted
 from ..records.trials import PRUNED, RUNNING, SweepRecord, TrialRecord
-from ..reporting.formatting import duration
+from ..reporting.formatting import duration, metric_text
 from ..search.driver import Driver, TooManyFailures
 from ..search.jobs import Engine, Job, WorkersFail
 from ..search.pool import Pool
 from ..search.samplers import check_sampler
-from ..search.space import Family, Value
+from ..search.space import Family, Kind, Value
 from ..search.study import StudyBusy, StudyChanged, SweepStudy
 from ..search.workers.local import LocalEngine
 from ..search.workers.slots import refuse_machine, slots, visible_gpus
@@ -48,6 +48,7 @@ from .minimal_trial import minimal_trial
 from .parent_run import ParentRun
 from .prepare import Preparation
 from .prepared import PREPARED, Prepared, keep_without_trial
+from .reduction import Reduction
 from .short_budget import (
     describe_single_family,
     explain_no_family,
@@ -99,6 +100,7 @@ class _Race:
         self._remark = remark
         self._folder = settings.study_folder
         self._prepared: dict[str, Prepared] = {}
+        self._behind: set[str] = set()  # families of which that was shown
         minutes = settings.budget.minutes
         self._clock = Clock(
             None if minutes is None else 60 * minutes,
@@ -222,41 +224,39 @@ class _Race:
             families became affordable after its trials were used up.
         """
         trials, found = self._settings.budget.trials, self._prepared
-        preparation = Preparation(
+        reduction = Reduction(
             self._pool,
             self._clock,
             self._jobs,
-            show=self._display.show,
             check=self._check,
             doing=self._display.doing,
             further=self._finals_time.further,
         )
+        preparation = Preparation(reduction, self._display.show)
         for name in preparation.run():
             self._enqueue(name)
             self._race(len(self._study.trials()) + 1, name)
-        if not preparation.ready:
+        if not self._jobs.ready:
             why = explain_no_family(found, self._families, self._settings.budget.minutes)
             late = not found or any(one.is_late for one in found.values())
             if not late or not self._run_minimal_trial():
                 raise RunFailed(why)
             return trials  # no other trial can finish
-        self._note_next_family(preparation)
+        self._note_next_family(reduction.sharing)
         # Published networks gain most for their time and come first, then the cheapest.
         for name in sorted(
-            preparation.ready, key=lambda n: (not found[n].published, found[n].seconds)
+            self._jobs.ready, key=lambda n: (not found[n].published, found[n].seconds)
         ):
             self._enqueue(name)
         begun = len(self._study.trials()) + len(preparation.newly_affordable())
         return trials if trials is None else max(trials, begun)
 
-    def _note_next_family(self, preparation: Preparation) -> None:
+    def _note_next_family(self, sharing: int) -> None:
         """If only one of several families fits, show and store what a longer budget allows."""
-        minutes, second, affordable = self._settings.budget.minutes, None, preparation.ready
+        minutes, second, affordable = self._settings.budget.minutes, None, self._jobs.ready
         late = families_without_time(self._families, self._prepared)
         if minutes is not None and len(affordable) == 1 and late:
-            second = next_affordable_family(
-                late, self._prepared, self._clock, preparation.sharing, self._base
-            )
+            second = next_affordable_family(late, self._prepared, self._clock, sharing, self._base)
             self._display.show(describe_single_family(affordable[0], minutes, second))
         self._study.remember(SECOND, second)
 
@@ -291,8 +291,11 @@ class _Race:
             if not running:
                 side, families = shorter_side(self._settings), self._families.values()
                 pixels = kind_of(self._settings.data.target).pixels
-                name, values, minimal = minimal_trial(families, self._base, side, pixels=pixels)
-                cut = ", ".join(minimal.overrides) or "as it is"
+                name, values, minimal = minimal_trial(
+                    families, self._base, side, self._prepared, pixels=pixels
+                )
+                shown = [override for override in minimal.overrides if override in minimal.cut]
+                cut = ", ".join(shown) or "as it is"
                 self._display.show(
                     f"no trial ends within budget.minutes={minutes:g} at the current load: the "
                     f"cheapest configuration of {name} is run ({cut}) for a rough result; a larger "
@@ -320,15 +323,23 @@ class _Race:
         raced = {name: self._families[name] for name in families or self._families}
         one_machine = self._settings.workers.engine == "local"
         forecast = TimeForecast(raced, self._prepared, one_machine)
+
+        def affordable(
+            left: float | None, took: Sequence[TrialRecord], beside: Sequence[TrialRecord]
+        ) -> list[Kind]:
+            limit = left if until is None else None  # nothing takes less than the minimal trial
+            return forecast.affordable(limit, took, beside, further=self._finals_time.further)
+
         driver = Driver(
             self._study,
             self._pool,
             metrics=self._settings.metrics,
+            metric_text=metric_text,
             job_of=self._trial,
             observers=(self._display, self._parent, self._finals_time),
             is_current=self._jobs.is_current,
-            affordable=partial(forecast.affordable, further=self._finals_time.further),
-            saturated=partial(self._saturated, forecast),
+            affordable=affordable,
+            closed=partial(self._closed, forecast),
             trials=trials,
             epochs=self._settings.budget.epochs if until is None else None,
             at_once=1 if any(one.takes_turns for one in self._prepared.values()) else None,
@@ -342,15 +353,23 @@ class _Race:
         self._interruption.check()
         return driver.why_over
 
-    def _saturated(self, forecast: TimeForecast, judged: Sequence[TrialRecord]) -> list[str]:
-        """Return the families of which no further trial is proposed; none if trials are counted.
+    def _closed(self, forecast: TimeForecast, judged: Sequence[TrialRecord]) -> dict[str, str]:
+        """Return the families of which no further trial is proposed, each with the reason.
 
         With several metrics, of which the first alone is not what a trial is for, there is none.
+        A number of trials that was asked for is not cut short by what is saturated.
         """
-        counted = self._settings.budget.trials is not None
-        if counted or len(self._settings.metrics) > 1:
-            return []
-        return forecast.saturated(judged, self._settings.directions[0])
+        if len(self._settings.metrics) > 1:
+            return {}
+        metric, direction = self._settings.metrics[0], self._settings.directions[0]
+        behind = forecast.behind(judged, direction, metric)
+        for name in behind.keys() - self._behind:
+            self._display.show(f"{name}: no further trial: {behind[name]}")
+        self._behind |= behind.keys()
+        if self._settings.budget.trials is not None:
+            return behind
+        why = "its latest trials were no better than earlier ones"
+        return behind | dict.fromkeys(forecast.saturated(judged, direction), why)
 
     def _changed_proposals(self, ended: bool) -> str | None:
         """Return a sentence on settings of sampler and pruner that the last start had not; or None.

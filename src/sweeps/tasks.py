@@ -151,6 +151,11 @@ class SweepJobs:
     parent_run_id: str
     costs: CostTable | None = None
 
+    @property
+    def ready(self) -> list[str]:
+        """The families whose trials can begin."""
+        return [name for name, one in self.prepared.items() if one.affordable]
+
     def prepare(
         self,
         family: Family,

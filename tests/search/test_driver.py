@@ -175,7 +175,12 @@ def test_folds_that_are_reported_again_count_once(
 
 @pytest.mark.parametrize("steps", ["epochs", "folds"])
 def test_losers_are_stopped(race: Callable[..., bool], tmp_path: Path, steps: str) -> None:
-    race(lambda t: {"value": 1 / (1 + t.number), steps: EPOCHS}, trials=8, pruner="asha")
+    race(
+        lambda t: {"value": 1 / (1 + t.number), steps: EPOCHS},
+        trials=8,
+        pruner="asha",
+        metric_text=lambda key, value: f"of {value:.1f} in {key}",
+    )
     found = records(tmp_path)
     pruned = [trial for trial in found if trial.state == PRUNED]
     assert found[0].state == COMPLETE and len(pruned) >= 3
@@ -183,27 +188,29 @@ def test_losers_are_stopped(race: Callable[..., bool], tmp_path: Path, steps: st
         assert trial.epochs < EPOCHS and trial.last is not None
         done = steps if trial.epochs > 1 else steps.rstrip("s")
         assert trial.reason == (
-            f"pruned after {trial.epochs} {done} at validation accuracy {trial.last:.4g}"
+            f"pruned after {trial.epochs} {done} at validation accuracy "
+            f"of {trial.last:.1f} in val/accuracy"
         )
 
 
 def test_a_family_is_judged_by_its_complete_and_pruned_trials_over_all_starts(
     race: Callable[..., bool], watch: Watch, tmp_path: Path
 ) -> None:
-    """Not by one that had no time for its first report."""
+    """Not by those that had no time, before a report or after it."""
     seen: list[list[TrialRecord]] = []
 
-    def saturated(judged: Sequence[TrialRecord]) -> list[str]:
+    def closed(judged: Sequence[TrialRecord]) -> dict[str, str]:
         seen.append([*judged])
-        return ["mlp"] if len(judged) >= 6 else []
+        return {"mlp": "of no use"} if len(judged) >= 6 else {}
 
     with SweepStudy(tmp_path, plan(family(NUMBERS))) as study:
-        late = study.ask()
-        assert late is not None
-        study.pruned(late.number, "the time was over")
-    race(lambda t: {"value": 1 / (1 + t.number)}, trials=4, pruner="asha", saturated=saturated)
-    race(lambda t: {"value": 1 / (1 + t.number)}, trials=20, pruner="asha", saturated=saturated)
-    judged = [trial for trial in records(tmp_path) if trial.number != late.number]
+        late = [trial.number for _ in range(2) if (trial := study.ask()) is not None]
+        study.report(late[1], 1, 0.5)
+        for number in late:
+            study.pruned(number, "the time was over")
+    race(lambda t: {"value": 1 / (1 + t.number)}, trials=4, pruner="asha", closed=closed)
+    race(lambda t: {"value": 1 / (1 + t.number)}, trials=20, pruner="asha", closed=closed)
+    judged = [trial for trial in records(tmp_path) if trial.number not in late]
     assert {trial.state for trial in judged} == {COMPLETE, PRUNED}
     assert 6 <= len(judged) <= 7, "two run at once"
     assert [len(one) for one in seen] == sorted(map(len, seen))
@@ -511,6 +518,36 @@ def test_where_some_kinds_have_no_time_the_reason_does_not_speak_of_all(
         driver.race()
         assert sorted(trial.values["a"] for trial in study.trials()) == [1, 2]
         assert driver.why_over == "there is no further configuration that would end in time"
+
+
+@pytest.mark.parametrize(
+    ("fitting", "why"),
+    [
+        (["mlp"], "no other trial would end in time"),
+        (["mlp", "cnn"], "there is no further configuration"),
+        (["mlp", "cnn", "fcn"], None),
+    ],
+)
+def test_families_of_which_nothing_better_is_expected_are_named_beside_what_else_ends_a_race(
+    pool: Pool, tmp_path: Path, fitting: list[str], why: str | None
+) -> None:
+    names = ("mlp", "cnn", "fcn") if why is None else ("mlp", "cnn")
+    spaces = [family({"a": {"low": 1, "high": 2}}, name) for name in names]
+    closed = {"mlp": "far behind"} | ({} if why else dict.fromkeys(["cnn", "fcn"], "worse"))
+    with SweepStudy(tmp_path, plan(*spaces)) as study:
+        driver = Driver(
+            study,
+            pool,
+            metrics=("val/accuracy",),
+            job_of=lambda t: Job({"value": 0.5}),
+            affordable=lambda left, took, beside: [Kind(name) for name in fitting],
+            closed=lambda judged: closed,
+        )
+        driver.race()
+        assert {trial.family for trial in study.trials()} == {*fitting} - closed.keys()
+        nothing = "nothing better is expected of mlp (far behind)"
+        others = " and cnn (worse) and fcn (worse)"
+        assert driver.why_over == (nothing + others if why is None else f"{why}, and {nothing}")
 
 
 def test_a_proposal_that_a_kill_left_before_its_job_was_made_is_no_second_run(

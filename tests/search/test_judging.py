@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from src.search.driver import Driver
-from src.search.jobs import Job, Report
+from src.search.jobs import Ending, Job, Report
 from src.search.study import SweepStudy
 from tests.search.studies import NUMBERS, family, plan
 
@@ -74,7 +74,7 @@ def test_a_trial_that_goes_on_is_judged_by_the_epochs_of_this_attempt(
 
 
 @pytest.mark.parametrize(
-    ("step_seconds", "stops"), [(None, None), (2.0, None), (15.0, "would take 165 s")]
+    ("step_seconds", "stops"), [(None, None), (2.0, None), (15.0, "would take 2 min 45 s")]
 )
 def test_what_comes_before_the_first_report_is_not_taken_for_an_epoch(
     tmp_path: Path, step_seconds: float | None, stops: str | None
@@ -100,8 +100,37 @@ def test_what_comes_before_the_first_report_is_not_taken_for_an_epoch(
         assert (stop is None) is (stops is None)
         # Epochs of 12 s, because other work has come: the next trial does not begin.
         slow = driver.judge(trial.number, whole, Report(2, {"m": 1.0}), 34.0)
-        assert slow is not None and "the other 10 would take 120 s" in slow
+        assert slow is not None and "the other 10 would take 2 min 0 s" in slow
         assert driver.next() is None and asked == [[(trial.family, 154.0)]]
+
+
+@pytest.mark.parametrize(("answered", "stops"), [(False, False), (True, True)])
+def test_the_first_answer_has_all_the_time_in_which_it_may_end(
+    tmp_path: Path, answered: bool, stops: bool
+) -> None:
+    """The other three folds take 18 s; of the budget 5 are left, and 20 for a late answer."""
+    with SweepStudy(tmp_path, plan(family(NUMBERS))) as study:
+        first, trial = study.ask(), study.ask()
+        assert first is not None and trial is not None
+        whole = Job({}, epochs=1, folds=5)
+        driver = Driver(
+            *(study, NO_POOL),
+            metrics=("m",),
+            job_of=lambda _: whole,
+            time_left=lambda _: 5.0,
+            time_to_end=lambda answered: 5.0 if answered else 20.0,
+        )
+        if answered:
+            driver.job(first.number)
+            driver.ended(first.number, 0, Ending("complete", {"m": 0.5}))
+        driver.job(trial.number)
+        assert driver.judge(trial.number, whole, Report(1, {"m": 1.0}), 9.0) is None
+        stop = driver.judge(trial.number, whole, Report(2, {"m": 1.0}), 15.0)
+        assert stop == (
+            "stopped after 2 folds: the other 3 would take 18 s, and 5.0 s are left"
+            if stops
+            else None
+        )
 
 
 @pytest.mark.parametrize(("job", "last"), [(Job({}, epochs=3), 3), (Job({}, epochs=9, folds=2), 2)])

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from src.search.space import Family, Parameter, parse_space
+from src.search.space import Family, Parameter, Value, parse_space
 
 SPACE: dict[str, Any] = {
     # Written before what its conditions look at.
@@ -233,3 +233,44 @@ def test_a_range_of_floats_is_always_open() -> None:
     one = Family("mlp", (), tuple(parse_space(space)), {})
     tried = [{"mlp/kind": "x", "mlp/rate": value / 100} for value in range(100)]
     assert one.is_open(tried, {"mlp/kind": "x"})
+
+
+def test_configurations_are_near_that_differ_in_numbers_alone_by_a_tenth_of_their_range() -> None:
+    space = {
+        "kind": {"choices": ["x", "y"]},
+        "rate": {"when": {"kind": "x"}, "low": 0.001, "high": 1.0, "log": True},
+        "part": {"when": {"kind": "y"}, "low": 0.0, "high": 1.0},
+        "size": {"low": 1, "high": 5},
+        "keep": {"low": 0, "high": 100},
+    }
+    one = family(space)
+    first: dict[str, Value] = {"kind": "x", "rate": 0.1, "size": 3, "keep": 50}
+
+    def near(**changes: Value) -> bool:
+        return one.are_near(first, {**first, **changes})
+
+    assert near() and near(rate=0.19, keep=60) and near(rate=0.06, keep=40)
+    assert not near(rate=0.21) and not near(rate=0.04) and not near(keep=61)
+    assert not near(size=4), "a step is a quarter of its range"
+    second: dict[str, Value] = {"kind": "y", "part": 0.5, "size": 3, "keep": 50}
+    assert not one.are_near(first, second) and not one.are_near(second, first)
+    assert one.are_near(second, {**second, "part": 0.6})
+    assert not one.are_near(second, {**second, "part": 0.61})
+
+
+@pytest.mark.parametrize(
+    ("plain", "one", "other", "apart"),
+    [
+        ({"low": 0.0, "high": 2.0}, 0.5, 1.0, 0.25),
+        ({"low": 1.0, "high": 100.0, "log": True}, 1.0, 10.0, 0.5),
+        ({"low": 1, "high": 5}, 5, 1, 1.0),
+        ({"choices": [[1], [1, 2]]}, [1], [1, 2], 1.0),
+        ({"choices": [[1], [1, 2]]}, [1], [1], 0.0),
+        ({"low": 0.0, "high": 2.0}, None, 1.0, 1.0),
+    ],
+)
+def test_values_are_apart_by_parts_of_their_range(
+    plain: dict[str, Any], one: Value, other: Value, apart: float
+) -> None:
+    (parameter,) = parse_space({"a": plain})
+    assert parameter.distance(one, other) == parameter.distance(other, one) == pytest.approx(apart)

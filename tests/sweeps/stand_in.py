@@ -32,7 +32,8 @@ class StandIn:
     file `slow` the mlp takes a minute an epoch, or half with `divides` and two threads, with a file
     `large` unless pictures are small. With a file `huge` no memory is large enough for it, with
     `kills mlp` measuring it ends the worker, with `cut` more time would choose another frozen
-    network, and with `crop` frozen networks crop their pictures.
+    network, with `crop` frozen networks crop their pictures, and with `intervals` accuracies have
+    one.
     """
 
     def __call__(self, job: Job, channel: Channel) -> Ending:
@@ -83,8 +84,11 @@ class StandIn:
                 os.kill(os.getpid(), signal.SIGKILL)
             if stop := channel.report(epoch, self._metrics(task, level - 0.1 / epoch)):
                 return Ending("pruned", reason=stop)
-        run_dir = str(output_dir / task.name)
-        return Ending("complete", self._metrics(task, level), {"run_dir": run_dir})
+        run_dir, metrics = str(output_dir / task.name), self._metrics(task, level)
+        if (output_dir / "intervals").exists():
+            ends = {"val/accuracy_low": level - 0.02, "val/accuracy_high": level + 0.02}
+            metrics |= ends
+        return Ending("complete", metrics, {"run_dir": run_dir})
 
     @staticmethod
     def _metrics(task: Train, level: float) -> dict[str, float]:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,6 +18,7 @@ from src.records.run import Predictions
 from src.records.trials import TrialRecord
 from src.search.jobs import Ending, Job
 from src.search.pool import Pool
+from src.search.space import Family, parse_space
 from src.search.workers.local import LocalEngine
 from src.search.workers.slots import Slot
 from src.selection.comparison import compared
@@ -25,6 +27,11 @@ from src.sweeps.finalists import Finals, _announcement, kept_finalists
 from src.sweeps.further_seeds import judged, verdict_on
 from src.sweeps.tasks import SweepJobs
 from tests.selection.comparison.runs import TARGETS, compare_settings, finished_run, write_study
+
+FAMILIES = {
+    name: Family(name, (), tuple(parse_space({"rate": {"low": 0.0, "high": 1.0}})), {})
+    for name in ("cnn", "fcn")
+}
 
 
 @pytest.fixture(autouse=True)
@@ -88,7 +95,7 @@ def finals(
     settings = read_sweep_settings(given, "default")
     said: list[str] = []
     pool: Any = SimpleNamespace(free=lambda: list(range(slots)))
-    jobs = SweepJobs(settings, study, {}, (), {}, "0" * 32)
+    jobs = SweepJobs(settings, study, FAMILIES, (), {}, "0" * 32)
     return Finals(pool, jobs, show=said.append, seconds_left=lambda: left), said
 
 
@@ -111,6 +118,38 @@ def test_finalists_and_seeds_fit_into_the_time_that_is_left(
     made, said = finals(study, left)
     assert tuple(made._affordable(made._chosen(study.trials()))) == size
     assert bool(said) == (size != (3, 3))
+
+
+@pytest.mark.parametrize(
+    ("others", "chosen"),
+    [
+        ([("cnn", 0.55), ("cnn", 0.9), ("fcn", 0.5)], [0, 2, 3]),
+        ([("cnn", 0.65), ("cnn", 0.9), ("fcn", 0.5)], [0, 1, 2]),
+        # Of the rate in between, each is near the first.
+        ([("cnn", 0.55), ("cnn", 0.45), ("fcn", 0.5)], [0, 3, 1]),
+        ([("cnn", 0.55), ("cnn", 0.45), ("cnn", 0.5)], [0, 1, 2]),
+    ],
+    ids=["near", "far", "too few others", "no others"],
+)
+def test_a_trial_near_a_better_finalist_comes_behind_all_others(
+    others: list[tuple[str, float]], chosen: list[int]
+) -> None:
+    study = study_of([10.0] * (1 + len(others)))
+    values = [("cnn", 0.5), *others]
+    trials = [
+        replace(trial, family=family, values={"rate": rate})
+        for trial, (family, rate) in zip(study.trials(), values, strict=True)
+    ]
+    made, _ = finals(study, None)
+    assert [trial.number for trial in made._chosen(trials)] == chosen
+
+
+def test_trials_on_other_pictures_are_no_seeds_of_one_another() -> None:
+    study = study_of([10.0] * 4)
+    trials = [replace(trial, values={"rate": 0.5}) for trial in study.trials()]
+    study.facts = lambda number: {"prepared": [f"data.train_limit={max(2, number)}"]}
+    made, _ = finals(study, None)
+    assert [trial.number for trial in made._chosen(trials)] == [0, 3, 1]
 
 
 def test_finalists_of_trials_with_all_cores_take_as_many_times_as_long_as_there_are_slots() -> None:

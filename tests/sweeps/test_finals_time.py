@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -67,7 +68,10 @@ def ended(
     value: float, seconds: float, family: str = "embedding", state: str = COMPLETE
 ) -> TrialRecord:
     objectives = (value,) if state == COMPLETE else None
-    return TrialRecord(0, family, state, {}, objectives=objectives, seconds=seconds)
+    own = f"n={value}"
+    return TrialRecord(
+        0, family, state, {"n": value}, (own,), objectives=objectives, seconds=seconds
+    )
 
 
 def test_the_largest_fraction_is_kept_until_a_trial_is_complete() -> None:
@@ -93,6 +97,18 @@ def test_the_best_trials_are_counted_with_all_seeds() -> None:
     both.time._jobs.study.facts = lambda number: {"prepared": ["runtime.threads=2"]}  # type: ignore[method-assign]
     both.ended(0, ended(0.95, 8.0))
     assert both.seconds > 40 + 3 * 15, "a trial of all cores takes longer in a slot"
+
+
+def test_a_trial_near_a_better_one_is_counted_where_it_would_be_a_finalist() -> None:
+    """The best three differ by their strength alone, and the fourth is another classifier."""
+    logistic = {"model.classifier": "logistic", "model.logistic.strength": 2.0}
+    near = [
+        replace(ended(value, 8.0), values={**logistic, "model.logistic.strength": strength})
+        for value, strength in ((0.9, 2.0), (0.89, 2.1), (0.88, 1.9))
+    ]
+    other = replace(ended(0.8, 30.0), values={"model.classifier": "auto"})
+    assert Kept(near).seconds == 40 + 3 * 12
+    assert Kept([*near, other]).seconds == 40 + 3 * 30
 
 
 def test_what_runs_and_what_may_begin_may_become_a_finalist() -> None:

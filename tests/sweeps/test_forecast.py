@@ -60,21 +60,8 @@ def test_a_slow_classifier_keeps_no_other_of_its_family_from_the_time_that_is_le
     assert Kind("embedding", FAST) in kinds and Kind("embedding", WHOLE) in kinds
     assert Kind("embedding", SLOW) not in kinds and Kind("embedding") not in kinds
     assert known.affordable(100.0, took) == known.affordable(None, took) == [Kind("embedding")]
-    # The search, which would find the same again, has no further turn; on other features it has.
-    assert Kind("embedding", AUTO) not in kinds
-    other = [trial(AUTO, 35.0, overrides=("model.networks=[b]",))]
-    assert Kind("embedding", AUTO) in known.affordable(32.0, other)
     # One that took long says nothing of the others.
     assert Kind("embedding", WHOLE) in known.affordable(30.0, [*took, trial(SLOW, 120.0)])
-
-
-def test_a_search_that_was_made_is_not_made_again_where_nothing_else_fits() -> None:
-    others = {name_of_kind(one.values): 20.0 for one in kinds_of(FAMILIES["embedding"])}
-    costs = {name: seconds for name, seconds in others.items() if name != name_of_kind(AUTO)}
-    known = forecast(embedding=Prepared(CUT, 1, 0.0, True, search_seconds=5.0, fit_seconds=costs))
-    assert not known.affordable(10.0, [trial(AUTO, 6.0)])
-    stopped = [trial(AUTO, 6.0, state=PRUNED), trial({}, 1.0, "cnn")]
-    assert known.affordable(10.0, stopped) == [Kind("embedding", AUTO)], "it has no result"
 
 
 def test_what_trials_of_a_kind_took_is_nearer_than_what_was_measured() -> None:
@@ -87,6 +74,15 @@ def test_what_trials_of_a_kind_took_is_nearer_than_what_was_measured() -> None:
     # Other networks have described other numbers of pictures in other numbers.
     other = replace(took[1], overrides=("model.networks=[b]",))
     assert known.needed(kind, [other]) == pytest.approx(90)
+
+
+def test_what_was_stopped_shows_what_a_trial_takes_beside_its_fit() -> None:
+    """Two of five folds took 10 s, of which the fits, of 3 s in all, are the least."""
+    known = of_embedding(slow=9.0, whole=3.0)
+    stopped = trial(WHOLE, 25.0, state=PRUNED)
+    assert known.needed(Kind("embedding", SLOW), [stopped]) == pytest.approx(9 + 25 - 3)
+    answered = [stopped, trial(WHOLE, 5.0)]
+    assert known.needed(Kind("embedding", SLOW), answered) == pytest.approx(9 + 5 - 3)
 
 
 def test_what_is_searched_does_not_part_trials_from_what_was_measured() -> None:
@@ -238,3 +234,42 @@ def test_families_that_24_further_trials_made_nothing_better_of_are_saturated(
     assert known.saturated([*first, *trials(*[0.9] * 20), *pruned[:4]], direction)
     assert not known.saturated([*first, *trials(*[0.9] * 20), *pruned[:3]], direction)
     assert not known.saturated(pruned, direction)
+
+
+def test_families_that_are_too_far_behind_are_named_by_their_figures() -> None:
+    """Behind by more than twice from median to best, and by the intervals of both, of 5 points."""
+    known = forecast(embedding=Prepared(CUT, 1, 0.0, True), handcrafted=Prepared([], 1, 1.0))
+
+    def trials(
+        *values: float, family: str = "handcrafted", half: float = 0.03
+    ) -> list[TrialRecord]:
+        return [
+            replace(
+                trial(AUTO, 5.0, family),
+                objectives=(value,),
+                figures={"val/accuracy_low": value - half, "val/accuracy_high": value + half},
+            )
+            for value in values
+        ]
+
+    def behind(*judged: TrialRecord, known: TimeForecast = known) -> list[str]:
+        return [*known.behind(judged, "maximize", "val/accuracy")]
+
+    lead = trials(0.9, 0.5, family="embedding", half=0.04)
+    assert behind(*lead, *trials(0.8, 0.78, 0.7, 0.78)) == ["handcrafted"]
+    assert known.behind([*lead, *trials(0.8, 0.78, 0.7, 0.78)], "maximize", "val/accuracy") == {
+        "handcrafted": "after 4 its best, 80.0 %, is too far behind 90.0 %"
+    }
+    assert not behind(*lead, *trials(0.8, 0.78, 0.7)), "three say little"
+    assert not behind(*lead, *trials(0.8, 0.77, 0.7, 0.77)), "it may gain as much again, and more"
+    assert behind(*lead, *trials(0.8, 0.78, 0.1, 0.78)), "what is worse is nothing to gain"
+    assert not behind(*trials(0.9, family="embedding", half=0.08), *trials(0.8, 0.78, 0.7, 0.78))
+    assert not behind(*trials(0.9, 0.5, 0.5, 0.5, 0.5, family="embedding"), *trials(0.8))
+    without = [replace(one, figures={}) for one in (*lead, *trials(0.8, 0.78, 0.7, 0.78))]
+    assert not behind(*without), "a metric without intervals has no errors to judge it by"
+    pruned = [replace(one, objectives=None, state=PRUNED) for one in trials(*[0.1] * 9)]
+    assert not behind(*lead, *trials(0.8), *pruned) and not behind(*pruned)
+    again = forecast(**{**known.prepared, "handcrafted": Prepared(["data.train_limit=9"], 1, 1.0)})
+    assert not behind(*lead, *trials(0.8, 0.78, 0.7, 0.78), known=again), "on other pictures"
+    costs = [replace(one, objectives=(1 - one.objectives[0],)) for one in (*lead, *trials(0.8))]
+    assert not known.behind(costs, "minimize", "val/cost")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -173,7 +174,7 @@ def test_the_minimal_trial_is_the_cheapest_that_the_families_allow(
 ) -> None:
     families = {one.name: one for one in load_families(names, base)}
     pixels = "data.target=dense" in base
-    name, values, prepared = minimal_trial(families.values(), base, 400, pixels=pixels)
+    name, values, prepared = minimal_trial(families.values(), base, 400, {}, pixels=pixels)
     assert (name, list(prepared.overrides)) == (taken, added)
     assert families[taken].stored_values(values), "the study may have it"
     overrides = trial_overrides(families[taken], [*base, *added], values)
@@ -182,15 +183,35 @@ def test_the_minimal_trial_is_the_cheapest_that_the_families_allow(
         assert settings.model.classifier == "nearest_mean"
 
 
+@pytest.mark.parametrize(
+    ("changes", "taken"),
+    [
+        ({}, "embedding"),
+        ({"affordable": False}, "handcrafted"),
+        ({"seconds_per_epoch": 9.0}, "handcrafted"),
+    ],
+    ids=["described", "left out", "not yet"],
+)
+def test_pictures_that_frozen_networks_have_described_are_not_described_again(
+    changes: dict[str, Any], taken: str
+) -> None:
+    families = load_families(["handcrafted", "embedding"], [])
+    frozen = replace(Prepared(["model.input_size=96"], 1, 0.0, published=True), **changes)
+    known = {"embedding": frozen, "handcrafted": Prepared([], 1, 0.0)}
+    name, values, prepared = minimal_trial(families, [], 400, known)
+    assert name == taken and values["model.classifier"] == "nearest_mean"
+    assert (prepared is frozen) == (taken == "embedding")
+
+
 def test_small_pictures_are_not_magnified_for_it() -> None:
     families = load_families(["handcrafted"], [])
-    assert minimal_trial(families, [], 8)[2].overrides == ["data.train_limit=500"]
-    assert "data.image_size=32" in minimal_trial(families, [], None)[2].overrides
+    assert minimal_trial(families, [], 8, {})[2].overrides == ["data.train_limit=500"]
+    assert "data.image_size=32" in minimal_trial(families, [], None, {})[2].overrides
 
 
 def test_what_fixes_its_features_keeps_them() -> None:
     base = ["model.features=[scattering]", "model.classifier=rbf_svm"]
-    _, values, _ = minimal_trial(load_families(["handcrafted"], base), base, 400)
+    _, values, _ = minimal_trial(load_families(["handcrafted"], base), base, 400, {})
     assert not {"model.features", "model.classifier"} & values.keys()
 
 

@@ -6,8 +6,9 @@ import json
 import os
 import shutil
 import sys
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -39,7 +40,7 @@ from src.search.study import SweepStudy
 from src.sweeps import race as race_module
 from src.sweeps.clock import Clock
 from src.sweeps.earlier_command import completed_command, keep_command
-from src.sweeps.families import default_values, load_families
+from src.sweeps.families import default_values, load_families, name_of_kind
 from src.sweeps.prepared import PREPARED, Prepared
 from src.sweeps.race import run_sweep
 from src.sweeps.sweep_study import study_spec
@@ -202,9 +203,9 @@ def test_an_only_network_that_must_be_cut_is_trained_alone_with_all_cores(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    for place in ("src.sweeps.prepare", "src.sweeps.race", "src.machine.cpu_load"):
+    for place in ("src.sweeps.reduction", "src.sweeps.race", "src.machine.cpu_load"):
         monkeypatch.setattr(f"{place}.available_cores", lambda: 2)
-    monkeypatch.setattr("src.sweeps.prepare.others_load", lambda: 0.0)
+    monkeypatch.setattr("src.sweeps.reduction.others_load", lambda: 0.0)
     at_once: list[int | None] = []
 
     def driver(*parts: Any, **given: Any) -> Driver:
@@ -276,6 +277,20 @@ def test_the_minimal_trial_answers_though_epochs_are_spent_as_well(tmp_path: Pat
         study.remember("epochs", 5)
     (trial,) = sweep(tmp_path, *overrides).trials
     assert trial.state == COMPLETE and "data.train_limit=500" in trial.overrides
+
+
+def test_the_minimal_trial_is_a_fit_on_features_that_are_there(tmp_path: Path) -> None:
+    """However long the fit was measured to take: there is no cheaper trial."""
+    overrides = ["families=[embedding]", "search=[model.*]", "budget.minutes=0.0005"]
+    cheapest = {"model.classifier": "nearest_mean", "model.selection": "none"}
+    frozen = Prepared(["model.input_size=96"], 1, 0.0, published=True)
+    frozen = replace(frozen, fit_seconds={name_of_kind(cheapest): 3600.0})
+    with opened_study(tmp_path, *overrides, "evaluate_test=false") as study:
+        study.remember(PREPARED, {"embedding": asdict(frozen)})
+    (trial,) = sweep(tmp_path, *overrides, "evaluate_test=false").trials
+    assert trial.state == COMPLETE and cheapest.items() <= trial.values.items()
+    assert "model.input_size=96" in trial.overrides
+    assert not any(one.startswith("data.train_limit=") for one in trial.overrides)
 
 
 @pytest.mark.parametrize(
@@ -427,10 +442,37 @@ def test_a_race_of_stated_minutes_does_not_go_on_with_what_no_trial_makes_better
     wide = ["families=[embedding]", "search=[model.*]", "finalists=0", "evaluate_test=false"]
     first = sweep(tmp_path, *wide, "budget.trials=null", "budget.minutes=60")
     assert len(first.trials) == 25
-    said = "the latest trials of embedding were no better than earlier ones"
+    said = "nothing better is expected of embedding (its latest trials were no better than"
     assert said in capsys.readouterr().err
     more = sweep(tmp_path, *wide, "budget.trials=27", "budget.minutes=60")
     assert len(more.trials) == 27
+
+
+def test_the_reason_of_a_pruned_trial_has_its_figure_in_percent(tmp_path: Path) -> None:
+    """After two epochs the better family has 75 % and the other one 65 %."""
+    families = ["families=[mlp,efficientnet_lite0]", "search=[model.*]", "budget.trials=8"]
+    across = ["pruner.across_families=true", "finalists=0", "evaluate_test=false"]
+    record = sweep(tmp_path, *families, *across)
+    reasons = {trial.reason for trial in record.trials if trial.state == PRUNED}
+    assert "pruned after 2 epochs at validation accuracy 65.0 %" in reasons
+
+
+def test_a_family_that_is_too_far_behind_leaves_its_trials_to_the_others(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The accuracies are 0.9, 0.8 and 0.7, whatever is tried; two trials run at once."""
+    (tmp_path / "intervals").touch()
+    wide = ["families=[embedding,mlp]", "search=[model.*]", "finalists=0", "evaluate_test=false"]
+    record = sweep(tmp_path, *wide, "budget.trials=20", "budget.minutes=60")
+    tried = Counter(trial.family for trial in record.trials)
+    assert tried.total() == 20 and 4 <= tried["mlp"] <= 5
+    shown = capsys.readouterr().err
+    line = "mlp: no further trial: after 4 its best, 80.0 %, is too far behind 90.0 %"
+    assert shown.count(line) == 1 and "embedding: no further" not in shown
+    sweep(tmp_path, *wide, "budget.trials=null", "budget.minutes=60")
+    shown = capsys.readouterr().err
+    assert "nothing better is expected of mlp (after " in shown
+    assert " and embedding (its latest trials were no better than earlier ones)" in shown
 
 
 def test_a_journal_that_lost_its_end_between_two_lines_is_not_gone_on_with_in_silence(
