@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
 from hydra import compose, initialize_config_dir
-from hydra.core.override_parser.types import Override, OverrideType
+from hydra.core.override_parser.types import Glob, Override
 from hydra.errors import HydraException
 from omegaconf import OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from ..machine.package import PRESETS
 from ..machine.text import nearest
@@ -117,15 +118,30 @@ def expand(overrides: Sequence[str]) -> Iterator[list[str]]:
         if not override.is_sweep_override():
             choices.append([argument])
         elif override.is_discrete_sweep():
-            choices.append(
-                [f"{override.get_key_element()}={v}" for v in override.sweep_string_iterator()]
-            )
+            choices.append([f"{key}={v}" for v in _each_value(override)])
         else:
             raise ConfigError(
                 f"{argument!r}: only lists, range() and glob() can be run one by one."
             )
     for job in product(*choices):
         yield list(job)
+
+
+def _each_value(override: Override) -> Iterable[str]:
+    """Return the values of `key=a,b` and `key=range()`, and the options of `group=glob()`.
+
+    Raises:
+        ConfigError: no option of a group is called so.
+    """
+    pattern, group = override.value(), override.key_or_group
+    if not isinstance(pattern, Glob):
+        return override.sweep_string_iterator()
+    if not (names := pattern.filter(groups().get(group, []))):
+        raise ConfigError(
+            f"{override.input_line!r}: there is no group {group} with such options, of which "
+            "glob() runs each."
+        )
+    return names
 
 
 def compose_plain(
@@ -149,6 +165,7 @@ def compose_plain(
     parsed: dict[str, Override] = {}
     folders = _with_plugins(folders)
     options = _chosen_from(cls, folders)
+    overrides = [argument.lstrip("+") for argument in overrides]  # as `split_override` has it
     if cls is RunSettings:
         overrides = with_libraries(overrides, options["model"])
     for at, argument in enumerate(overrides):
@@ -156,7 +173,7 @@ def compose_plain(
         if equals and is_literal(key) and key not in options:
             literal[key] = value_of(argument)
             continue
-        if not equals and not argument.startswith(("~", "+")):
+        if not equals and not argument.startswith("~"):
             if whole := divided_path(overrides, at):
                 raise ConfigError(
                     f"{argument!r} is not understood: if it belongs to the path before it, put "
@@ -171,7 +188,7 @@ def compose_plain(
         plain = _completed(config_name, folders, tuple(chosen), cls)
         # Hydra would compose anew for every other value, a quarter of a second: a sweep, which
         # checks hundreds of configurations before it starts, would wait for a minute. So values of
-        # known keys are set here, and what says more (`+key`, `${...}`, a dict) by Hydra.
+        # known keys are set here, and what says more (`${...}`, a dict) by Hydra.
         further = [argument for argument, o in values.items() if not _is_plain(o, plain)]
         if further:
             # `++`, for Hydra does not know the keys that conf/ leaves to their defaults.
@@ -219,8 +236,7 @@ def _chooses(override: Override, options: Mapping[str, Any]) -> bool:
 
 def _is_plain(override: Override, plain: Mapping[str, Any]) -> bool:
     """Whether an override does no more than replace one value by another."""
-    simple = override.type is OverrideType.CHANGE and override.package is None
-    if not simple or "$" in str(override.input_line):
+    if override.package is not None or "$" in str(override.input_line):
         return False
     known = leaves(plain) if isinstance(override.value(), dict) else _keys(plain)
     return override.key_or_group in known
@@ -248,7 +264,13 @@ def _composed(
     further = ",".join(f"'file://{folder}'" for folder in quoted)
     path = [f"hydra.searchpath=[{further}]"] if further else []
     with initialize_config_dir(str(folders[0]), version_base="1.3"):
-        composed = compose(config_name, [*_LEFT_OUT, *path, *overrides], return_hydra_config=True)
+        try:
+            composed = compose(
+                config_name, [*_LEFT_OUT, *path, *overrides], return_hydra_config=True
+            )
+        except (YAMLError, UnicodeDecodeError) as error:  # in a file of a plugin's conf/
+            reason = " ".join(str(error).split())
+            raise ConfigError(f"a file of a config group cannot be read: {reason}.") from None
     choices = {str(group): str(option) for group, option in composed.hydra.runtime.choices.items()}
     with open_dict(composed):
         del composed["hydra"]
@@ -390,7 +412,7 @@ def _explained(
         known = []
     for argument, override in overrides.items():
         key = override.key_or_group
-        if argument not in chosen and known and key not in known and not override.is_add():
+        if argument not in chosen and known and key not in known:
             return no_key(key, [*known, *options])
     if group := re.match(r"Could not override '([^']+)'\. No match", str(error)):
         return ConfigError(_no_group(group[1], config_name, folders, cls))

@@ -12,6 +12,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from src.config import compose
 from src.config.checks import ConfigError, Settings, to_plain
 from src.config.compose import (
     CONF,
@@ -38,6 +39,7 @@ from src.config.schema import RunSettings, stored_settings
 from src.config.sweep import DashboardSettings, read_sweep_settings
 from src.config.tracking import ReplaySettings, UISettings
 from src.machine.yaml_text import read_yaml, yaml_text
+from src.runs.settings import read_settings
 
 OPTIONS = [(group, option) for group, options in groups().items() for option in options]
 
@@ -222,6 +224,18 @@ def test_overrides_reach_their_keys() -> None:
     assert (settings.optimizer.lr, settings.trainer.max_epochs, settings.seed) == (0.5, 5, 7)
 
 
+@pytest.mark.parametrize("plus", ["+", "++"])
+def test_what_hydra_adds_or_forces_is_the_setting_itself(plus: str) -> None:
+    overrides = ["experiment=digits_quick", "optimizer.lr=0.5", "seed=7", "output_dir=a b"]
+    marked = [f"{plus}{override}" for override in overrides]
+    assert read_settings(marked) == read_settings(overrides)
+    with pytest.raises(ConfigError, match="changes nothing"):
+        read_settings(["model=handcrafted", f"{plus}trainer.max_epochs=3"])
+    with pytest.raises(ConfigError, match="resume"):  # and no new run is trained in its folder
+        read_settings([f"{plus}resume=no-such-run"])
+    assert list(expand([f"{plus}seed=1,2"])) == [["seed=1"], ["seed=2"]]
+
+
 @pytest.mark.parametrize(
     ("overrides", "parts"),
     [
@@ -300,6 +314,29 @@ def test_a_multirun_is_every_combination() -> None:
         ["model.pretrained=null"],
         ["model.pretrained=true"],
     ]
+
+
+def test_a_multirun_takes_the_options_that_a_pattern_names() -> None:
+    assert list(expand(["model=glob([cn*,ml*])"])) == [["model=cnn"], ["model=mlp"]]
+    assert list(expand(["optimizer=glob(*,exclude=[muon,sgd])"])) == [["optimizer=adamw"]]
+    for override in ("seed=glob(*)", "model=glob(nothing*)"):
+        with pytest.raises(ConfigError, match="no group"):
+            list(expand([override]))
+
+
+@pytest.mark.parametrize(
+    "content", [b"name: [\n", b"name: \xe4\n", b"a: 1\n b: 2\n", b"\tname: x\n"]
+)
+def test_a_file_of_a_group_that_cannot_be_read_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes
+) -> None:
+    file = tmp_path / "model" / "mine.yaml"
+    file.parent.mkdir()
+    file.write_bytes(content)
+    monkeypatch.setattr(compose, "plugin_folders", lambda *_: (tmp_path,))
+    with pytest.raises(ConfigError, match="config group cannot be read") as caught:
+        compose_plain(["model=mine"], "config")
+    assert len(str(caught.value).splitlines()) == 1
 
 
 def test_a_group_of_another_folder_is_listed(tmp_path: Path) -> None:
