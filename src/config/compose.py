@@ -333,7 +333,12 @@ def _refuse_without_effect(keys: Iterable[str], settings: RunSettings) -> None:
         raise WithoutEffect(f"augment.{name}", " or ".join(f"augment.{one}" for one in needed))
     model, scheduler = settings.model, settings.scheduler
     norms = isinstance(model, NetworkSettings) and model.freeze_norm and not model.pretrained
+    unchosen = settings.data.train_on_val and settings.data.best_for not in (None, "mae")
     idle = {
+        **dict.fromkeys(
+            ("data.answer", "data.threshold"),
+            unchosen and "data.train_on_val=false, for a validation part to choose answers by",
+        ),
         "data.band_names": settings.data.bands is None and "data.bands, the names of those to read",
         "model.freeze_norm": norms and "model.pretrained, whose statistics are to be kept",
         "scheduler.start_divisor": not getattr(scheduler, "warmup_fraction", 1)

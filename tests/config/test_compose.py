@@ -101,6 +101,11 @@ def test_every_setting_of_an_augmentation_changes_something(option: str) -> None
         (["data=folder", "data.root=x", "data.band_names=[nir]"], "data.bands"),
         (["model=resnet18", "model.freeze_norm=true"], "model.pretrained"),
         (["scheduler.warmup_fraction=0", "scheduler.start_divisor=9"], "scheduler.warmup_fraction"),
+        (["data.train_on_val=true", "data.answer=balanced_accuracy"], "data.train_on_val=false"),
+        (
+            ["data.target=multi", "data.train_on_val=true", "data.threshold=micro_f1"],
+            "data.train_on_val=false",
+        ),
     ],
 )
 def test_what_does_nothing_by_itself_is_refused(overrides: list[str], without: str) -> None:
@@ -123,6 +128,8 @@ def test_what_does_nothing_by_itself_is_refused(overrides: list[str], without: s
         ["model=efficientnet_lite0", "model.freeze_norm=true"],
         ["model=resnet18", "model.freeze_norm=false"],
         ["scheduler.start_divisor=9"],
+        ["data.target=ordinal", "data.train_on_val=true", "data.answer=mae"],
+        ["data.target=multi", "data.train_on_val=true", "data.threshold=half"],
         ["trainer.validate_every=5", "trainer.max_epochs=5", "trainer.final_weights=best"],
         ["trainer.validate_every=5", "trainer.max_epochs=3"],
     ],
