@@ -188,15 +188,19 @@ def compose_plain(
         plain = _completed(config_name, folders, tuple(chosen), cls)
         # Hydra would compose anew for every other value, a quarter of a second: a sweep, which
         # checks hundreds of configurations before it starts, would wait for a minute. So values of
-        # known keys are set here, and what says more (`${...}`, a dict) by Hydra.
-        further = [argument for argument, o in values.items() if not _is_plain(o, plain)]
-        if further:
+        # known keys are set here. Where one says more (`${...}`, a dict), or a file refers to other
+        # keys, Hydra gets all of them, since what they refer to may be among them.
+        refers = _composed(config_name, folders, tuple(chosen))[2]
+        if refers or not all(_is_plain(override, plain) for override in values.values()):
             # `++`, for Hydra does not know the keys that conf/ leaves to their defaults.
             known = _keys(plain)
-            stated = [f"++{w}" if values[w].get_key_element() in known else w for w in further]
+            stated = [
+                f"++{argument}" if override.get_key_element() in known else argument
+                for argument, override in values.items()
+            ]
             plain = _completed(config_name, folders, (*chosen, *stated), cls)
-        for argument, override in values.items():
-            if argument not in further:
+        else:
+            for override in values.values():
                 put(plain, override.key_or_group, override.value())
     except (HydraException, OmegaConfBaseException) as error:
         raise _explained(error, parsed, config_name, folders, cls) from None
@@ -256,8 +260,10 @@ def _with_plugins(folders: tuple[Path, ...]) -> tuple[Path, ...]:
 @lru_cache(maxsize=256)
 def _composed(
     config_name: str, folders: tuple[Path, ...], overrides: tuple[str, ...]
-) -> tuple[dict[str, Any], dict[str, str]]:
-    """Return the composed settings, and the chosen option of each group."""
+) -> tuple[dict[str, Any], dict[str, str], bool]:
+    """Return the composed settings, the chosen option of each group, and whether keys refer to
+    others.
+    """
     # It takes a quarter of a second, and trials differ in values, not in the groups they choose.
     # Within single quotes of Hydra's grammar.
     quoted = [re.sub(r"([\\'])", r"\\\1", str(folder)) for folder in folders[1:]]
@@ -274,9 +280,10 @@ def _composed(
     choices = {str(group): str(option) for group, option in composed.hydra.runtime.choices.items()}
     with open_dict(composed):
         del composed["hydra"]
+    refers = "${" in str(OmegaConf.to_container(composed, resolve=False))
     plain = OmegaConf.to_container(composed, resolve=True)
     assert isinstance(plain, dict)
-    return {str(key): value for key, value in plain.items()}, choices
+    return {str(key): value for key, value in plain.items()}, choices, refers
 
 
 def compose_settings(cls: type[S], overrides: Sequence[str]) -> S:
@@ -368,7 +375,7 @@ def chosen_options(
     folders = _with_plugins(folders)
     known = groups(*folders)
     chosen = tuple(argument for argument in overrides if key_of_override(argument) in known)
-    _, choices = _composed(config_name, folders, chosen)
+    _, choices, _ = _composed(config_name, folders, chosen)
     return {group: option for group, option in choices.items() if group in known}
 
 
