@@ -346,6 +346,24 @@ def test_a_file_of_a_group_that_cannot_be_read_is_named(
     assert len(str(caught.value).splitlines()) == 1
 
 
+def test_what_refers_to_another_setting_gets_its_value_of_the_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = ["optimizer.weight_decay=${optimizer.lr}", "optimizer.lr=0.5", "seed=3"]
+    for overrides in (wanted, wanted[::-1]):
+        plain = compose_plain(overrides, "config")
+        assert plain["optimizer"]["weight_decay"] == plain["optimizer"]["lr"] == 0.5
+        assert plain["seed"] == 3
+    file = tmp_path / "experiment" / "mine.yaml"
+    file.parent.mkdir()
+    file.write_text("# @package _global_\noptimizer:\n  weight_decay: ${optimizer.lr}\n")
+    monkeypatch.setattr(compose, "plugin_folders", lambda *_: (tmp_path,))
+    plain = compose_plain(["experiment=mine", "optimizer.lr=0.25"], "config")
+    assert plain["optimizer"]["weight_decay"] == 0.25
+    with pytest.raises(ConfigError, match=r"optimizer\.lrr: there is no such key"):
+        compose_plain(["experiment=mine", "optimizer.lrr=0.25"], "config")
+
+
 def test_a_group_of_another_folder_is_listed(tmp_path: Path) -> None:
     (tmp_path / "shape").mkdir()
     for name in ("round", "flat"):
