@@ -248,6 +248,8 @@ def load(
         ConfigError: there is no such run, its model is damaged, or it was changed and is refused.
     """
     refuse_no_name(run=run, output_dir=output_dir)
+    if changed not in ("refuse", "use"):
+        raise ConfigError(f"changed is {changed!r}: it must be one of refuse, use.")
     from .runs.folder import trained_run
     from .runs.seal import RECORD, refuse_changed
 

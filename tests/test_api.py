@@ -85,6 +85,8 @@ def test_a_run_that_was_changed_is_refused_as_by_the_commands(
     try:
         with pytest.raises(ConfigError, match=r"run: .*config\.yaml.*changed=use"):
             run.model()
+        with pytest.raises(ConfigError, match="changed is 'yes': it must be one of refuse, use"):
+            api.load(str(run.folder), changed="yes")
         api.load(str(run.folder), changed="use")
         assert "it is used all the same" in capsys.readouterr().err
     finally:

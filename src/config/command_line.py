@@ -118,13 +118,16 @@ def parse(argv: Sequence[str], flags: Sequence[str] = (FLAGS, _MULTIRUN)) -> Inv
 
 
 def take_config_name(argv: Sequence[str], default: str) -> tuple[list[str], str]:
-    """Return the overrides without `--config-name NAME` (or `-cn NAME`), and NAME or `default`."""
+    """Return the overrides without `--config-name NAME` (or `-cn NAME`), and NAME or `default`.
+
+    A flag without a name stands for the name, of which there is no file.
+    """
     overrides, name, rest = list[str](), default, iter(argv)
     for argument in rest:
         flag, equals, value = argument.partition("=")
         if flag in CONFIG_NAME_FLAGS:
             name = value if equals else next(rest, "")
-            name = re.sub(r"^(\./)?(sweeps/)?|\.ya?ml$", "", name)
+            name = re.sub(r"^(\./)?(sweeps/)?|\.ya?ml$", "", name) or flag
         else:
             overrides.append(argument)
     return overrides, name

@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
 from hydra import compose, initialize_config_dir
-from hydra.core.override_parser.types import Override, OverrideType
+from hydra.core.override_parser.types import Glob, Override
 from hydra.errors import HydraException
 from omegaconf import OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from ..machine.package import PRESETS
 from ..machine.text import nearest
@@ -117,15 +118,30 @@ def expand(overrides: Sequence[str]) -> Iterator[list[str]]:
         if not override.is_sweep_override():
             choices.append([argument])
         elif override.is_discrete_sweep():
-            choices.append(
-                [f"{override.get_key_element()}={v}" for v in override.sweep_string_iterator()]
-            )
+            choices.append([f"{key}={v}" for v in _each_value(override)])
         else:
             raise ConfigError(
                 f"{argument!r}: only lists, range() and glob() can be run one by one."
             )
     for job in product(*choices):
         yield list(job)
+
+
+def _each_value(override: Override) -> Iterable[str]:
+    """Return the values of `key=a,b` and `key=range()`, and the options of `group=glob()`.
+
+    Raises:
+        ConfigError: no option of a group is called so.
+    """
+    pattern, group = override.value(), override.key_or_group
+    if not isinstance(pattern, Glob):
+        return override.sweep_string_iterator()
+    if not (names := pattern.filter(groups().get(group, []))):
+        raise ConfigError(
+            f"{override.input_line!r}: there is no group {group} with such options, of which "
+            "glob() runs each."
+        )
+    return names
 
 
 def compose_plain(
@@ -149,6 +165,7 @@ def compose_plain(
     parsed: dict[str, Override] = {}
     folders = _with_plugins(folders)
     options = _chosen_from(cls, folders)
+    overrides = [argument.lstrip("+") for argument in overrides]  # as `split_override` has it
     if cls is RunSettings:
         overrides = with_libraries(overrides, options["model"])
     for at, argument in enumerate(overrides):
@@ -156,7 +173,7 @@ def compose_plain(
         if equals and is_literal(key) and key not in options:
             literal[key] = value_of(argument)
             continue
-        if not equals and not argument.startswith(("~", "+")):
+        if not equals and not argument.startswith("~"):
             if whole := divided_path(overrides, at):
                 raise ConfigError(
                     f"{argument!r} is not understood: if it belongs to the path before it, put "
@@ -171,15 +188,19 @@ def compose_plain(
         plain = _completed(config_name, folders, tuple(chosen), cls)
         # Hydra would compose anew for every other value, a quarter of a second: a sweep, which
         # checks hundreds of configurations before it starts, would wait for a minute. So values of
-        # known keys are set here, and what says more (`+key`, `${...}`, a dict) by Hydra.
-        further = [argument for argument, o in values.items() if not _is_plain(o, plain)]
-        if further:
+        # known keys are set here. Where one says more (`${...}`, a dict), or a file refers to other
+        # keys, Hydra gets all of them, since what they refer to may be among them.
+        refers = _composed(config_name, folders, tuple(chosen))[2]
+        if refers or not all(_is_plain(override, plain) for override in values.values()):
             # `++`, for Hydra does not know the keys that conf/ leaves to their defaults.
             known = _keys(plain)
-            stated = [f"++{w}" if values[w].get_key_element() in known else w for w in further]
+            stated = [
+                f"++{argument}" if override.get_key_element() in known else argument
+                for argument, override in values.items()
+            ]
             plain = _completed(config_name, folders, (*chosen, *stated), cls)
-        for argument, override in values.items():
-            if argument not in further:
+        else:
+            for override in values.values():
                 put(plain, override.key_or_group, override.value())
     except (HydraException, OmegaConfBaseException) as error:
         raise _explained(error, parsed, config_name, folders, cls) from None
@@ -219,8 +240,7 @@ def _chooses(override: Override, options: Mapping[str, Any]) -> bool:
 
 def _is_plain(override: Override, plain: Mapping[str, Any]) -> bool:
     """Whether an override does no more than replace one value by another."""
-    simple = override.type is OverrideType.CHANGE and override.package is None
-    if not simple or "$" in str(override.input_line):
+    if override.package is not None or "$" in str(override.input_line):
         return False
     known = leaves(plain) if isinstance(override.value(), dict) else _keys(plain)
     return override.key_or_group in known
@@ -240,21 +260,30 @@ def _with_plugins(folders: tuple[Path, ...]) -> tuple[Path, ...]:
 @lru_cache(maxsize=256)
 def _composed(
     config_name: str, folders: tuple[Path, ...], overrides: tuple[str, ...]
-) -> tuple[dict[str, Any], dict[str, str]]:
-    """Return the composed settings, and the chosen option of each group."""
+) -> tuple[dict[str, Any], dict[str, str], bool]:
+    """Return the composed settings, the chosen option of each group, and whether keys refer to
+    others.
+    """
     # It takes a quarter of a second, and trials differ in values, not in the groups they choose.
     # Within single quotes of Hydra's grammar.
     quoted = [re.sub(r"([\\'])", r"\\\1", str(folder)) for folder in folders[1:]]
     further = ",".join(f"'file://{folder}'" for folder in quoted)
     path = [f"hydra.searchpath=[{further}]"] if further else []
     with initialize_config_dir(str(folders[0]), version_base="1.3"):
-        composed = compose(config_name, [*_LEFT_OUT, *path, *overrides], return_hydra_config=True)
+        try:
+            composed = compose(
+                config_name, [*_LEFT_OUT, *path, *overrides], return_hydra_config=True
+            )
+        except (YAMLError, UnicodeDecodeError) as error:  # in a file of a plugin's conf/
+            reason = " ".join(str(error).split())
+            raise ConfigError(f"a file of a config group cannot be read: {reason}.") from None
     choices = {str(group): str(option) for group, option in composed.hydra.runtime.choices.items()}
     with open_dict(composed):
         del composed["hydra"]
+    refers = "${" in str(OmegaConf.to_container(composed, resolve=False))
     plain = OmegaConf.to_container(composed, resolve=True)
     assert isinstance(plain, dict)
-    return {str(key): value for key, value in plain.items()}, choices
+    return {str(key): value for key, value in plain.items()}, choices, refers
 
 
 def compose_settings(cls: type[S], overrides: Sequence[str]) -> S:
@@ -311,7 +340,12 @@ def _refuse_without_effect(keys: Iterable[str], settings: RunSettings) -> None:
         raise WithoutEffect(f"augment.{name}", " or ".join(f"augment.{one}" for one in needed))
     model, scheduler = settings.model, settings.scheduler
     norms = isinstance(model, NetworkSettings) and model.freeze_norm and not model.pretrained
+    unchosen = settings.data.train_on_val and settings.data.best_for not in (None, "mae")
     idle = {
+        **dict.fromkeys(
+            ("data.answer", "data.threshold"),
+            unchosen and "data.train_on_val=false, for a validation part to choose answers by",
+        ),
         "data.band_names": settings.data.bands is None and "data.bands, the names of those to read",
         "model.freeze_norm": norms and "model.pretrained, whose statistics are to be kept",
         "scheduler.start_divisor": not getattr(scheduler, "warmup_fraction", 1)
@@ -341,7 +375,7 @@ def chosen_options(
     folders = _with_plugins(folders)
     known = groups(*folders)
     chosen = tuple(argument for argument in overrides if key_of_override(argument) in known)
-    _, choices = _composed(config_name, folders, chosen)
+    _, choices, _ = _composed(config_name, folders, chosen)
     return {group: option for group, option in choices.items() if group in known}
 
 
@@ -390,7 +424,7 @@ def _explained(
         known = []
     for argument, override in overrides.items():
         key = override.key_or_group
-        if argument not in chosen and known and key not in known and not override.is_add():
+        if argument not in chosen and known and key not in known:
             return no_key(key, [*known, *options])
     if group := re.match(r"Could not override '([^']+)'\. No match", str(error)):
         return ConfigError(_no_group(group[1], config_name, folders, cls))

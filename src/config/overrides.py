@@ -83,9 +83,12 @@ def parse_override(argument: str) -> Override:
 
 
 def split_override(override: str) -> tuple[str, str]:
-    """Return the key that an override sets, or all of an argument without a `=`, and its text."""
+    """Return the key that an override sets, or all of an argument without a `=`, and its text.
+
+    Hydra's `+key` and `++key` are the key itself, as there are no others than those that exist.
+    """
     key, _, text = override.partition("=")
-    return key, text
+    return key.lstrip("+"), text
 
 
 def key_of_override(override: str) -> str:

@@ -352,7 +352,7 @@ def read_sweep_settings(overrides: Sequence[str], config_name: str) -> SweepSett
     plain = compose_plain(_shared(overrides), config_name, _FOLDERS, SweepSettings)
     if plain["study"] is None:
         plain["study"] = config_name
-    stated, budget = {key_of_override(one).lstrip("+") for one in overrides}, plain["budget"]
+    stated, budget = {*map(key_of_override, overrides)}, plain["budget"]
     only_minutes = "budget.minutes" in stated and "budget.trials" not in stated
     if only_minutes and budget["minutes"] is not None:
         budget["trials"] = None

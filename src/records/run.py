@@ -28,7 +28,8 @@ _OF_SETS = ("multi", "dense")  # kinds of targets that are K numbers 0 and 1 a p
 _STATUSES = ("FINISHED", "FAILED", "KILLED")
 # Where parquet keeps what belongs to the whole table; the kind of ordinary targets is not there.
 _CLASS_NAMES_KEY, _KIND_KEY, _THRESHOLDS_KEY = b"class_names", b"kind", b"thresholds"
-_COPIES_KEY = b"groups_of_copies"
+# Whether answers are other ones than probabilities and thresholds alone give.
+_COPIES_KEY, _DECIDED_KEY = b"groups_of_copies", b"decided"
 _COLUMNS = ("index", "path", "target", "probabilities")
 _PREDICTION = "prediction"
 _PIXEL_COLUMNS = ("index", "path", "target", "matrix", "log_loss", "map")
@@ -188,6 +189,8 @@ class Predictions:
             metadata[_THRESHOLDS_KEY] = json.dumps(self.thresholds.tolist()).encode()
         if self.groups is not None and self.copies:
             metadata[_COPIES_KEY] = b"true"
+        if self.preds is not None:
+            metadata[_DECIDED_KEY] = b"true"
         return metadata
 
     @classmethod
@@ -218,7 +221,7 @@ class Predictions:
             columns += [_GROUP] if grouped else []
             thresholds = stored.get(_THRESHOLDS_KEY)
             # Answers that are more than probabilities say.
-            decided = kind == "multi" or thresholds is not None
+            decided = kind == "multi" or thresholds is not None or _DECIDED_KEY in stored
             columns += [_PREDICTION] if decided else []
             table = file.read(columns=columns, use_threads=False)
             class_names = json.loads(stored[_CLASS_NAMES_KEY])

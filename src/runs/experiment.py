@@ -205,6 +205,11 @@ class _SingleRun(ActiveRun):
         )
         if self._thresholds is not None:
             fitted.trained.metadata["thresholds"] = self._thresholds.tolist()
+        elif best_for is not None:  # of label sets: else the setting is refused
+            print(
+                f"thresholds: no pictures are held out to choose those for {best_for} by, so that "
+                "a label is predicted from a probability of one half on"
+            )
         if settings.tracking.log_model:  # first, so that it is sent while the rest is measured
             bundle, ids = self.folder.path / "model", split.val if len(split.val) else split.train
             example = self.data.pictures.read(int(ids[0]))

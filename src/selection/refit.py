@@ -83,7 +83,9 @@ def refit(chosen: RunFolder, settings: RunSettings, chosen_summary: RunSummary) 
         write_atomically(chosen.path / REFIT, json.dumps({"run": folder.name}) + "\n")
     _keep_thresholds(chosen, folder, wanted)
     otherwise = command("select", f"run={chosen_summary.run_dir}", "refit=true")
-    repeat = repeating_command(chosen_summary, wanted, otherwise)
+    # A training alone would choose no thresholds, without pictures to choose them by.
+    by_held_out = wanted.data.best_for not in (None, "mae")
+    repeat = otherwise if by_held_out else repeating_command(chosen_summary, wanted, otherwise)
     how_long = f" for {counted(epochs, 'epoch')}" if epochs else ""
     print(f"refit: training{how_long} on the training and validation parts together")
     if most is not None:

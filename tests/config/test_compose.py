@@ -12,6 +12,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from src.config import compose
 from src.config.checks import ConfigError, Settings, to_plain
 from src.config.compose import (
     CONF,
@@ -38,6 +39,7 @@ from src.config.schema import RunSettings, stored_settings
 from src.config.sweep import DashboardSettings, read_sweep_settings
 from src.config.tracking import ReplaySettings, UISettings
 from src.machine.yaml_text import read_yaml, yaml_text
+from src.runs.settings import read_settings
 
 OPTIONS = [(group, option) for group, options in groups().items() for option in options]
 
@@ -99,6 +101,11 @@ def test_every_setting_of_an_augmentation_changes_something(option: str) -> None
         (["data=folder", "data.root=x", "data.band_names=[nir]"], "data.bands"),
         (["model=resnet18", "model.freeze_norm=true"], "model.pretrained"),
         (["scheduler.warmup_fraction=0", "scheduler.start_divisor=9"], "scheduler.warmup_fraction"),
+        (["data.train_on_val=true", "data.answer=balanced_accuracy"], "data.train_on_val=false"),
+        (
+            ["data.target=multi", "data.train_on_val=true", "data.threshold=micro_f1"],
+            "data.train_on_val=false",
+        ),
     ],
 )
 def test_what_does_nothing_by_itself_is_refused(overrides: list[str], without: str) -> None:
@@ -121,6 +128,8 @@ def test_what_does_nothing_by_itself_is_refused(overrides: list[str], without: s
         ["model=efficientnet_lite0", "model.freeze_norm=true"],
         ["model=resnet18", "model.freeze_norm=false"],
         ["scheduler.start_divisor=9"],
+        ["data.target=ordinal", "data.train_on_val=true", "data.answer=mae"],
+        ["data.target=multi", "data.train_on_val=true", "data.threshold=half"],
         ["trainer.validate_every=5", "trainer.max_epochs=5", "trainer.final_weights=best"],
         ["trainer.validate_every=5", "trainer.max_epochs=3"],
     ],
@@ -222,6 +231,18 @@ def test_overrides_reach_their_keys() -> None:
     assert (settings.optimizer.lr, settings.trainer.max_epochs, settings.seed) == (0.5, 5, 7)
 
 
+@pytest.mark.parametrize("plus", ["+", "++"])
+def test_what_hydra_adds_or_forces_is_the_setting_itself(plus: str) -> None:
+    overrides = ["experiment=digits_quick", "optimizer.lr=0.5", "seed=7", "output_dir=a b"]
+    marked = [f"{plus}{override}" for override in overrides]
+    assert read_settings(marked) == read_settings(overrides)
+    with pytest.raises(ConfigError, match="changes nothing"):
+        read_settings(["model=handcrafted", f"{plus}trainer.max_epochs=3"])
+    with pytest.raises(ConfigError, match="resume"):  # and no new run is trained in its folder
+        read_settings([f"{plus}resume=no-such-run"])
+    assert list(expand([f"{plus}seed=1,2"])) == [["seed=1"], ["seed=2"]]
+
+
 @pytest.mark.parametrize(
     ("overrides", "parts"),
     [
@@ -300,6 +321,47 @@ def test_a_multirun_is_every_combination() -> None:
         ["model.pretrained=null"],
         ["model.pretrained=true"],
     ]
+
+
+def test_a_multirun_takes_the_options_that_a_pattern_names() -> None:
+    assert list(expand(["model=glob([cn*,ml*])"])) == [["model=cnn"], ["model=mlp"]]
+    assert list(expand(["optimizer=glob(*,exclude=[muon,sgd])"])) == [["optimizer=adamw"]]
+    for override in ("seed=glob(*)", "model=glob(nothing*)"):
+        with pytest.raises(ConfigError, match="no group"):
+            list(expand([override]))
+
+
+@pytest.mark.parametrize(
+    "content", [b"name: [\n", b"name: \xe4\n", b"a: 1\n b: 2\n", b"\tname: x\n"]
+)
+def test_a_file_of_a_group_that_cannot_be_read_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes
+) -> None:
+    file = tmp_path / "model" / "mine.yaml"
+    file.parent.mkdir()
+    file.write_bytes(content)
+    monkeypatch.setattr(compose, "plugin_folders", lambda *_: (tmp_path,))
+    with pytest.raises(ConfigError, match="config group cannot be read") as caught:
+        compose_plain(["model=mine"], "config")
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_what_refers_to_another_setting_gets_its_value_of_the_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = ["optimizer.weight_decay=${optimizer.lr}", "optimizer.lr=0.5", "seed=3"]
+    for overrides in (wanted, wanted[::-1]):
+        plain = compose_plain(overrides, "config")
+        assert plain["optimizer"]["weight_decay"] == plain["optimizer"]["lr"] == 0.5
+        assert plain["seed"] == 3
+    file = tmp_path / "experiment" / "mine.yaml"
+    file.parent.mkdir()
+    file.write_text("# @package _global_\noptimizer:\n  weight_decay: ${optimizer.lr}\n")
+    monkeypatch.setattr(compose, "plugin_folders", lambda *_: (tmp_path,))
+    plain = compose_plain(["experiment=mine", "optimizer.lr=0.25"], "config")
+    assert plain["optimizer"]["weight_decay"] == 0.25
+    with pytest.raises(ConfigError, match=r"optimizer\.lrr: there is no such key"):
+        compose_plain(["experiment=mine", "optimizer.lrr=0.25"], "config")
 
 
 def test_a_group_of_another_folder_is_listed(tmp_path: Path) -> None:

@@ -251,3 +251,8 @@ def test_a_sweep_says_how_its_arguments_are_meant() -> None:
             read_sweep_settings([override], "default")
     for name in ("fashion.yml", "sweeps/fashion.yaml", "fashion"):
         assert take_config_name(["--config-name", name, "seed=1"], "") == (["seed=1"], "fashion")
+    for nameless in (["-cn"], ["--config-name="]):  # which is not the default's
+        overrides, name = take_config_name(nameless, "")
+        assert name
+        with pytest.raises(ConfigError, match="there are architectures"):
+            read_sweep_settings(overrides, name)

@@ -103,6 +103,11 @@ def test_a_class_comes_back_as_it_was_answered(
     by_cuts.write(tmp_path / "p.parquet")
     assert_same(by_cuts, again := Predictions.read(tmp_path / "p.parquet"))
     assert again.decided.tolist() == others.tolist()
+    # As of a repeat of a cross-validation, each fold of which has thresholds of its own.
+    by_folds = dataclasses.replace(by_cuts, thresholds=None)
+    by_folds.write(tmp_path / "p.parquet")
+    assert_same(by_folds, again := Predictions.read(tmp_path / "p.parquet"))
+    assert again.decided.tolist() == others.tolist()
     with pytest.raises(ValueError, match=rf"thresholds has shape \({wrong},\)"):
         dataclasses.replace(written, thresholds=np.zeros(wrong))
 

@@ -14,7 +14,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from sklearn.metrics import cohen_kappa_score
 
+from src import api
 from src.config.checks import ConfigError
 from src.config.compose import read_run_settings
 from src.data.loading.loaders import Batch
@@ -244,6 +246,21 @@ def test_groups_stay_in_one_fold(tmp_path: Path) -> None:
             for path in said(run).paths or ():
                 folds.setdefault(camera[names.index(path)], set()).add(fold)
         assert len(folds) > 5 and all(len(where) == 1 for where in folds.values())
+
+
+def test_repeats_are_compared_by_the_answers_of_their_folds(tmp_path: Path) -> None:
+    overrides = ["data=digits", "data.target=ordinal", "data.answer=kappa", "data.limit=60"]
+    whole = train(tmp_path, *overrides, "cv.folds=2", "cv.repeats=2", "evaluate_test=false")
+    folds = [said(run) for run in fold_runs(whole)]
+    compared = api.compare(f"runs=[{whole.name}]", output_dir=tmp_path).leaderboard()
+    figures = []
+    for repeat in (0, 1):
+        kept, own = said(whole, f"val-repeat{repeat + 1}"), folds[2 * repeat : 2 * repeat + 2]
+        answers = {i: a for one in own for i, a in zip(one.sample_ids, one.decided, strict=True)}
+        assert [answers[i] for i in kept.sample_ids] == kept.decided.tolist()
+        assert kept.decided.tolist() != kept.probs.argmax(axis=1).tolist()
+        figures.append(cohen_kappa_score(kept.targets, kept.decided, weights="quadratic"))
+    assert compared["figure"][0] == pytest.approx(np.mean(figures), abs=1e-5)
 
 
 def test_what_looks_at_the_held_out_fold_says_so(

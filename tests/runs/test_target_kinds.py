@@ -320,7 +320,7 @@ def test_label_sets_from_a_table_to_labels_of_new_pictures(tmp_path: Path) -> No
 
 
 def test_pictures_with_several_labels_are_predicted_once_for_thresholds_and_figures(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     rng, rows = np.random.default_rng(0), ["path,labels"]
     for number in range(40):
@@ -345,6 +345,9 @@ def test_pictures_with_several_labels_are_predicted_once_for_thresholds_and_figu
     ]
     summary = run_experiment(read_run_settings(overrides))
     assert summary is not None and summary.status == "FINISHED" and parts == ["val", "test"]
+    capsys.readouterr()
+    run_experiment(read_run_settings([*overrides, "data.train_on_val=true"]))
+    assert "a label is predicted from a probability of one half on" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

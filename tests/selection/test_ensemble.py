@@ -423,6 +423,14 @@ def test_runs_that_cannot_answer_together_are_refused(runs: tuple[RunFolder, ...
             copy.predictions / "val.parquet"
         )
 
+    def grouped(copy: RunFolder) -> None:
+        stated = val(copy)
+        groups = np.arange(len(stated.targets)) % 4
+        replace(stated, groups=groups).write(copy.predictions / "val.parquet")
+
+    few = tuple(changed(run, f"grouped{i}", grouped) for i, run in enumerate(runs[:2]))
+    with pytest.raises(ConfigError, match="of 4 groups, too few to choose by"):
+        combined(few, "ensemble=true", f"runs=[{','.join(one.name for one in few)}]")
     refused("has learnt other classes", changed(runs[1], "renamed", renamed))
     with pytest.raises(ConfigError, match="part is test"):
         combined(runs, "ensemble=true", "part=test")

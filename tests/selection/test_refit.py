@@ -223,6 +223,23 @@ def _rates(folder: RunFolder) -> list[float]:
     return [found[step] for step in sorted(found)]
 
 
+@pytest.mark.parametrize("answer", ["kappa", "mae"])
+def test_its_command_makes_a_model_with_the_same_answers(answer: str, tmp_path: Path) -> None:
+    """A training without a validation part has no thresholds but the one of the median."""
+    grades = ["data=digits", "data.target=ordinal", "data.limit=40", *HANDCRAFTED]
+    chosen = trained(tmp_path, *grades, f"data.answer={answer}")
+    folder = refitted(chosen)
+    module, *overrides = shlex.split(RunSummary.read(folder.summary).command)[2:]
+    if answer == "kappa":
+        assert module == "src.select" and overrides == [f"run={chosen.path}", "refit=true"]
+        return
+    summary = run_experiment(read_run_settings(overrides))
+    assert module == "src.train" and summary is not None
+    again = RunFolder.open(Path(summary.run_dir))
+    for run in (folder, again):
+        assert load_trained(run.chosen_checkpoint()).metadata["thresholds"] == [0.5]
+
+
 def test_the_thresholds_are_chosen_by_the_answers_of_one_model(tmp_path: Path) -> None:
     """A picture's label is sure in one repeat of two: the mean is less sure than any model."""
     chosen, again = (RunFolder.create(tmp_path, "mlp", "labels") for _ in range(2))

@@ -20,6 +20,7 @@ from ...machine.arrays import AnyArray, Float32Array, Float64Array, Int64Array
 from ...machine.interruption import Interruption
 from ...machine.status import with_progress
 from ...metrics.multilabel import cross_fitted_thresholds
+from ...metrics.ordered import MEDIAN
 from ...metrics.segmentation import iou_sums, mean_interval
 from ...metrics.summary import metric_key
 from ...records.comparison import Interval
@@ -315,17 +316,21 @@ def settle_thresholds(
     Args:
         folder: of the run.
         wanted: what they are best for, as `DataSettings.best_for`; None for no thresholds.
-        held_out: predictions to choose by; None for those that are there already.
+        held_out: predictions to choose by; None for those that are there already, or for the
+            median, which is chosen by none.
 
     Returns:
         see `TargetKind.thresholds`; None where there are none.
     """
     if wanted is None:
         return None
-    if held_out is None:
+    if held_out is not None:
+        kind = kind_of(held_out.kind)
+        found = kind.thresholds(held_out.probs, held_out.targets, wanted)
+    elif wanted == "mae":
+        found = np.array([MEDIAN])
+    else:
         return read_thresholds(folder.checkpoints)
-    kind = kind_of(held_out.kind)
-    found = kind.thresholds(held_out.probs, held_out.targets, wanted)
     if found is None:
         return None
     plain = {"metric": wanted, "thresholds": found.tolist()}

@@ -17,6 +17,7 @@ from ...data.loading.datamodule import PictureData
 from ...data.splitting.splits import Split
 from ...ensembles.combine import WeightFit, combine, figure_of
 from ...machine.arrays import AnyArray
+from ...machine.text import counted
 from ...metrics.summary import metric_key
 from ...records.combination import Combination
 from ...records.run import Predictions, RunSummary
@@ -42,8 +43,9 @@ __all__ = [
 ENSEMBLE_SUFFIX = ".json"
 
 _HELD_OUT = "held_out.parquet"
-# Fewest pictures: each of the five folds of the choice then holds two out.
-_LEAST_PICTURES = 10
+# Fewest pictures, and fewest groups of them: each of the five folds of the choice then holds two
+# pictures out, and a group.
+_LEAST_PICTURES, _LEAST_GROUPS = 10, 5
 
 
 class NothingGained(ConfigError):
@@ -85,7 +87,8 @@ def read_members(runs: Sequence[str], output_dir: Path, data: PictureData) -> li
 
     Raises:
         ConfigError: fewer than two, one that is not finished, that has lost its predictions or its
-            model, or that was trained and validated on other pictures or classes.
+            model, or that was trained and validated on other pictures or classes; or too few
+            pictures, or groups of them, to choose by.
     """
     found: dict[str, Member] = {}
     for run in runs:
@@ -107,6 +110,12 @@ def read_members(runs: Sequence[str], output_dir: Path, data: PictureData) -> li
         raise ConfigError(
             f"runs: {len(first.probs)} pictures that were held out are too few to choose by, which "
             f"needs {_LEAST_PICTURES}."
+        )
+    groups = first.held_out.groups
+    if groups is not None and (found_groups := len(np.unique(groups))) < _LEAST_GROUPS:
+        raise ConfigError(
+            f"runs: the {len(groups)} pictures that were held out are of "
+            f"{counted(found_groups, 'group')}, too few to choose by, which needs {_LEAST_GROUPS}."
         )
     return [first, *others]
 
