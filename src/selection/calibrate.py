@@ -21,7 +21,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -102,7 +101,7 @@ def calibration_basis(
         "out-of-fold" if folds else "val",
         held_out,
         refitted=refitted,
-        candidates=_judged_on(chosen.folder.output_dir, chosen.summary.split_fingerprint),
+        candidates=_judged_on(chosen),
         answered_by=tuple(answered_by) if refitted else (),
     )
 
@@ -140,15 +139,21 @@ def calibrate(again: Revisited, basis: CalibrationBasis) -> Certainty:
     )
 
 
-def _judged_on(output_dir: Path, fingerprint: str | None) -> int:
-    """Return how many finished runs were judged on the held-out pictures of a split."""
+def _judged_on(chosen: ChosenRun) -> int:
+    """Return how many runs were judged on the held-out pictures of a run, itself included.
+
+    One that was stopped early could have been chosen as well, had it done better there. Such a
+    cross-validation has no division into folds of its own to know it by, but a first fold.
+    """
+    folds = fold_runs(chosen.folder)
+    judged = RunSummary.read(folds[0].summary) if folds else chosen.summary
     count = 0
-    for path in (output_dir / "runs").glob("*/summary.json"):
+    for path in (chosen.folder.output_dir / "runs").glob("*/summary.json"):
         try:
             summary = RunSummary.read(path)
         except (OSError, ValueError):  # of another version, or being written
             continue
-        count += summary.status == "FINISHED" and summary.split_fingerprint == fingerprint
+        count += summary.split_fingerprint == judged.split_fingerprint
     return max(1, count)
 
 

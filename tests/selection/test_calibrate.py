@@ -24,8 +24,8 @@ from src.reporting.certainty_report import card_lines
 from src.runs.experiment import run_experiment
 from src.runs.finished.evaluate import revisit
 from src.runs.finished.predict import label_pictures
-from src.runs.folder import RunFolder
-from src.runs.folds import fold_runs, mean_of
+from src.runs.folder import FOLDS, RunFolder
+from src.runs.folds import FoldBook, fold_runs, mean_of
 from src.runs.seal import changed_since
 from src.selection.calibrate import (
     CalibrationBasis,
@@ -234,6 +234,18 @@ def test_which_pictures_calibrate(tmp_path: Path) -> None:
     assert basis(refitted, folded, 299, 1) == ("out-of-fold", True, 3, 50)
     assert basis(refitted, folded, 300, 1) == ("test", False, 1, 300)
     assert basis(refitted, single, 20, 4) == ("test", False, 4, 20)
+    # Trials that were stopped early might have been chosen, too.
+    stopped = [chosen(RunFolder.create(tmp_path, "mlp", "digits")) for _ in range(2)]
+    for one in stopped:
+        replace(one.summary, status="KILLED", reason="pruned").write(one.folder.summary)
+    assert basis(single, single, None, 0) == ("val", False, 5, 50)
+    # Of a cross-validation that was stopped the first fold says that it is one of these.
+    folds = [RunFolder.create(tmp_path, "mlp", "digits") for _ in range(3)]
+    for fold in folds:
+        summary = chosen(fold).summary
+        replace(summary, split_fingerprint="1" * 64, fold=1).write(fold.summary)
+    FoldBook(folded.folder.path / FOLDS, [], {1: folds[0].name}).write()
+    assert basis(refitted, folded, None, 0) == ("out-of-fold", True, 3, 50)
     # One of each group is drawn: of few groups many pictures are few.
     for groups, source in ((299, "out-of-fold"), (300, "test")):
         tested = replace(predictions(900), groups=np.arange(900) % groups)
