@@ -227,8 +227,8 @@ class Recommendation:
             what is said with 95 % confidence holds for all looks after the first together.
         baseline: figure of the best answer that is the same for everything, such as the most
             frequent class; None where it is not known.
-        lone: number of classes or labels that one picture has, where the measure is a mean over
-            them: how much their figures vary is taken from those of the others.
+        lone: number of classes or labels that one picture, or group, has, where the measure is a
+            mean over them: how much their figures vary is taken from those of the others.
     """
 
     measure: str

@@ -176,11 +176,12 @@ def _unsteady(verdict: Recommendation) -> str:
 
 
 def _lone(verdict: Recommendation) -> str:
-    """Return that single pictures stand for whole classes, where they do."""
+    """Return that single pictures, or groups of them, stand for whole classes, where they do."""
     if not verdict.lone:
         return ""
+    single = "picture" if verdict.groups is None else "group of pictures"
     names = ("label", "labels") if verdict.measure == "map" else ("class", "classes")
-    has = "has a single picture" if verdict.lone == 1 else "have a single picture each"
+    has = f"has a single {single}" if verdict.lone == 1 else f"have a single {single} each"
     variance = "its variance is" if verdict.lone == 1 else "their variances are"
     return (
         f"{counted(verdict.lone, *names)} {has}, so that {variance} estimated from the other "

@@ -8,6 +8,8 @@ In the order of preference:
 2. The held-out folds of a cross-validation, where the test part has fewer than 300 pictures to draw
    on, or there is none. The answers are those of models that were trained on fewer pictures, of
    repeats those of the first: the champion is one model, and their mean is right more often.
+   Distances of pictures are those of the same models too, where a network is trained: it knows the
+   pictures that it was trained on, so that they lie closer to each other than new ones do.
 3. The validation part, where there is nothing else. It chose among the runs that were judged on it,
    and the promises are corrected for that number (see `src.statistics.conformal` and
    `src.statistics.risk_control`).
@@ -17,16 +19,20 @@ Of each group of pictures one is drawn.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
+from ..config.models import NetworkSettings
 from ..machine.arrays import Float32Array, Int64Array
-from ..records.certainty import Certainty, FeatureSample
+from ..records.certainty import Certainty, FeatureSample, FeatureScale
 from ..records.run import Predictions, RunSummary
 from ..reporting.certainty_report import CardCertainty
-from ..runs.finished.evaluate import Revisited
+from ..runs.finished.evaluate import Revisited, revisit
+from ..runs.folder import RunFolder
+from ..runs.folds import fold_runs
 from ..serving.trust import false_alarms, familiar
 from ..statistics.conformal import fewest_pictures, one_of_each_group
 from ..statistics.missed_labels import fewest_labelled
@@ -48,12 +54,18 @@ _SHARES = (0.5, 0.7, 0.8, 0.9, 0.95, 1.0)
 
 @dataclass(frozen=True)
 class CalibrationBasis:
-    """Predictions for a calibration, with the attributes of `src.records.certainty.Certainty`."""
+    """Predictions for a calibration, with the attributes of `src.records.certainty.Certainty`.
+
+    Attributes:
+        answered_by: runs whose models answered, each the validation pictures of its own split,
+            where the champion is a refit of them; else none.
+    """
 
     source: str
     predictions: Predictions
     refitted: bool
     candidates: int
+    answered_by: tuple[RunFolder, ...] = ()
 
 
 def calibration_basis(
@@ -83,11 +95,14 @@ def calibration_basis(
         return CalibrationBasis("test", tested, refitted=False, candidates=max(1, looks))
     if held_out is None or not len(held_out.targets):
         return None
+    refitted = folds or model.folder != chosen.folder
+    answered_by = fold_runs(chosen.folder) if folds else [chosen.folder]
     return CalibrationBasis(
         "out-of-fold" if folds else "val",
         held_out,
-        refitted=folds or model.folder != chosen.folder,
-        candidates=_judged_on(chosen.folder.output_dir, chosen.summary.split_fingerprint),
+        refitted=refitted,
+        candidates=_judged_on(chosen),
+        answered_by=tuple(answered_by) if refitted else (),
     )
 
 
@@ -107,7 +122,7 @@ def calibrate(again: Revisited, basis: CalibrationBasis) -> Certainty:
     if groups is None:  # each picture is a group of its own
         groups = np.arange(len(again.data.pictures.targets))
     kept = one_of_each_group(groups[found.sample_ids])
-    targets, probs = found.targets[kept], found.probs[kept]
+    targets, probs, ids = found.targets[kept], found.probs[kept], found.sample_ids[kept]
     kind = kind_of(found.kind)
     right = np.take_along_axis(probs, targets[:, None], axis=1)[:, 0] if not kind.sets else probs
     return Certainty(
@@ -120,43 +135,125 @@ def calibrate(again: Revisited, basis: CalibrationBasis) -> Certainty:
         label_probs=right,
         confidences=kind.confidences(probs),
         correct=kind.right(found.decided[kept], targets),
-        sample=_feature_sample(again, found.sample_ids[kept], groups),
+        sample=_feature_sample(again, basis, ids, groups),
     )
 
 
-def _judged_on(output_dir: Path, fingerprint: str | None) -> int:
-    """Return how many finished runs were judged on the held-out pictures of a split."""
+def _judged_on(chosen: ChosenRun) -> int:
+    """Return how many runs were judged on the held-out pictures of a run, itself included.
+
+    One that was stopped early could have been chosen as well, had it done better there. Such a
+    cross-validation has no division into folds of its own to know it by, but a first fold.
+    """
+    folds = fold_runs(chosen.folder)
+    judged = RunSummary.read(folds[0].summary) if folds else chosen.summary
     count = 0
-    for path in (output_dir / "runs").glob("*/summary.json"):
+    for path in (chosen.folder.output_dir / "runs").glob("*/summary.json"):
         try:
             summary = RunSummary.read(path)
         except (OSError, ValueError):  # of another version, or being written
             continue
-        count += summary.status == "FINISHED" and summary.split_fingerprint == fingerprint
+        count += summary.split_fingerprint == judged.split_fingerprint
     return max(1, count)
 
 
-def _feature_sample(again: Revisited, ids: Int64Array, groups: Int64Array) -> FeatureSample | None:
-    """Return a sample of the training features, and how far calibration pictures lie from it."""
+def _feature_sample(
+    again: Revisited, basis: CalibrationBasis, ids: Int64Array, groups: Int64Array
+) -> FeatureSample | None:
+    """Return a sample of the training features, and how far calibration pictures lie from it.
+
+    None for a model that gives none, and where a network is gone that would have to measure them.
+
+    Args:
+        again: the champion, with its pictures.
+        basis: the answers.
+        ids: (n,) indices of the pictures that calibrate.
+        groups: (N,) of all pictures.
+    """
+    if not (basis.refitted and isinstance(again.settings.model, NetworkSettings)):
+        known = _reference(again)
+        if known is None:
+            return None
+        return FeatureSample(known.scale, known.rows, _distances(again, known, ids, groups))
+    measured = _held_out_distances(basis.answered_by, ids, groups)
+    if measured is None:
+        return None
+    distances, fewest = measured
+    known = _reference(again, fewest)
+    return None if known is None else FeatureSample(known.scale, known.rows, distances)
+
+
+def _held_out_distances(
+    runs: Sequence[RunFolder], ids: Int64Array, groups: Int64Array
+) -> tuple[Float32Array, int] | None:
+    """Return (n,) distances of pictures by networks that were not trained on them.
+
+    With them comes the least number of training pictures that these were measured from: among
+    more, the fifth nearest is nearer. None where a network is gone, or gives no features.
+
+    Args:
+        runs: of networks with validation parts of their own; of several that held a picture out,
+            the first one measures it.
+        ids, groups: as of `_feature_sample`.
+    """
+    found, fewest = np.full(len(ids), np.nan, np.float32), _REFERENCE_PICTURES
+    for run in runs:
+        missing = np.flatnonzero(np.isnan(found))
+        if not len(missing):
+            break
+        again = revisit(run, run.chosen_checkpoint())
+        held_out = missing[np.isin(ids[missing], again.data.split.val)]
+        known = _reference(again)
+        if known is None:
+            return None
+        if len(held_out):
+            found[held_out] = _distances(again, known, ids[held_out], groups)
+            fewest = min(fewest, len(known.ids))
+    if np.isnan(found).any():
+        print(
+            "certainty: a network that held out some of them is gone, so no picture is flagged as "
+            "unlike the training pictures"
+        )
+        return None
+    return found, fewest
+
+
+@dataclass(frozen=True, eq=False)
+class _Reference:
+    """Features of training pictures, with their indices; otherwise as of `FeatureSample`."""
+
+    scale: FeatureScale
+    rows: NDArray[np.float16]
+    ids: Int64Array
+
+
+def _reference(again: Revisited, most: int = _REFERENCE_PICTURES) -> _Reference | None:
+    """Return the features of `most` training pictures at most; None for a model without any."""
     train = again.data.split.train
     first = features_of(again, train[:1])
     if first is None:
         return None
-    size = min(_REFERENCE_PICTURES, max(1, _REFERENCE_BYTES // (2 * first.shape[1])))
+    size = min(most, max(1, _REFERENCE_BYTES // (2 * first.shape[1])))
     drawn = np.sort(np.random.default_rng(0).permutation(train)[:size])
-    known, features = features_of(again, drawn), features_of(again, ids)
-    if known is None or features is None:
-        return None
-    scale = feature_scale(known)
+    features = features_of(again, drawn)
+    assert features is not None, "of one picture there were some"
+    scale = feature_scale(features)
     # In the stored precision, so that new pictures are compared with the same numbers.
-    reference = feature_rows(known, scale).astype(np.float16)
-    own, others = groups[ids], groups[drawn]
-    distances = neighbour_distances(
-        feature_rows(features, scale),
-        reference,
+    return _Reference(scale, feature_rows(features, scale).astype(np.float16), drawn)
+
+
+def _distances(
+    again: Revisited, known: _Reference, ids: Int64Array, groups: Int64Array
+) -> Float32Array:
+    """Return (n,) distances of pictures, n at least 1, from a reference without their groups."""
+    features = features_of(again, ids)
+    assert features is not None, "of the reference there are some"
+    own, others = groups[ids], groups[known.ids]
+    return neighbour_distances(
+        feature_rows(features, known.scale),
+        known.rows,
         same=lambda part: own[part][:, None] == others[None, :],
     )
-    return FeatureSample(scale, reference, distances)
 
 
 def features_of(again: Revisited, ids: Int64Array) -> Float32Array | None:

@@ -21,7 +21,7 @@ from ..machine.arrays import BoolArray, Float32Array, Float64Array, Int64Array, 
 from ..records.comparison import LOWEST, MEASURES
 from ..records.run import Predictions
 from ..targets import TargetKind, kind_of
-from ..targets.labels import label_counts
+from ..targets.labels import has_class, label_counts
 
 __all__ = ["Candidate", "Measure", "MeasuredRun", "Scale", "candidates_of"]
 
@@ -64,6 +64,7 @@ class Measure:
         preds: IntegerArray,
         targets: IntegerArray,
         kind: TargetKind | None = None,
+        groups: Int64Array | None = None,
     ) -> Float32Array:
         """Return (N,) scores, higher for better: their mean is the figure, or minus a cost.
 
@@ -71,6 +72,7 @@ class Measure:
             probs: (N, K) probabilities.
             preds, targets: (N,) classes, or of label sets (N, K).
             kind: of the targets; None for one class a picture.
+            groups: (N,) of pictures that go together; None where each stands for itself.
 
         Raises:
             ValueError: the kind has no such measure, or a cost matrix for another number of
@@ -78,7 +80,7 @@ class Measure:
         """
         kind = kind or kind_of("single")
         if self.costs is None or self.name not in kind.measures:
-            return kind.scores(self.name, probs, preds, targets)
+            return kind.scores(self.name, probs, preds, targets, groups)
         classes = probs.shape[1]
         if self.costs.shape != (classes, classes):
             raise ValueError(
@@ -95,11 +97,23 @@ class Measure:
             return kind.baseline(self.name, probs, targets)
         return float(self.costs[targets].mean(axis=0).min())
 
-    def lone(self, probs: NDArray[np.floating], targets: IntegerArray) -> int:
-        """Return how many classes one picture has, of a measure that is their mean; else 0."""
+    def lone(
+        self,
+        probs: NDArray[np.floating],
+        targets: IntegerArray,
+        groups: Int64Array | None = None,
+    ) -> int:
+        """Return how many classes one picture has, or group, of a measure that is their mean.
+
+        Of any other measure 0.
+        """
         if self.name not in _OVER_CLASSES:
             return 0
-        return int((label_counts(targets, np.shape(probs)[-1]) == 1).sum())
+        classes = np.shape(probs)[-1] if targets.ndim == 1 else targets.shape[1]
+        if groups is None:
+            return int((label_counts(targets, classes) == 1).sum())
+        having = (groups[has_class(targets, label)] for label in range(classes))
+        return sum(len(np.unique(own)) == 1 for own in having)
 
 
 @dataclass(frozen=True)
@@ -110,7 +124,8 @@ class Scale:
         measure: a key of `MEASURES`.
         constant, baseline: accuracy, and figure of the measure, of the best answer that is the same
             everywhere; the latter None where it is not known.
-        lone: number of classes that one picture has, where the measure is their mean; else 0.
+        lone: number of classes that one picture, or group, has, where the measure is their mean;
+            else 0.
         ends: the least and the greatest figure that there can be.
     """
 
@@ -212,7 +227,7 @@ class MeasuredRun:
         right = kind.right(preds, targets)
         scores = None
         if measure.name != "accuracy":
-            scores = measure.scores(probs, preds, targets, kind)[order]
+            scores = measure.scores(probs, preds, targets, kind, predictions.groups)[order]
         return cls(
             run_id=run_id,
             configuration=configuration,
@@ -233,7 +248,7 @@ class MeasuredRun:
                 measure.name,
                 constant=kind.constant(targets),
                 baseline=measure.baseline(probs, targets, kind),
-                lone=measure.lone(probs, targets),
+                lone=measure.lone(probs, targets, predictions.groups),
                 ends=measure.ends,
             ),
         )

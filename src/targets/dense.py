@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ..machine.arrays import BoolArray, Float32Array
+from ..machine.arrays import BoolArray, Float32Array, Int64Array
 from ..metrics.probabilistic import entropy_terms
 from ..metrics.segmentation import (
     dice_sums,
@@ -111,7 +111,14 @@ class Dense(TargetKind):
         constant[0, :, pixels.argmax()] = pixels
         return mean_ratio(_SUMS[measure](constant))
 
-    def scores(self, measure: str, probs: Probs, preds: Labels, targets: Labels) -> Float32Array:
+    def scores(
+        self,
+        measure: str,
+        probs: Probs,
+        preds: Labels,
+        targets: Labels,
+        groups: Int64Array | None = None,
+    ) -> Float32Array:
         if measure == "log_loss":
             return -self.losses(probs, targets)
         if measure in _SUMS:

@@ -106,10 +106,23 @@ class TargetKind(ABC):
         return None
 
     @abstractmethod
-    def scores(self, measure: str, probs: Probs, preds: Labels, targets: Labels) -> Float32Array:
+    def scores(
+        self,
+        measure: str,
+        probs: Probs,
+        preds: Labels,
+        targets: Labels,
+        groups: Int64Array | None = None,
+    ) -> Float32Array:
         """Return (N,) scores, higher for better: their mean is the measure, or minus a loss.
 
         A measure that is no mean over pictures is the figure plus each picture's influence on it.
+
+        Args:
+            measure: one of `measures`.
+            probs, preds, targets: of N pictures.
+            groups: (N,) of pictures that go together, whose influences are to be added up; None
+                where each picture stands for itself.
 
         Raises:
             ValueError: there is no such measure.

@@ -107,7 +107,14 @@ class MultiLabel(TargetKind):
         preds = np.broadcast_to(chosen, targets.shape).astype(targets.dtype)
         return float(self.scores(measure, probs, preds, targets).mean(dtype=np.float64))
 
-    def scores(self, measure: str, probs: Probs, preds: Labels, targets: Labels) -> Float32Array:
+    def scores(
+        self,
+        measure: str,
+        probs: Probs,
+        preds: Labels,
+        targets: Labels,
+        groups: Int64Array | None = None,
+    ) -> Float32Array:
         match measure:
             case "accuracy":
                 found: Float64Array = self.right(preds, targets).astype(np.float64)

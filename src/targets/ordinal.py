@@ -62,7 +62,14 @@ class Ordinal(SingleLabel):
             return float(np.abs(targets - np.quantile(targets, 0.5, method="nearest")).mean())
         return 0.0 if measure == "kappa" else super().baseline(measure, probs, targets)
 
-    def scores(self, measure: str, probs: Probs, preds: Labels, targets: Labels) -> Float32Array:
+    def scores(
+        self,
+        measure: str,
+        probs: Probs,
+        preds: Labels,
+        targets: Labels,
+        groups: Int64Array | None = None,
+    ) -> Float32Array:
         if measure == "mae":
             return (-np.abs(preds.astype(np.int64) - targets)).astype(np.float32)
         if measure == "kappa":
@@ -71,7 +78,7 @@ class Ordinal(SingleLabel):
             scores = quadratic_kappa(preds, targets, classes) + moves
             # What is left of 0 by rounding would be shown, and -0 as well.
             return (scores.round(9) + 0.0).astype(np.float32)
-        return super().scores(measure, probs, preds, targets)
+        return super().scores(measure, probs, preds, targets, groups)
 
     def _metrics(
         self, probs: Probs, targets: Labels, preds: Labels, class_names: Sequence[str]

@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ..machine.arrays import BoolArray, Float32Array, Float64Array
+from ..machine.arrays import BoolArray, Float32Array, Float64Array, Int64Array
 from ..metrics import summary
 from ..metrics.classification import balanced_thresholds
 from ..metrics.probabilistic import SMALLEST_PROBABILITY, binned, entropy_terms
@@ -69,7 +69,14 @@ class SingleLabel(TargetKind):
         preds = np.full_like(targets, np.bincount(targets).argmax())
         return float(self.scores(measure, probs, preds, targets).mean(dtype=np.float64))
 
-    def scores(self, measure: str, probs: Probs, preds: Labels, targets: Labels) -> Float32Array:
+    def scores(
+        self,
+        measure: str,
+        probs: Probs,
+        preds: Labels,
+        targets: Labels,
+        groups: Int64Array | None = None,
+    ) -> Float32Array:
         if measure == "accuracy":
             return (preds == targets).astype(np.float32)
         if measure == "log_loss":
@@ -77,7 +84,7 @@ class SingleLabel(TargetKind):
         classes = probs.shape[1]
         right = preds == targets
         if measure == "balanced_accuracy":
-            return _balanced(right, targets, classes)
+            return _balanced(right, targets, classes, groups)
         of_targets = np.bincount(targets, minlength=classes) / len(targets)
         hits = np.bincount(targets[right], minlength=classes) / len(targets)
         if measure == "macro_f1":
@@ -91,23 +98,48 @@ class SingleLabel(TargetKind):
         return summary.scalar_metrics(probs, targets, class_names, preds)
 
 
-def _balanced(right: BoolArray, targets: Labels, classes: int) -> Float32Array:
+def _balanced(
+    right: BoolArray, targets: Labels, classes: int, groups: Int64Array | None
+) -> Float32Array:
     """Return the mean recall plus each picture's influence on it.
 
-    The variance of a recall is that of an unbiased estimate, which divides by n - 1: with classes
-    of few pictures that is most of it.
+    The variance of a recall is that of an unbiased estimate, which divides by one less than the
+    groups that a class has, or its pictures: with few that is most of it. The pictures of a class
+    in a group have equal parts of its influence.
+
+    Args:
+        right, targets: (N,).
+        classes: K.
+        groups: (N,) of pictures that go together; None where each stands for itself.
     """
-    sizes = np.bincount(targets, minlength=classes)
-    present, lone = sizes > 0, sizes == 1
+    of, units, pictures = _units(targets, groups)
+    count, sizes = len(of), np.bincount(targets, minlength=classes)
+    numbers = np.bincount(of, minlength=classes)
+    present, lone = numbers > 0, numbers == 1
     recall = np.bincount(targets, right, minlength=classes) / np.maximum(sizes, 1)
-    weights = len(targets) / np.maximum(sizes, 1) * np.sqrt(sizes / np.maximum(sizes - 1, 1))
-    influence = (right - recall[targets]) * weights[targets]
+    hits = np.bincount(units, right, minlength=count)
+    weights = count / np.maximum(sizes, 1) * np.sqrt(numbers / np.maximum(numbers - 1, 1))
+    influence = (hits - pictures * recall[of]) * weights[of]
     if lone.any():
-        deviations: Float64Array = right - np.where(lone, recall[lone].mean(), recall)[targets]
+        deviations: Float64Array = hits / pictures - np.where(lone, recall[lone].mean(), recall)[of]
         influence = lone_errors(
-            influence, deviations, float(deviations @ deviations), sizes[present], recall[lone]
+            influence, deviations, float(deviations @ deviations), numbers[present], recall[lone]
         )
-    return (recall[present].mean() + influence / present.sum()).astype(np.float32)
+    each = (influence / pictures)[units] * (len(targets) / count)
+    return (recall[present].mean() + each / present.sum()).astype(np.float32)
+
+
+def _units(targets: Labels, groups: Int64Array | None) -> tuple[Labels, Int64Array, Int64Array]:
+    """Return what a class has in each group: (U,) classes, (N,) numbers, (U,) pictures."""
+    if groups is None:
+        count = len(targets)
+        return targets, np.arange(count), np.ones(count, np.int64)
+    group = np.unique(groups, return_inverse=True)[1].reshape(-1)
+    codes = targets.astype(np.int64) * (int(group.max()) + 1) + group
+    _, first, units, pictures = np.unique(
+        codes, return_index=True, return_inverse=True, return_counts=True
+    )
+    return targets[first], units.reshape(-1), pictures
 
 
 def _macro_f1(

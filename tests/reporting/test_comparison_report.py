@@ -297,3 +297,7 @@ def test_what_the_figures_do_not_promise_is_said_on_the_terminal_and_in_the_reco
         )
         said = " ".join(verdict_sentences(rare))
         assert words in said and "the 95 % confidence is not guaranteed" in said
+    grouped = dataclasses.replace(
+        found, verdict=dataclasses.replace(found.verdict, measure="map", lone=1, groups=20)
+    )
+    assert "1 label has a single group of pictures, " in " ".join(verdict_sentences(grouped))

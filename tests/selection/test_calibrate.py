@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,14 +18,14 @@ from src.config.schema import RunSettings
 from src.data.sources.digits import load
 from src.data.sources.files import FoundPictures
 from src.machine.text import percent
-from src.records.certainty import Certainty
+from src.records.certainty import Certainty, FeatureSample
 from src.records.run import Predictions, RunSummary
 from src.reporting.certainty_report import card_lines
 from src.runs.experiment import run_experiment
 from src.runs.finished.evaluate import revisit
 from src.runs.finished.predict import label_pictures
-from src.runs.folder import RunFolder
-from src.runs.folds import mean_of
+from src.runs.folder import FOLDS, RunFolder
+from src.runs.folds import FoldBook, fold_runs, mean_of
 from src.runs.seal import changed_since
 from src.selection.calibrate import (
     CalibrationBasis,
@@ -33,11 +34,18 @@ from src.selection.calibrate import (
     card_certainty,
     features_of,
 )
-from src.selection.choice import ChosenRun, choose
+from src.selection.choice import ChosenRun, choose, read_chosen
+from src.selection.refit import refit
 from src.selection.select import select
 from src.serving.bundle import open_predictor
 from src.serving.bundle_files import CERTAINTY
-from src.statistics.novelty import feature_rows, neighbour_distances
+from src.statistics.conformal import one_of_each_group
+from src.statistics.novelty import (
+    feature_rows,
+    feature_scale,
+    neighbour_distances,
+    novelty_p_values,
+)
 
 
 @pytest.fixture(scope="module")
@@ -226,6 +234,18 @@ def test_which_pictures_calibrate(tmp_path: Path) -> None:
     assert basis(refitted, folded, 299, 1) == ("out-of-fold", True, 3, 50)
     assert basis(refitted, folded, 300, 1) == ("test", False, 1, 300)
     assert basis(refitted, single, 20, 4) == ("test", False, 4, 20)
+    # Trials that were stopped early might have been chosen, too.
+    stopped = [chosen(RunFolder.create(tmp_path, "mlp", "digits")) for _ in range(2)]
+    for one in stopped:
+        replace(one.summary, status="KILLED", reason="pruned").write(one.folder.summary)
+    assert basis(single, single, None, 0) == ("val", False, 5, 50)
+    # Of a cross-validation that was stopped the first fold says that it is one of these.
+    folds = [RunFolder.create(tmp_path, "mlp", "digits") for _ in range(3)]
+    for fold in folds:
+        summary = chosen(fold).summary
+        replace(summary, split_fingerprint="1" * 64, fold=1).write(fold.summary)
+    FoldBook(folded.folder.path / FOLDS, [], {1: folds[0].name}).write()
+    assert basis(refitted, folded, None, 0) == ("out-of-fold", True, 3, 50)
     # One of each group is drawn: of few groups many pictures are few.
     for groups, source in ((299, "out-of-fold"), (300, "test")):
         tested = replace(predictions(900), groups=np.arange(900) % groups)
@@ -247,3 +267,90 @@ def test_of_repeats_the_answers_of_one_model_calibrate(tmp_path: Path) -> None:
     found = calibration_basis(folded, folded, None, 0)
     assert found is not None and len(found.predictions.targets) == 300
     assert (found.predictions.decided == found.predictions.targets).mean() == 2 / 3
+
+
+def network(output_dir: Path, *overrides: str) -> RunFolder:
+    """A perceptron of the digits that learns its training pictures by heart."""
+    model = ["model=mlp", "model.hidden=[64]", "runtime=float32", "augment=none"]
+    further = ["data.batch_size=32", "tracking=none", "tracking.figures=false"]
+    summary = run_experiment(
+        read_run_settings(
+            [*model, *further, "evaluate_test=false", f"output_dir={output_dir}", *overrides]
+        )
+    )
+    assert summary is not None
+    return RunFolder.open(Path(summary.run_dir))
+
+
+def refitted(folder: RunFolder) -> tuple[ChosenRun, ChosenRun]:
+    """The refit of a run, and the run itself."""
+    one = read_chosen(folder)
+    return read_chosen(refit(one.folder, one.settings, one.summary)), one
+
+
+def test_a_refitted_network_flags_as_many_new_pictures_as_it_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It knows the validation pictures, which lie closer to its training pictures than new ones."""
+    monkeypatch.setenv("BAKEOFF_CACHE", str(tmp_path / "cache"))
+    digits = load(None, tmp_path, False)
+    assert digits.arrays is not None
+    noise = np.random.default_rng(0).normal(0, 40, digits.arrays[:, 0].shape)
+    hidden = np.clip(digits.arrays[:, 0] / 3.0 + noise + 60, 0, 255).astype(np.uint8)
+    np.savez(tmp_path / "hidden.npz", images=hidden, labels=digits.targets)
+    data = ["data=folder", f"data.root={tmp_path / 'hidden.npz'}", "data.val_fraction=0.25"]
+    further = ["data.test_fraction=0.5", "trainer.max_epochs=15"]
+    model, one = refitted(network(tmp_path, *data, *further))
+    basis = calibration_basis(model, one, None, 0)
+    assert basis is not None and basis.source == "val"
+    again = revisit(model.folder, model.folder.chosen_checkpoint())
+    found, new = calibrate(again, basis), again.data.split.test
+    features = features_of(again, new)
+    assert found.sample is not None and features is not None and len(new) > 800
+
+    def share(sample: FeatureSample, p_value: float) -> float:
+        distances = neighbour_distances(feature_rows(features, sample.scale), sample.rows)
+        return float((novelty_p_values(distances, sample.distances) <= p_value).mean())
+
+    assert share(found.sample, 0.01) <= 0.015 and 0.04 <= share(found.sample, 0.1) <= 0.13
+    # By the refit's own distances of pictures that it was trained on, more are.
+    known = calibrate(again, replace(basis, refitted=False)).sample
+    assert known is not None
+    assert share(known, 0.1) > 0.14
+
+
+def test_networks_of_folds_measure_the_pictures_that_they_held_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BAKEOFF_CACHE", str(tmp_path / "cache"))
+    whole = network(tmp_path, "cv.folds=2", "cv.repeats=2", "trainer.max_epochs=1")
+    model, one = refitted(whole)
+    basis = calibration_basis(model, one, None, 0)
+    assert basis is not None and basis.source == "out-of-fold"
+    again = revisit(model.folder, model.folder.chosen_checkpoint())
+    found = calibrate(again, basis)
+    groups = np.arange(len(again.data.pictures.targets))
+    if again.data.groups is not None:
+        groups = again.data.groups
+    ids = basis.predictions.sample_ids
+    ids = ids[one_of_each_group(groups[ids])]
+    assert found.sample is not None and len(found.sample.distances) == len(ids)
+    measured = 0
+    for run in fold_runs(whole)[:2]:
+        fold = revisit(run, run.chosen_checkpoint())
+        train, held_out = fold.data.split.train, np.isin(ids, fold.data.split.val)
+        reference, features = features_of(fold, train), features_of(fold, ids[held_out])
+        assert len(train) <= 1000 and reference is not None and features is not None
+        scale = feature_scale(reference)
+        rows = feature_rows(reference, scale).astype(np.float16)
+        np.testing.assert_allclose(
+            neighbour_distances(feature_rows(features, scale), rows),
+            found.sample.distances[held_out],
+            atol=1e-4,
+        )
+        measured += int(held_out.sum())
+    assert measured == len(ids)
+    for run in fold_runs(whole)[::2]:  # both that held out the same pictures
+        shutil.rmtree(run.path)
+    without = calibration_basis(model, one, None, 0)
+    assert without is not None and calibrate(again, without).sample is None

@@ -89,6 +89,39 @@ def test_the_variance_of_balanced_accuracy_is_right_with_classes_of_few_pictures
     assert np.mean(variances) == pytest.approx(np.var(figures), rel=0.2)
 
 
+GROUPED = {"few": [12] * 5 + [2] * 5, "one alone": [15] * 6 + [1], "alone": [15] * 6 + [1] * 6}
+
+
+@pytest.mark.parametrize("rare", GROUPED)
+def test_the_variance_of_balanced_accuracy_is_right_with_classes_of_few_groups(rare: str) -> None:
+    """Each group has five pictures of one class, which are right or wrong together."""
+    numbers = GROUPED[rare]
+    of = np.repeat(np.arange(len(numbers)), numbers)
+    groups = np.repeat(np.arange(len(of)), 5)
+    targets, classes = of[groups], len(numbers)
+    generator, variances = np.random.default_rng(0), []
+    for _ in range(200):
+        right = (generator.random(len(of)) < 0.7)[groups]
+        preds = np.where(right, targets, (targets + 1) % classes)
+        probs = np.zeros((len(targets), classes))
+        scores = Measure("balanced_accuracy").scores(probs, preds, targets, groups=groups)
+        mean = scores.mean(dtype=np.float64)
+        assert mean == pytest.approx(balanced_accuracy_score(targets, preds), abs=1e-6)
+        totals = np.bincount(groups, scores - mean)
+        variances.append(float(totals @ totals) / len(scores) ** 2)
+    expected = sum(0.7 * 0.3 / number for number in numbers) / classes**2
+    assert np.mean(variances) == pytest.approx(expected, rel=0.2)
+
+
+def test_groups_of_single_pictures_change_no_score() -> None:
+    targets, probs = np.repeat(np.arange(3), (20, 2, 1)), np.zeros((23, 3))
+    preds = np.where(np.arange(23) % 3 == 0, (targets + 1) % 3, targets)
+    alone = Measure("balanced_accuracy").scores(probs, preds, targets)
+    order = np.random.default_rng(0).permutation(23) + 7
+    found = Measure("balanced_accuracy").scores(probs, preds, targets, groups=order)
+    np.testing.assert_allclose(found, alone, rtol=1e-6)
+
+
 def test_the_variance_of_mean_average_precision_is_right_with_labels_of_one_picture() -> None:
     kind, generator, figures, variances = kind_of("multi"), np.random.default_rng(0), [], []
     for _ in range(200):
@@ -108,6 +141,12 @@ def test_counts_the_classes_of_one_picture_of_a_mean_over_classes() -> None:
     sets = np.array([[1, 0, 1], [0, 1, 1], [0, 0, 1]])
     assert Measure("map").lone(np.zeros((3, 3)), sets) == 2
     assert Measure("micro_f1").lone(np.zeros((3, 3)), sets) == 0
+    groups, twice = np.array([4, 4, 9]), np.array([[1, 0, 1], [1, 1, 0], [0, 1, 1]])
+    assert Measure("map").lone(np.zeros((3, 3)), twice) == 0
+    assert Measure("map").lone(np.zeros((3, 3)), twice, groups) == 1
+    classes = np.array([0, 0, 1])
+    assert Measure("balanced_accuracy").lone(np.zeros((3, 2)), classes, groups) == 2
+    assert Measure("balanced_accuracy").lone(np.zeros((3, 2)), classes) == 1
     assert Measure("macro_f1").lone(np.zeros((3, 3)), sets) == 2
     assert Measure("miou").lone(np.zeros(3), sets) == 2
     assert Measure("balanced_accuracy").lone(np.zeros((4, 5)), np.array([0, 0, 4, 2])) == 2

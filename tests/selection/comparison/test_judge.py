@@ -407,6 +407,37 @@ def test_a_run_that_cannot_be_judged_by_the_measure_is_left_out_unless_it_is_nam
     assert len(by_costs.entrants) == 3 and any("One run left out" in r for r in by_costs.remarks)
 
 
+def test_thresholds_that_these_pictures_chose_for_another_measure_are_remarked_on(
+    tmp_path: Path,
+) -> None:
+    targets = np.random.default_rng(0).integers(0, 2, (300, 2)).astype(np.uint8)
+
+    def remarks(threshold: str, metric: str, part: str = "val") -> list[str]:
+        place = tmp_path / f"{threshold}-{metric}-{part}"
+        for seed, name in enumerate(("cnn", "mlp")):
+            folder = finished_run(place, name, 10)
+            plain = yaml.safe_load(folder.config.read_text())
+            plain["data"] = {"target": "multi", "threshold": threshold}
+            folder.config.write_text(yaml.safe_dump(plain))
+            noise = np.random.default_rng(seed).random(targets.shape)
+            probs = (0.4 * targets + 0.6 * noise).astype(np.float32)
+            ids = np.arange(len(targets))
+            Predictions(ids, None, targets, probs, ("a", "b"), kind="multi").write(
+                folder.predictions / f"{part}.parquet"
+            )
+        found = compared(compare_settings(place, metric=metric, part=part))
+        return [one for one in found.remarks if "data.threshold" in one]
+
+    (remark,) = remarks("macro_f1", "hamming_loss")
+    assert "chosen on these pictures for macro F1" in remark and "threshold=half" in remark
+    (remark,) = remarks("macro_f1", "micro_f1")
+    assert "threshold=micro_f1" in remark
+    assert len(remarks("micro_f1", "accuracy")) == 1
+    # They are best for it, or not chosen at all, or chosen on other pictures, or not used.
+    assert not remarks("macro_f1", "macro_f1") and not remarks("half", "hamming_loss")
+    assert not remarks("macro_f1", "hamming_loss", "test") and not remarks("macro_f1", "map")
+
+
 def test_the_order_in_which_runs_are_named_changes_nothing(tmp_path: Path) -> None:
     seeds = [finished_run(tmp_path, "cnn", 10 + seed, seed=seed, trial=None) for seed in range(2)]
     again = finished_run(tmp_path, "cnn", 30, trial=None)  # the same settings and seed once more
