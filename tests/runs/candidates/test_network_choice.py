@@ -381,11 +381,8 @@ def test_a_choice_that_turns_out_too_slow_is_given_up_for_another(
     began = time.perf_counter()
     found = settled(settings, lambda _: digits, networks=True, seconds=20.0, late_by=7.0)
     assert found.seconds_per_epoch == 9.0 and len(tried) == 3
-    assert deadlines[-1] is not None
-    begun_within = began, time.perf_counter()
-    assert begun_within[0] <= deadlines[-1] - 27.0 <= begun_within[1], (
-        "it may be late before it ends"
-    )
+    latest = time.perf_counter() + 27.0
+    assert began + 27.0 <= deadlines[-1] <= latest, "it may be late before it is lost"
 
 
 def test_nothing_is_timed_again_once_it_is_late(
