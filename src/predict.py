@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 
@@ -39,11 +40,13 @@ def predict(settings: PredictSettings, overrides: Sequence[str]) -> None:
     from .data.sources.files import find_pictures
     from .runs.finished.predict import label_pictures
     from .runs.finished.predict_masks import predicts_pixels, write_masks
+    from .storage.locks import only_writer
 
     with input_of("images"):
         found = find_pictures(settings.images)
     answer = write_masks if predicts_pixels(folder) else label_pictures
-    print(answer(model, found, settings), file=sys.stderr)
+    with nullcontext() if settings.out is None else only_writer(Path(settings.out), "out"):
+        print(answer(model, found, settings), file=sys.stderr)
 
 
 def main() -> int:

@@ -34,6 +34,8 @@ _NO_CSV = frozenset((".json", ".jsonl", ".xlsx", ".xls", ".ods", ".parquet", ".h
 
 
 def _out_problem(out: str) -> str | None:
+    if out == "-":
+        return "without out the rows go to standard output; a file of this name is ./-"
     if not Path(out).name or out.lower().endswith(".png"):
         return "it must be a CSV file; the contact sheet goes beside it, with the ending .png"
     if Path(out).suffix.lower() in _NO_CSV:

@@ -12,13 +12,24 @@ from pathlib import Path
 
 from .disk import NO_ROOM, refusal
 
-__all__ = ["DiskRefuses", "OutOfMemory", "RunFailed", "explained", "require_folder"]
+__all__ = [
+    "DiskRefuses",
+    "OutOfMemory",
+    "ProcessLost",
+    "RunFailed",
+    "explained",
+    "require_folder",
+]
 
 # Messages of torch's CPU allocator, of CUDA, cuBLAS, memory maps and oneDNN, which have no type.
 _NO_MEMORY = re.compile(
     r"out of memory|can't allocate memory|cannot allocate memory|not enough memory"
     r"|ALLOC_FAILED|could not create a memory object|bad_alloc",
     re.IGNORECASE,
+)
+# Messages of torch's and Python's pools of processes, of which the former has no type.
+_PROCESS_LOST = re.compile(
+    r"DataLoader worker .*(is killed by signal|exited unexpectedly)|terminated abruptly"
 )
 
 
@@ -28,6 +39,10 @@ class RunFailed(Exception):
 
 class OutOfMemory(RunFailed):
     """The machine or the GPU has too little memory."""
+
+
+class ProcessLost(RunFailed):
+    """A process that works for this one was killed; what was saved is whole."""
 
 
 class DiskRefuses(RunFailed):
@@ -45,7 +60,7 @@ def require_folder(folder: Path) -> None:
 
 @contextmanager
 def explained(folder: Path, batch_size: int | None = None) -> Iterator[None]:
-    """Turn errors of memory and disks into `OutOfMemory` and `DiskRefuses`.
+    """Turn errors of memory, disks and lost processes into a kind of `RunFailed`.
 
     Args:
         folder: named where the error names no file.
@@ -61,6 +76,11 @@ def explained(folder: Path, batch_size: int | None = None) -> Iterator[None]:
                 raise DiskRefuses(reason) from error
         if isinstance(error, MemoryError) or _NO_MEMORY.search(str(error)):
             raise OutOfMemory(_advice(batch_size)) from error
+        if isinstance(error, RuntimeError) and _PROCESS_LOST.search(str(error)):
+            raise ProcessLost(
+                "a process that reads or describes pictures was killed, as the system does for "
+                "lack of memory: end other programs or set data.num_workers=1, and try again"
+            ) from error
         raise
 
 

@@ -147,13 +147,34 @@ class _Watch:
 
 
 def follow_parent() -> None:
-    """In a process of a pool: leave Ctrl-C to the parent, and do not outlive it."""
+    """In a process of a pool: leave signals to the parent, and do not outlive it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+    if parent.pid is not None and hasattr(signal, "sigwaitinfo"):  # neither Windows nor macOS
+        _obey_alone(parent.pid)
 
     def follow() -> None:
-        parent = multiprocessing.parent_process()
-        if parent is not None:
-            parent.join()
-            os._exit(1)
+        parent.join()
+        os._exit(1)
 
     threading.Thread(target=follow, daemon=True).start()
+
+
+def _obey_alone(parent: int) -> None:
+    """Let SIGTERM and SIGHUP of the parent alone end this process.
+
+    Who ends a command with all its processes, as systemd does, signals each of them; the parent
+    needs this one to come to a place where it can save.
+    """
+    signals = {signal.SIGTERM, signal.SIGHUP}
+    # Threads that begin later have the mask of this one.
+    signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+
+    def wait() -> None:
+        while signal.sigwaitinfo(signals).si_pid != parent:
+            continue
+        os._exit(0)
+
+    threading.Thread(target=wait, daemon=True).start()

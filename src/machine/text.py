@@ -22,6 +22,7 @@ __all__ = [
     "csv_text",
     "duration",
     "encodable",
+    "fixed",
     "from_csv_cell",
     "nearest",
     "percent",
@@ -83,7 +84,15 @@ def without_quotes(text: str) -> str:
 
 def percent(share: float, digits: int = 1) -> str:
     """Return a share in [0, 1] in percent, as in "98.6 %"; "none" for NaN."""
-    return "none" if math.isnan(share) else f"{100 * share:.{digits}f} %"
+    return "none" if math.isnan(share) else f"{fixed(100 * share, digits)} %"
+
+
+def fixed(value: float, digits: int, sign: str = "") -> str:
+    """Return a number with so many digits after the point; what is rounded to 0 has no minus.
+
+    `sign` is "+" to show that of others as well.
+    """
+    return f"{round(value, digits) + 0.0:{sign}.{digits}f}"
 
 
 def nearest(word: Any, options: Iterable[Any]) -> str:

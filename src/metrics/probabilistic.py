@@ -32,7 +32,7 @@ def log_loss(probs: ArrayLike, targets: ArrayLike) -> float:
     """
     probs, targets = checked(probs, targets)
     likelihood = _of(targets, probs).clip(SMALLEST_PROBABILITY, 1.0)
-    return float(-np.log(likelihood).mean())
+    return float(np.abs(np.log(likelihood)).mean())  # 0 where all are 1, and not -0
 
 
 def entropy_terms(shares: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -40,7 +40,7 @@ def entropy_terms(shares: NDArray[np.float64]) -> NDArray[np.float64]:
 
     As `scipy.special.entr`, which models that are served alone need not have.
     """
-    return -shares * np.log(np.where(shares > 0, shares, 1.0))
+    return shares * np.abs(np.log(np.where(shares > 0, shares, 1.0)))
 
 
 def brier(probs: ArrayLike, targets: ArrayLike) -> float:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..machine.text import percent
+from ..machine.text import fixed, percent
 
 __all__ = [
     "LOWEST",
@@ -59,7 +59,7 @@ class Interval:
         return self.low <= value <= self.high
 
     def __str__(self) -> str:
-        return f"{100 * self.low:.1f} to {percent(self.high)}"
+        return f"{fixed(100 * self.low, 1)} to {percent(self.high)}"
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-__all__ = ["ExportRecord", "VariantRecord"]
+__all__ = ["OF_MASKS", "ExportRecord", "VariantRecord"]
+
+# The metric of masks; of labels there are several.
+OF_MASKS = "miou"
 
 
 @dataclass(frozen=True)
@@ -25,7 +28,7 @@ class VariantRecord:
         milliseconds: median time of a call, by pictures at once.
         speedup: how many times faster than the original, by pictures at once: median, lowest and
             highest of the rounds.
-        miou: mean IoU of masks; None for labels of whole pictures.
+        figure: by the metric of the record; None where an output is no number.
     """
 
     name: str
@@ -35,17 +38,17 @@ class VariantRecord:
     accuracy: float
     milliseconds: Mapping[int, float]
     speedup: Mapping[int, tuple[float, float, float]]
-    miou: float | None = None
+    figure: float | None
 
-    def agreement(self, original: VariantRecord) -> float:
+    def agreement(self, original: VariantRecord, *, masks: bool) -> float:
         """Return how far the answers are the original's, in [0, 1].
 
-        That is the share of equal ones; where a rare class has a hundredth of the pixels, the mean
-        IoU tells what that share hides. One that is higher by chance is another as well.
+        That is the share of equal ones. In masks, where a rare class has a hundredth of the pixels,
+        the mean IoU tells what that share hides; one that is higher by chance is another as well.
         """
-        if self.miou is None or original.miou is None:
+        if not masks or self.figure is None or original.figure is None:
             return self.equal_labels
-        return min(self.equal_labels, 1 - abs(original.miou - self.miou))
+        return min(self.equal_labels, 1 - abs(original.figure - self.figure))
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,7 @@ class ExportRecord:
 
     Attributes:
         variants: originals first, then what was made.
+        metric: plain name of the metric that judges the run, of which they have figures.
         missing: why a variant that was wanted cannot be had, by its name.
         part: of the data that was compared on, "val" or "train", with so many `pictures`.
         threads: of the processor that each could use.
@@ -64,6 +68,7 @@ class ExportRecord:
     """
 
     variants: tuple[VariantRecord, ...]
+    metric: str
     missing: Mapping[str, str]
     part: str
     pictures: int
@@ -75,15 +80,21 @@ class ExportRecord:
     @property
     def of_masks(self) -> bool:
         """Whether pixels have classes, and not whole pictures."""
-        return self.variants[0].miou is not None
+        return self.metric == OF_MASKS
 
     @classmethod
     def read(cls, file: Path) -> ExportRecord | None:
         """Return what `text` wrote; None where there is no such file, or it is of another form."""
         try:
             plain = json.loads(file.read_text(encoding="utf-8"))
-            variants = tuple(_variant(one) for one in plain.pop("variants"))
-            return cls(variants=variants, **plain)
+            variants = plain.pop("variants")
+            if "metric" not in plain:  # of earlier versions
+                masks = variants[0].get("miou") is not None
+                plain["metric"] = OF_MASKS if masks else "accuracy"
+                for one in variants:
+                    miou = one.pop("miou", None)
+                    one["figure"] = miou if masks else one["accuracy"]
+            return cls(variants=tuple(map(_variant, variants)), **plain)
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return None
 

@@ -35,7 +35,8 @@ class Judgement:
         max_error: largest share of wrong answers; None to answer all.
         answered: pictures.
         unlike: pictures flagged as unlike the training pictures.
-        shift_p_value: of the hypothesis that the pictures look like the calibration pictures.
+        shift_p_value: of the hypothesis that the pictures look like the calibration pictures; None
+            where these say nothing of that.
     """
 
     certainty: Certainty
@@ -48,7 +49,7 @@ class Judgement:
     max_error: float | None
     answered: int
     unlike: int
-    shift_p_value: float
+    shift_p_value: float | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,7 +136,10 @@ def judgement_lines(found: Judgement) -> list[str]:
         lines.append(_source(found.certainty))
     if alone:
         return lines
-    if found.shift_p_value < _CLEAR_P_VALUE:
+    if found.shift_p_value is None:
+        if promised:
+            lines.append("shift: not tested, for no picture was held out of this model's training")
+    elif found.shift_p_value < _CLEAR_P_VALUE:
         broken = (
             "the guarantees above do not hold"
             if promised

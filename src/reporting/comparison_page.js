@@ -1,7 +1,8 @@
 // A comparison: trade-off, curves, reliability and confusion, and one candidate.
 (() => {
   const byRank = new Map(data.candidates.map((one) => [one.rank, one]));
-  const percent = (share, digits = 0) => `${(100 * share).toFixed(digits)} %`;
+  // What is rounded to 0 has no minus.
+  const percent = (share, digits = 0) => `${(Number((100 * share).toFixed(digits)) + 0).toFixed(digits)} %`;
   // Shares in percent, other figures as they are.
   const writtenAs = (share) => (value, digits) => (share ? percent(value, digits) : `${Number(value.toPrecision(3))}`);
   const figure = writtenAs(data.percent), ofCurve = writtenAs(data.curve_percent);

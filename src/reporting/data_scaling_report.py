@@ -7,7 +7,7 @@ from typing import Literal
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullLocator
 
-from ..machine.text import percent
+from ..machine.text import fixed, percent
 from ..metrics.summary import metric_name
 from ..records.comparison import LOWEST
 from ..records.data_scaling import DataScalingRecord, ForecastRecord, MeasuredRecord
@@ -106,7 +106,7 @@ def _text(record: DataScalingRecord, value: float) -> str:
 
 def _ends(record: DataScalingRecord, low: float, high: float) -> str:
     if is_percent(record.metric):
-        return f"{100 * low:.1f} to {percent(high)}"
+        return f"{fixed(100 * low, 1)} to {percent(high)}"
     return f"{metric_text(record.metric, low)} to {metric_text(record.metric, high)}"
 
 

@@ -6,17 +6,19 @@ import re
 import shutil
 
 from ..machine.text import counted, percent
+from ..metrics.summary import metric_name
 from ..records.export import ExportRecord, VariantRecord
-from .formatting import Table
+from .formatting import Table, change_text, metric_text
 
 __all__ = ["EXPORTED", "exported_lines", "format_export", "with_exported"]
 
 # The section of a model card, and the one that it stands before.
 EXPORTED, _NEXT = "Exported variants", "Ethical considerations"
-# How many answers are the original's, and right.
-_AGREEMENT_OF_LABELS = ("equal labels", "accuracy")
-_AGREEMENT_OF_MASKS = ("equal pixels", "mean IoU")
-_LEAST_WIDTH = 132
+# Column of how many answers are the original's.
+_EQUAL_LABELS, _EQUAL_PIXELS = "equal labels", "equal pixels"
+# Of equal labels the last tenth of a percent decides.
+_DIGITS = 2
+_LEAST_WIDTH = 140
 
 
 def format_export(record: ExportRecord, run: str, label: str, serving: str | None) -> str:
@@ -67,36 +69,41 @@ def _table(record: ExportRecord, name: str) -> Table:
     headers = ["variant", "size"]
     for size in sizes:
         headers += [counted(size, "picture"), "times faster"]
-    answers = _AGREEMENT_OF_MASKS if record.of_masks else _AGREEMENT_OF_LABELS
-    headers += ["logits differ by", *answers]
+    equal = _EQUAL_PIXELS if record.of_masks else _EQUAL_LABELS
+    headers += ["logits differ by", equal, metric_name(record.metric)]
     pictures = "validation" if record.part == "val" else "training"
     return Table(
         f"{name} on {record.pictures:,} {pictures} pictures, {counted(record.threads, 'thread')}",
         tuple(headers),
-        tuple(_variant_cells(variant, record.variants[0]) for variant in record.variants),
+        tuple(_variant_cells(variant, record) for variant in record.variants),
         frozenset(range(1, len(headers))),
     )
 
 
-def _variant_cells(variant: VariantRecord, original: VariantRecord) -> tuple[str, ...]:
+def _variant_cells(variant: VariantRecord, record: ExportRecord) -> tuple[str, ...]:
     cells = [variant.name, f"{variant.size_mb:.1f} MB"]
     for size, milliseconds in variant.milliseconds.items():
         median, low, high = variant.speedup[size]
         cells += [f"{milliseconds:.3g} ms", f"{median:.2f} ({low:.2f} to {high:.2f})"]
-    # Of equal labels the last tenth of a percent decides.
-    right = percent(variant.accuracy)
-    if variant.miou is not None and original.miou is not None:
-        right = f"{percent(variant.miou)} ({100 * (variant.miou - original.miou):+.2f})"
-    shares = [percent(variant.equal_labels, 2), right]
-    return (*cells, f"{variant.largest_difference:.2g}", *shares)
+    equal = percent(variant.equal_labels, _DIGITS)
+    return (*cells, f"{variant.largest_difference:.2g}", equal, _figure(variant, record))
+
+
+def _figure(variant: VariantRecord, record: ExportRecord) -> str:
+    """Return the figure of a variant, and what it differs by from the original's."""
+    figure, original = variant.figure, record.variants[0].figure
+    text = metric_text(record.metric, figure)
+    if figure is None or original is None or variant is record.variants[0]:
+        return text
+    return f"{text} ({change_text(record.metric, figure - original, _DIGITS)})"
 
 
 def _recommendation(record: ExportRecord) -> str:
-    equal = f"{100 * record.least_equal:g} % {_AGREEMENT_OF_LABELS[0]}"
+    equal = f"{100 * record.least_equal:g} % {_EQUAL_LABELS}"
     if record.of_masks:
         below = 100 - 100 * record.least_equal
         equal = (
-            f"{100 * record.least_equal:g} % {_AGREEMENT_OF_MASKS[0]} and a mean IoU within "
+            f"{100 * record.least_equal:g} % {_EQUAL_PIXELS} and a mean IoU within "
             f"{below:.3g} points"
         )
     within = f"with at least {equal}"

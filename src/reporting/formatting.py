@@ -14,7 +14,7 @@ from typing import Any
 
 from rich.cells import cell_len, set_cell_size
 
-from ..machine.text import duration, percent
+from ..machine.text import duration, fixed, percent
 from ..metrics.summary import accuracy_name, metric_name
 
 __all__ = [
@@ -92,7 +92,7 @@ def figure_text(metrics: Mapping[str, float], key: str) -> str | None:
     value, low, high = (metrics.get(f"{key}{end}") for end in ("", "_low", "_high"))
     if value is None or low is None or high is None:
         return None if value is None else metric_text(key, value)
-    ends = f"{100 * low:.1f} to {100 * high:.1f}"
+    ends = f"{fixed(100 * low, 1)} to {fixed(100 * high, 1)}"
     if not is_percent(key):
         ends = f"{metric_text(key, low)} to {metric_text(key, high)}"
     return f"{metric_text(key, value)}  (95 % interval {ends})"
@@ -110,7 +110,7 @@ def primary_text(metrics: Mapping[str, float], part: str) -> str | None:
     if found["kappa"] is not None:
         mae = found["mae"]
         error = "" if mae is None else f", {metric_name('mae')} {mae:.2f} classes"
-        return f"quadratic kappa {found['kappa']:.3f}{error}"
+        return f"quadratic kappa {fixed(found['kappa'], 3)}{error}"
     mean = figure_text(metrics, f"{part}/miou")
     dice, right = metrics.get(f"{part}/dice"), metrics.get(f"{part}/pixel_accuracy")
     if mean is None or dice is None or right is None:
@@ -163,14 +163,14 @@ def metric_text(key: str, value: float | None) -> str:
             return duration(value)
         return count(round(value))
     if _is_kappa(key):  # of [-1, 1]: 0.156 and 0.547, not 0.156 and 0.5469
-        return f"{round(value, 3) + 0.0:.3f}"
-    return f"{value:.4g}"
+        return fixed(value, 3)
+    return f"{value + 0.0:.4g}"
 
 
 def tick_text(key: str, value: float) -> str:
     """Return `metric_text` for the ticks of an axis: "95 %", not "95.0 %"."""
     if is_percent(key):
-        return f"{100 * value:.4g} %"
+        return f"{100 * value + 0.0:.4g} %"
     return metric_text(key, value)
 
 
@@ -191,15 +191,19 @@ def gap_text(key: str, difference: float, digits: int = 1) -> str:
         digits: of points; kappa, of which 0.01 is a point, has two more.
     """
     if is_percent(key):
-        return f"{100 * difference:.{digits}f} points"
-    return f"{difference:.{digits + 2}f}" if _is_kappa(key) else f"{difference:.2g}"
+        return f"{fixed(100 * difference, digits)} points"
+    return fixed(difference, digits + 2) if _is_kappa(key) else f"{difference + 0.0:.2g}"
 
 
-def change_text(key: str, difference: float) -> str:
-    """Return a signed difference of a metric without its unit, as in "-1.2" or "+0.034"."""
+def change_text(key: str, difference: float, digits: int = 1) -> str:
+    """Return a signed difference of a metric without its unit, as in "-1.2" or "+0.034".
+
+    Args:
+        digits: as of `gap_text`.
+    """
     if is_percent(key):
-        return f"{100 * difference:+.1f}"
-    return f"{difference:+.3f}" if _is_kappa(key) else f"{difference:+.3g}"
+        return fixed(100 * difference, digits, "+")
+    return fixed(difference, digits + 2, "+") if _is_kappa(key) else f"{difference + 0.0:+.3g}"
 
 
 def _is_kappa(key: str) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..machine.text import counted
+from ..machine.text import counted, fixed
 from ..metrics.pareto import pareto_front
 from ..metrics.summary import metric_name
 from ..records.standings import (
@@ -146,7 +146,7 @@ def networks_table(record: SweepRecord) -> Table:
             "" if one.side is None else str(one.side),
             "" if one.images_per_second is None else f"{one.images_per_second:.0f}",
             mean_text("accuracy", one.accuracy, one.error) if one.accuracy is not None else "",
-            "" if one.logme is None else f"{one.logme:.3f}",
+            "" if one.logme is None else fixed(one.logme, 3),
             _best(record, best[one.family]) if one.taken else "",
         )
         for one in record.networks

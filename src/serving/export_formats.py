@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import json
 import logging
-import tempfile
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from ..records.pictures import Pixels
+from ..storage.files import temporary_folder
 from ..training.links import probabilities
 from .exported import INPUT, OUTPUTS, PT2_NOTE
 from .predictor import kind_in
@@ -189,8 +189,8 @@ def write_int8(source: Path, file: Path, pictures: Sequence[Pixels]) -> None:
     from onnxruntime import quantization
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
-    with tempfile.TemporaryDirectory() as folder, _exporting():
-        prepared = Path(folder) / "prepared.onnx"
+    with temporary_folder(file.parent) as folder, _exporting():
+        prepared = folder / "prepared.onnx"
         # Folds normalisation into convolutions, so that they are rounded as one.
         quant_pre_process(source, prepared, skip_symbolic_shape=True)
         model = onnx.load(prepared)

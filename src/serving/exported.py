@@ -119,7 +119,7 @@ def linked(logits: Float32Array, link: str) -> Float32Array:
         found = np.exp(-np.logaddexp(0, -raw))
     elif link == "corn":
         above = np.exp(-np.logaddexp(0, -raw).cumsum(axis=1))
-        found = -np.diff(above, axis=1, prepend=1, append=0)
+        found = -np.diff(above, axis=1, prepend=1, append=0) + 0.0  # of equal ones no -0
     else:
         raise ValueError(f"the link is {link!r}: it must be softmax, sigmoid or corn")
     return found.astype(np.float32, copy=False)

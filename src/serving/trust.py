@@ -248,18 +248,25 @@ class Trust:
         plain = [repeat(None) if column is None else column.tolist() for column in columns]
         return [JudgedAnswer(*values) for _, *values in zip(probs, sets, *plain)]
 
-    def shift(self, confidences: Float32Array, distances: Float32Array | None) -> Shift:
+    def shift(self, confidences: Float32Array, distances: Float32Array | None) -> Shift | None:
         """Test whether pictures with these confidences (N,) and distances (N,) are like training.
+
+        Confidences compare only with those of the same model: one that was trained on more pictures
+        is surer, which would look like a shift. None where nothing compares.
 
         Args:
             confidences: as `TargetKind.confidences` has them, N at least 1.
             distances: as `Judged` has them; None where it has none.
         """
-        new, known = {"confidences": confidences}, {"confidences": self.certainty.confidences}
+        new: dict[str, Float32Array] = {}
+        known: dict[str, Float32Array] = {}
+        if not self.certainty.refitted:
+            new["confidences"] = confidences
+            known["confidences"] = self.certainty.confidences
         if distances is not None and self.certainty.sample is not None:
             new["distances"] = distances
             known["distances"] = self.certainty.sample.distances
-        return shift_test(new, known)
+        return shift_test(new, known) if new else None
 
 
 def _label_thresholds(known: Certainty, coverage: float, *, classwise: bool) -> Float64Array:

@@ -11,6 +11,7 @@ import numpy as np
 
 from ..data.decoding.masks import LEFT_OUT
 from ..machine.arrays import AnyArray, Int64Array, IntegerArray
+from ..records.export import OF_MASKS
 from ..records.pictures import Pixels
 from ..records.pixels import pixel_answers
 from .exported import Logits, linked, pixel_classifier_of
@@ -29,13 +30,13 @@ class Figures(NamedTuple):
         largest_difference: of any logit from the original's; infinite where one is not finite.
         equal: share of the pictures, or pixels, that get the original's answer.
         accuracy: share of them that get their own label.
-        miou: mean IoU of pixels; None for whole pictures.
+        figure: by the metric; None where a logit is not finite.
     """
 
     largest_difference: float
     equal: float
     accuracy: float
-    miou: float | None = None
+    figure: float | None
 
 
 @dataclass
@@ -45,6 +46,8 @@ class _Totals:
     right: int = 0
     counted: int = 0
     matrix: Int64Array | int = field(default=0)
+    logits: list[AnyArray] = field(default_factory=list)
+    targets: list[IntegerArray] = field(default_factory=list)
 
 
 class LabelFigures:
@@ -52,11 +55,13 @@ class LabelFigures:
 
     Args:
         metadata: of the run's checkpoints.
+        metric: plain name of the one that judges the run, of those that its kind of targets has.
     """
 
-    def __init__(self, metadata: Mapping[str, Any]) -> None:
+    def __init__(self, metadata: Mapping[str, Any], metric: str) -> None:
         self._kind, self._link = kind_in(metadata), metadata.get("link", "softmax")
         self._thresholds = metadata.get("thresholds")
+        self._class_names, self._metric = metadata["class_names"], metric
         self._totals: dict[str, _Totals] = defaultdict(_Totals)
 
     def add(self, models: Mapping[str, Logits], images: Pixels, targets: IntegerArray) -> None:
@@ -73,13 +78,22 @@ class LabelFigures:
             reference = found if reference is None else reference
             totals = self._totals[name]
             totals.largest = max(totals.largest, largest_difference(reference[0], found[0]))
-            self._count(totals, reference[1], found[1], targets)
+            self._count(totals, reference[1], found, targets)
 
     def of(self, name: str) -> Figures:
         """Return the figures of a model over all pictures that were added."""
         totals = self._totals[name]
-        shares = (one / totals.counted for one in (totals.equal, totals.right))
-        return Figures(totals.largest, *shares)
+        equal, right = (one / totals.counted for one in (totals.equal, totals.right))
+        return Figures(totals.largest, equal, right, self._figure(totals))
+
+    def _figure(self, totals: _Totals) -> float | None:
+        if not np.isfinite(totals.largest):
+            return None
+        probs = linked(np.concatenate(totals.logits), self._link)
+        targets, least = np.concatenate(totals.targets), self._thresholds
+        thresholds = None if least is None else np.array(least)
+        found = self._kind.evaluate(probs, targets, self._class_names, thresholds)
+        return found[self._metric]
 
     def _answered(self, logits: Logits, images: Pixels) -> tuple[AnyArray, AnyArray]:
         """Return logits, and answers that are `_NOT_FINITE` where these are not."""
@@ -92,12 +106,16 @@ class LabelFigures:
         self,
         totals: _Totals,
         reference: AnyArray,
-        found: AnyArray,
+        found: tuple[AnyArray, AnyArray],
         targets: IntegerArray,
     ) -> None:
-        totals.counted += len(found)
-        totals.equal += int(self._kind.right(found, reference).sum())
-        totals.right += int(self._kind.right(found, targets).sum())
+        """Count answers of a model, given its logits beside them, and those of the original."""
+        logits, decided = found
+        totals.logits.append(logits)
+        totals.targets.append(targets)
+        totals.counted += len(decided)
+        totals.equal += int(self._kind.right(decided, reference).sum())
+        totals.right += int(self._kind.right(decided, targets).sum())
 
 
 class PixelFigures(LabelFigures):
@@ -107,7 +125,7 @@ class PixelFigures(LabelFigures):
     """
 
     def __init__(self, metadata: Mapping[str, Any]) -> None:
-        super().__init__(metadata)
+        super().__init__(metadata, OF_MASKS)
         self._window = tuple(metadata["image_size"])
         self._classes = len(metadata["class_names"])
 
@@ -133,11 +151,11 @@ class PixelFigures(LabelFigures):
         self,
         totals: _Totals,
         reference: AnyArray,
-        found: AnyArray,
+        found: tuple[AnyArray, AnyArray],
         targets: IntegerArray,
     ) -> None:
         counting = targets != LEFT_OUT
-        own, preds = targets[counting].astype(np.int64), found[counting]
+        own, preds = targets[counting].astype(np.int64), found[1][counting]
         totals.counted += len(preds)
         totals.equal += int((preds == reference[counting]).sum())
         preds = np.where(preds == _NOT_FINITE, 0, preds)
@@ -145,6 +163,11 @@ class PixelFigures(LabelFigures):
         totals.matrix = totals.matrix + counts.reshape(self._classes, self._classes)
 
 
-def variant_figures(metadata: Mapping[str, Any]) -> LabelFigures:
-    """Return figures of models with this metadata, to which pictures are added."""
-    return (PixelFigures if kind_in(metadata).pixels else LabelFigures)(metadata)
+def variant_figures(metadata: Mapping[str, Any], metric: str) -> LabelFigures:
+    """Return figures of models with this metadata, by a metric, to which pictures are added.
+
+    Masks have mean IoU whatever the metric is.
+    """
+    if kind_in(metadata).pixels:
+        return PixelFigures(metadata)
+    return LabelFigures(metadata, metric)

@@ -212,7 +212,7 @@ def _standings(
             name=one.name,
             run_ids=one.run_ids,
             accuracy=float(evidence.accuracy[index]),
-            figure=scale.sign * float(one.values.mean(dtype=np.float64)),
+            figure=scale.sign * float(one.values.mean(dtype=np.float64)) + 0.0,  # no -0
             spread=_spread(one.values),
             interval=_shown(evidence, index, quantile, scale),
             behind=Interval(float(best.lowest[index]), float(best.highest[index])),

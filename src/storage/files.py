@@ -1,22 +1,35 @@
 """Files that are written whole or not at all, whenever a process is killed or a disk is full.
 
-Content is flushed to the disk in a temporary file before that takes the target's name.
+Content is flushed to the disk in a temporary file before that takes the target's name. What a
+killed process left beside a target goes with the next write into that folder.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
+import platform
+import re
 import shutil
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ..machine.disk import named_file
 
-__all__ = ["copy_folder", "remove_leftovers", "replacing", "write_atomically"]
+__all__ = [
+    "copy_folder",
+    "remove_leftovers",
+    "replacing",
+    "temporary_folder",
+    "write_atomically",
+]
 
 _MARK = ".tmp"
+# Names begin with this machine's: a lock of a shared folder may be seen by one machine alone.
+_HOST = hashlib.blake2b(platform.node().encode(), digest_size=4).hexdigest()
+_OF_THIS_MACHINE = re.compile(rf"\.{_HOST}[0-9a-f]{{24}}{re.escape(_MARK)}(\..*)?", re.DOTALL)
 
 
 @contextmanager
@@ -32,17 +45,34 @@ def replacing(path: Path | str) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.parent / f".{uuid.uuid4().hex}{_MARK}{path.suffix}"
-    try:
-        with named_file(path):
-            yield temporary
-            _open_to_others(temporary)
-            _flush(temporary)
-            os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with _writing_into(path.parent):
+        temporary = path.parent / f"{_temporary_name()}{path.suffix}"
+        try:
+            with named_file(path):
+                yield temporary
+                _open_to_others(temporary)
+                _flush(temporary)
+                os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
     if os.name == "posix":  # elsewhere a folder cannot be opened, and a rename needs no flush
         _flush(path.parent)
+
+
+@contextmanager
+def temporary_folder(parent: Path) -> Iterator[Path]:
+    """Yield a new folder in another one, which is removed after the block.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    with _writing_into(parent):
+        folder = parent / _temporary_name()
+        folder.mkdir()
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def write_atomically(path: Path | str, content: str | bytes) -> None:
@@ -78,6 +108,47 @@ def remove_leftovers(folder: Path) -> None:
     """Remove the temporary files of a process that was killed; no process may be writing there."""
     for temporary in folder.glob(f".*{_MARK}*"):
         temporary.unlink(missing_ok=True)
+
+
+def _temporary_name() -> str:
+    return f".{_HOST}{uuid.uuid4().hex[len(_HOST) :]}{_MARK}"
+
+
+@contextmanager
+def _writing_into(folder: Path) -> Iterator[None]:
+    """Hold a lock of a folder, shared with all who write there; who is alone tidies up first.
+
+    The system takes the lock from a process that dies. Nothing is removed where folders have no
+    locks, such as on Windows and some network file systems.
+    """
+    try:
+        import fcntl
+
+        descriptor = os.open(folder, os.O_RDONLY)
+    except (ImportError, OSError):
+        yield
+        return
+    try:
+        with suppress(OSError):
+            with suppress(BlockingIOError):
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                _remove_temporaries(folder)
+            fcntl.flock(descriptor, fcntl.LOCK_SH)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _remove_temporaries(folder: Path) -> None:
+    """Remove the temporary files and folders of this machine; no process may be writing there."""
+    with os.scandir(folder) as entries:
+        left = [entry.name for entry in entries if _OF_THIS_MACHINE.fullmatch(entry.name)]
+    for path in map(folder.joinpath, left):
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            with suppress(OSError):
+                path.unlink()
 
 
 def _open_to_others(path: Path) -> None:

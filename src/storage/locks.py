@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import logging
 import os
+import socket
+import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -15,7 +18,7 @@ from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
 
 from ..config.checks import ConfigError
 
-__all__ = ["ProcessLock", "alone", "holder_of", "if_free"]
+__all__ = ["ProcessLock", "alone", "holder_of", "if_free", "only_writer"]
 
 _log = logging.getLogger(__name__)
 
@@ -101,6 +104,37 @@ def alone(path: Path, what: str) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+@contextmanager
+def only_writer(output: Path, key: str) -> Iterator[None]:
+    """Refuse to write what another process of this machine is writing, throughout the block.
+
+    No file is left of it: a name of the kernel is taken, which Linux alone has. Elsewhere, and
+    between machines, the last writer wins.
+
+    Args:
+        output: file or folder; devices and pipes take several writers.
+        key: of the setting that names it.
+
+    Raises:
+        ConfigError: another process is writing it.
+    """
+    special = output.exists() and not (output.is_file() or output.is_dir())
+    if special or sys.platform != "linux":
+        yield
+        return
+    name = hashlib.blake2b(os.fsencode(os.path.realpath(output)), digest_size=16).hexdigest()
+    with socket.socket(socket.AF_UNIX) as taken:
+        try:
+            taken.bind(f"\0bakeoff-{name}")
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                raise ConfigError(
+                    f"{key}: {output} is being written by another process: wait for it to end, or "
+                    "name another place."
+                ) from None
+        yield
 
 
 @contextmanager

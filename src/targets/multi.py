@@ -72,7 +72,7 @@ class MultiLabel(TargetKind):
     def losses(self, probs: Probs, targets: Labels) -> Float32Array:
         """Return (N,) the mean binary log-loss over the labels."""
         likelihood = np.where(targets > 0, probs, 1 - probs.astype(np.float64))
-        each = -np.log(likelihood.clip(SMALLEST_PROBABILITY, 1.0))
+        each = np.abs(np.log(likelihood.clip(SMALLEST_PROBABILITY, 1.0)))  # 0 of 1, and not -0
         return each.mean(axis=1).astype(np.float32)
 
     def calibration_error(

@@ -47,7 +47,7 @@ class SingleLabel(TargetKind):
 
     def losses(self, probs: Probs, targets: Labels) -> Float32Array:
         of_target = np.take_along_axis(probs, targets[:, None], axis=1)[:, 0]
-        return -np.log(of_target.clip(SMALLEST_PROBABILITY, 1.0))
+        return np.abs(np.log(of_target.clip(SMALLEST_PROBABILITY, 1.0)))  # 0 of 1, and not -0
 
     def calibration_error(
         self, probs: Probs, targets: Labels, preds: Labels | None = None

@@ -215,6 +215,11 @@ def test_label_sets_and_ordered_classes_are_answered_by_their_files_alone(
     assert {row["equal_labels"] for row in exact.values()} == {1.0}
     assert max(row["largest_difference"] for row in exact.values()) < 1e-4
     assert record["variants"][0]["accuracy"] > 0.5, "it learned something"
+    judged_by = "map" if target == "multi" else loss[-1].removeprefix("data.answer=")
+    assert record["metric"] == judged_by
+    if target == "multi":  # the other figures are by thresholds of the whole part
+        measured = summary_of(folder)["metrics"]["val/map"]
+        assert record["variants"][0]["figure"] == pytest.approx(measured, abs=1e-5)
 
     answers = []
     for number, variant in enumerate(("null", "pt2", VARIANTS[0])):
@@ -299,9 +304,9 @@ def test_masks_are_answered_by_exported_files(
     assert found["pytorch"]["milliseconds"].keys() == {"1", "8"}
     for name, row in found.items():  # the original's figures are those of the run's own record
         measured = summary_of(folder)["metrics"]["val/miou"]
-        assert row["miou"] == pytest.approx(measured, abs=0.05 if name == "int8" else 1e-4)
+        assert row["figure"] == pytest.approx(measured, abs=0.05 if name == "int8" else 1e-4)
         assert row["equal_labels"] >= (0.95 if name == "int8" else 0.9999)
-    assert found["pytorch"]["miou"] > 0.8, "it learned something"
+    assert found["pytorch"]["figure"] > 0.8, "it learned something"
     assert "equal pixels" in result.stdout and "mean IoU" in result.stdout
     card = (folder / "model_card.md").read_text()
     assert card.count("## Exported variants") == 1 and f"| {VARIANTS[0]} |" in card

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -155,6 +156,27 @@ def test_who_asks_to_stop_gets_a_run_that_goes_on(
     result = run("src.train", f"resume={folder}")
     assert result.returncode == 0, result.stderr
     assert_same_run(folder, whole)
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_to_each_process_one_by_one_is_left_to_the_command(
+    signum: signal.Signals, begin: Begin, outputs: Outputs
+) -> None:
+    """As systemd ends all that a service has started."""
+    output_dir = outputs("signalled")
+    streamed = ["data.image_size=10", "data.cache_limit_gb=0", "data.num_workers=2"]
+    process = begin("src.train", *OVERRIDES, *streamed, f"output_dir={output_dir}")
+    folder = wait_for(is_in_the_middle, output_dir, process)
+    readers = psutil.Process(process.pid).children(recursive=True)
+    assert len(readers) >= 4, "two for each of two parts"
+    for one in readers:
+        one.send_signal(signum)
+    time.sleep(0.5)
+    process.send_signal(signum)
+    _, error = process.communicate()
+    assert process.returncode == 128 + signum, error
+    assert "Traceback" not in error and f"resume={folder}" in error
+    assert summary_of(folder)["status"] == "KILLED"
 
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import pytest
 import torch
+from torch.utils.data import DataLoader, Dataset
 
-from src.machine.failures import DiskRefuses, OutOfMemory, explained
+from src.machine.failures import DiskRefuses, OutOfMemory, ProcessLost, explained
 
 
 def gpu_is_full() -> None:
@@ -42,6 +46,37 @@ def test_memory_that_is_full_is_told_with_what_to_try(
 ) -> None:
     with pytest.raises(OutOfMemory, match=advice), explained(tmp_path, batch_size):
         fill()
+
+
+def _killed(_: int = 0) -> int:
+    os.kill(os.getpid(), signal.SIGKILL)
+    return 0
+
+
+class _Killed(Dataset[int]):
+    def __getitem__(self, index: int) -> int:
+        return _killed()
+
+    def __len__(self) -> int:
+        return 2
+
+
+def loads_batches() -> None:
+    list(DataLoader(_Killed(), num_workers=1))
+
+
+def uses_a_pool() -> None:
+    with ProcessPoolExecutor(1) as pool:
+        list(pool.map(_killed, range(2)))
+
+
+@pytest.mark.skipif(os.name != "posix", reason="this system has no SIGKILL")
+@pytest.mark.parametrize("work", [loads_batches, uses_a_pool])
+def test_a_process_that_was_killed_is_no_fault_of_the_code(
+    work: Callable[[], None], tmp_path: Path
+) -> None:
+    with pytest.raises(ProcessLost, match="was killed"), explained(tmp_path):
+        work()
 
 
 @pytest.mark.parametrize(

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import subprocess
+import sys
 import threading
 from collections.abc import Iterable
+from multiprocessing.connection import Connection
 from types import SimpleNamespace
 
 import pytest
 
 from src.machine import parallel
-from src.machine.parallel import TooSlow, in_order, in_time
+from src.machine.parallel import TooSlow, follow_parent, in_order, in_time
 
 
 @pytest.fixture
@@ -91,3 +95,32 @@ def test_many_short_parts_are_left_to_one_thread(
 def test_items_without_parts_are_shared_by_threads() -> None:
     here = threading.get_ident()
     assert here not in in_order(lambda _: threading.get_ident(), range(8), 2)
+
+
+def _answers(connection: Connection) -> None:
+    follow_parent()
+    while True:
+        connection.send("here")
+        connection.recv()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="this system does not say who signals")
+@pytest.mark.parametrize("name", ["TERM", "HUP", "INT"])
+def test_signals_of_others_do_not_end_a_process_that_works_for_another(name: str) -> None:
+    ours, theirs = multiprocessing.Pipe()
+    process = multiprocessing.get_context("spawn").Process(target=_answers, args=(theirs,))
+    process.start()
+    try:
+        assert ours.recv() == "here"
+        subprocess.run(["kill", f"-{name}", str(process.pid)], check=True)
+        ours.send("still")
+        assert ours.poll(60) and ours.recv() == "here"
+        for _ in range(60):  # one that comes before the other was looked at is lost in it
+            process.terminate()
+            process.join(1)
+            if process.exitcode is not None:
+                break
+        assert process.exitcode == 0, "its parent may end it"
+    finally:
+        process.kill()
+        process.join()

@@ -5,19 +5,29 @@ from __future__ import annotations
 import dataclasses
 import re
 
+import pytest
+
 from src.records.export import ExportRecord, VariantRecord
 from src.reporting.export_report import format_export, with_exported
 from src.reporting.model_card import model_card
 from tests.reporting.test_model_card import facts
 
 EAGER = VariantRecord(
-    "pytorch", 2.81, 0.0, 1.0, 0.9312, {1: 1.0, 64: 32.0}, {1: (1, 1, 1), 64: (1, 1, 1)}
+    "pytorch", 2.81, 0.0, 1.0, 0.9312, {1: 1.0, 64: 32.0}, {1: (1, 1, 1), 64: (1, 1, 1)}, 0.9312
 )
 ONNX = VariantRecord(
-    "onnx", 2.77, 1.91e-6, 1.0, 0.9312, {1: 0.25, 64: 16.0}, {1: (4, 3.5, 4.2), 64: (2, 1.9, 2.1)}
+    "onnx",
+    2.77,
+    1.91e-6,
+    1.0,
+    0.9312,
+    {1: 0.25, 64: 16.0},
+    {1: (4, 3.5, 4.2), 64: (2, 1.9, 2.1)},
+    0.9312,
 )
 EXPORT = ExportRecord(
     variants=(EAGER, ONNX),
+    metric="accuracy",
     missing={"int8": "onnxruntime has no 8-bit kernel for LSTM layers"},
     part="val",
     pictures=6000,
@@ -34,7 +44,7 @@ def test_all_that_a_person_needs_to_choose() -> None:
     assert lines[0] == "a-run on 6,000 validation pictures, 2 threads"
     assert lines[1].split()[0] == "variant" and "64 pictures" in lines[1]
     cells = ["onnx", "2.8 MB", "0.25 ms", "4.00 (3.50 to 4.20)", "16 ms", "2.00 (1.90 to 2.10)"]
-    assert re.split("  +", lines[3].strip()) == [*cells, "1.9e-06", "100.00 %", "93.1 %"]
+    assert re.split("  +", lines[3].strip()) == [*cells, "1.9e-06", "100.00 %", "93.1 % (+0.00)"]
     assert lines[4:] == [
         "",
         "int8 is not available: onnxruntime has no 8-bit kernel for LSTM layers",
@@ -59,9 +69,10 @@ def test_where_the_run_is_best_left_alone() -> None:
 MASKS = dataclasses.replace(
     EXPORT,
     variants=(
-        dataclasses.replace(EAGER, miou=0.7123),
-        dataclasses.replace(ONNX, miou=0.7101, equal_labels=0.9954),
+        dataclasses.replace(EAGER, figure=0.7123),
+        dataclasses.replace(ONNX, figure=0.7101, equal_labels=0.9954),
     ),
+    metric="miou",
     recommended=None,
     chosen="onnx",
 )
@@ -75,6 +86,31 @@ def test_masks_are_compared_by_pixels_and_by_mean_iou() -> None:
         "recommended: the run as it is, no variant with at least 99.9 % equal pixels and a mean "
         "IoU within 0.1 points is faster; chosen: onnx"
     )
+
+
+@pytest.mark.parametrize(
+    ("metric", "header", "figure", "change", "shown"),
+    [
+        ("kappa", "quadratic kappa", 0.5, -0.012, "0.488 (-0.0120)"),
+        ("kappa", "quadratic kappa", 0.0001, -0.0002, "0.000 (-0.0002)"),
+        ("map", "mean average precision", 0.75, 0.001, "75.1 % (+0.10)"),
+        ("map", "mean average precision", 0.75, -0.00001, "75.0 % (+0.00)"),
+        ("log_loss", "log-loss", 0.5, 0.25, "0.75 (+0.25)"),
+        ("log_loss", "log-loss", 0.0, -0.0, "0 (+0)"),
+    ],
+)
+def test_the_figure_is_by_the_metric_that_judges_the_run(
+    metric: str, header: str, figure: float, change: float, shown: str
+) -> None:
+    variants = (
+        dataclasses.replace(EAGER, figure=figure),
+        dataclasses.replace(ONNX, figure=figure + change),
+        dataclasses.replace(ONNX, name="int8", figure=None),
+    )
+    record = dataclasses.replace(EXPORT, variants=variants, metric=metric)
+    lines = format_export(record, "a-run", _LABEL, None).splitlines()
+    last = [re.split("  +", line.strip())[-1] for line in lines[1:5]]
+    assert last[0] == header and last[2:] == [shown, "none"] and "(" not in last[1]
 
 
 def test_a_card_has_the_variants_of_the_latest_export_once() -> None:

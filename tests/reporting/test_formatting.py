@@ -16,10 +16,12 @@ from src.reporting.formatting import (
     count,
     duration,
     escaped,
+    figure_text,
     gap_text,
     mean_text,
     metric_text,
     one_line,
+    primary_text,
     settings_text,
     tick_text,
     times_measured,
@@ -36,6 +38,8 @@ from src.reporting.formatting import (
         ("val/loss", 0.0531249, "0.05312"),
         ("val/kappa", 0.15602, "0.156"),
         ("val/kappa", -2e-18, "0.000"),
+        ("val/accuracy", -2e-18, "0.0 %"),
+        ("val/loss", -0.0, "0"),
         ("cost/parameters", 1_234_567.0, "1.2 M"),
         ("cost/latency_ms", 1.3344, "1.33 ms"),
         ("cost/training_seconds", 200.0, "3 min 20 s"),
@@ -51,7 +55,7 @@ def test_metrics_by_what_they_are(key: str, value: float | None, text: str) -> N
 def test_ticks_carry_no_zeros_but_zero_itself() -> None:
     ticks = {0.95: "95 %", 0.875: "87.5 %", 0.1: "10 %", 1.0: "100 %", 0.0: "0 %"}
     assert {value: tick_text("val/accuracy", value) for value in ticks} == ticks
-    assert tick_text("val/loss", 0.0) == "0"
+    assert tick_text("val/loss", -0.0) == "0" and tick_text("val/accuracy", -0.0) == "0 %"
 
 
 def test_means_with_their_spread() -> None:
@@ -74,6 +78,15 @@ def test_means_with_their_spread() -> None:
 def test_differences_have_the_digits_of_their_figures(key: str, size: str, signed: str) -> None:
     assert gap_text(key, 0.12345) == size and change_text(key, 0.12345) == signed
     assert gap_text("kappa", 0.12345, 2) == "0.1235" and gap_text("kappa", 0.5) == "0.500"
+
+
+@pytest.mark.parametrize("key", ["val/accuracy", "val/kappa"])
+def test_a_difference_that_is_rounded_to_nothing_has_no_minus(key: str) -> None:
+    assert change_text(key, -1e-5).rstrip("0") == "+0."
+    assert gap_text(key, -1e-5)[:3] == "0.0" and change_text("val/loss", -0.0) == "+0"
+    assert primary_text({"val/kappa": -1e-5}, "val") == "quadratic kappa 0.000"
+    low = {"val/accuracy": 0.0, "val/accuracy_low": -1e-9, "val/accuracy_high": 0.1}
+    assert figure_text(low, "val/accuracy") == "0.0 %  (95 % interval 0.0 to 10.0)"
 
 
 def test_settings_are_short_unless_that_is_ambiguous() -> None:

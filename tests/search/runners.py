@@ -83,6 +83,20 @@ class Tiny:
             return Ending("interrupted", reason=str(stop))
         return Ending("complete", {"val/accuracy": 1.0})
 
+    def _save(self, job: Job, channel: Channel) -> Ending:
+        """Save for a second once it is asked to stop; of who insists nothing is saved."""
+        try:
+            with Interruption() as interruption:
+                interruption.defer(True)
+                channel.note(pid=os.getpid())
+                while not interruption.pending:
+                    time.sleep(0.01)
+                channel.note(saving=True)
+                time.sleep(1.0)
+        except Signalled:
+            return Ending("interrupted", reason="not saved")
+        return Ending("interrupted", reason="saved")
+
     def _say(self, job: Job, channel: Channel) -> Ending:
         channel.note(doing="describing pictures")
         return Ending("complete")

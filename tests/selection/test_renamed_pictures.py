@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -84,6 +86,55 @@ def test_answers_of_other_orders_are_never_paired(pictures: Path) -> None:
     assert any("left out" in remark for remark in found.remarks)
     with pytest.raises(ConfigError, match="in another order"):
         ensemble_of([before[0], after], asked(after, "ensemble=stacking", f"runs=[{names}]"))
+
+
+def test_the_same_pictures_under_other_numbers_are_not_called_other_pictures(
+    pictures: Path,
+) -> None:
+    drop = "data.on_duplicates=drop"
+    before = [train(pictures, drop), train(pictures, drop, "seed=1", "model.hidden=[16]")]
+    # Is left out, and moves the numbers of all pictures behind it.
+    shutil.copy(pictures / "val" / "a" / "00.png", pictures / "train" / "a" / "000.png")
+    after = train(pictures, drop, "seed=2")
+    first, last = (RunSummary.read(one.summary) for one in (before[0], after))
+    assert first.split_fingerprint == last.split_fingerprint, "no picture moved"
+    with pytest.raises(ConfigError, match="the same pictures in different orders, as after files"):
+        compared(asked(after, f"runs=[{before[0].name},{after.name}]"))
+    remarks = compared(asked(after)).remarks
+    assert any("One run left out that had the same pictures" in one for one in remarks)
+    assert not any("on other pictures" in one for one in remarks)
+
+
+def _gone(pictures: Path) -> None:
+    (pictures / "train" / "a" / "00.png").unlink()
+
+
+def _relabelled(pictures: Path) -> None:
+    (pictures / "train" / "a" / "00.png").rename(pictures / "train" / "b" / "zz.png")
+
+
+def _in_another_part(pictures: Path) -> None:
+    (pictures / "train" / "a" / "00.png").rename(pictures / "test" / "a" / "zz.png")
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        (_gone, r"\(1 picture of {} not in {}\)"),
+        (_relabelled, r"\(the same ones with other labels, "),
+        (_in_another_part, r"\(the same ones in other parts, "),
+    ],
+)
+def test_of_runs_on_other_pictures_it_is_said_what_differs(
+    pictures: Path, change: Callable[[Path], None], what: str
+) -> None:
+    before = train(pictures)
+    change(pictures)
+    after = train(pictures, "seed=1", "model.hidden=[16]")
+    said = what.format(before.name, after.name)
+    with pytest.raises(ConfigError, match=f"different pictures {said}.*: name runs of one split"):
+        compared(asked(after, f"runs=[{before.name},{after.name}]"))
+    assert "One run on other pictures left out." in compared(asked(after)).remarks
 
 
 def test_the_same_order_under_other_names_is_compared(pictures: Path) -> None:

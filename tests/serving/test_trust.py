@@ -65,8 +65,24 @@ def test_strange_pictures_are_flagged_and_like_ones_seldom() -> None:
     assert np.median(like.novelty) > 0.4
     assert far.distances is not None and like.distances is not None
     confidences = probs.max(axis=1)
-    assert trust.shift(confidences, far.distances).p_value < 1e-6
-    assert trust.shift(confidences, like.distances).p_value > 0.001
+    strange, usual = (trust.shift(confidences, one.distances) for one in (far, like))
+    assert strange is not None and strange.p_value < 1e-6
+    assert usual is not None and usual.p_value > 0.001
+
+
+def test_a_model_that_was_trained_again_is_surer_and_its_pictures_are_no_others_for_that() -> None:
+    known = dataclasses.replace(certainty(), refitted=True)
+    probs, _, features = answers(300, 2)
+    surer = np.sqrt(probs.max(axis=1))
+    trust = Trust(known, Promise())
+    like = trust.shift(surer, trust.judge(probs, features).distances)
+    assert like is not None and like.p_value > 0.01 and like.largest == "distances"
+    far = trust.shift(surer, trust.judge(probs, 12 * features).distances)
+    assert far is not None and far.p_value < 1e-6
+    same = Trust(certainty(), Promise()).shift(surer, None)
+    assert same is not None and same.p_value < 0.01, "of one model they are"
+    without = Trust(dataclasses.replace(known, sample=None), Promise())
+    assert without.shift(surer, None) is None
 
 
 def test_the_flagged_are_those_of_the_calibration_beyond_the_same_distance() -> None:
@@ -124,6 +140,8 @@ def test_lines_say_what_is_left_to_a_person_and_what_a_shift_does_to_the_promise
         assert "150 of 200 pictures, with at most 2 % of the answers wrong" in answered
         assert answered.endswith("50 (25.0 %) are left to a person") and "7 of 200" in unlike
         assert "2,000 pictures of the test part" in basis and line in shift
+    untested = Judgement(certainty=known, **judged, shift_p_value=None)  # type: ignore[arg-type]
+    assert judgement_lines(untested)[-1].startswith("shift: not tested")
     plain = {"coverage": None, "max_error": None, "shift_p_value": 1e-4}
     (_, shift) = judgement_lines(Judgement(certainty=known, **judged | plain))  # type: ignore[arg-type]
     assert shift.endswith("so the measured figures do not hold for them")

@@ -7,8 +7,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from sklearn.metrics import accuracy_score, jaccard_score
+from sklearn.metrics import (
+    accuracy_score,
+    average_precision_score,
+    cohen_kappa_score,
+    jaccard_score,
+    log_loss,
+)
 
+from src.serving.exported import linked
 from src.serving.variant_figures import variant_figures
 from src.training.sliding_windows import sliding_windows
 
@@ -49,22 +56,56 @@ def test_labels_and_their_sets_are_counted_one_by_one(target: str) -> None:
     if target == "single":
         decided = [one.argmax(axis=1) for one in (reference, logits)]
         targets = rng.integers(0, 4, 50)
-    figures = variant_figures(metadata_of(target, **more))
+    figures = variant_figures(metadata_of(target, **more), "accuracy")
     models = {"original": numbered(reference), "variant": numbered(logits)}
     for some in np.split(np.arange(50), [20]):
         figures.add(models, pictures(50, *SIDE)[some], targets[some])
     found = figures.of("variant")
     assert found.largest_difference == pytest.approx(np.abs(reference - logits).max())
     assert found.equal == accuracy_score(decided[0], decided[1]) and 0.3 < found.equal < 1
-    assert found.accuracy == accuracy_score(targets, decided[1]) and found.miou is None
+    assert found.accuracy == found.figure == accuracy_score(targets, decided[1])
     assert figures.of("original")[:2] == (0.0, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("target", "metric", "link"),
+    [
+        ("single", "log_loss", "softmax"),
+        ("ordinal", "kappa", "softmax"),
+        ("ordinal", "kappa", "corn"),
+        ("multi", "map", "sigmoid"),
+    ],
+)
+def test_a_figure_is_by_the_metric_that_judges_the_run(target: str, metric: str, link: str) -> None:
+    logits = noisy(60, 3 if link == "corn" else 4)[1]
+    targets = np.random.default_rng(1).integers(0, 4, 60)
+    above = np.hstack([np.ones((60, 1)), (1 / (1 + np.exp(-logits))).cumprod(axis=1)])
+    probs = above - np.hstack([above[:, 1:], np.zeros((60, 1))])
+    if link == "softmax":
+        probs = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    if target == "multi":
+        targets = np.random.default_rng(1).integers(0, 2, (60, 4))
+    expected = {
+        "log_loss": lambda: log_loss(targets, probs),
+        "kappa": lambda: cohen_kappa_score(targets, probs.argmax(axis=1), weights="quadratic"),
+        "map": lambda: average_precision_score(targets, logits, average="macro"),
+    }
+    figures = variant_figures(metadata_of(target, link=link), metric)
+    for some in np.split(np.arange(60), [25]):
+        figures.add({"it": numbered(logits)}, pictures(60, *SIDE)[some], targets[some])
+    assert figures.of("it").figure == pytest.approx(expected[metric](), rel=1e-5)
+
+
+def test_probabilities_that_vanish_have_no_sign() -> None:
+    logits = np.array([[30, 30, -200], [-200, 0, 0]], np.float32)
+    assert not np.signbit(linked(logits, "corn")).any()
 
 
 def test_pixels_that_are_left_out_do_not_count() -> None:
     reference, logits = noisy(9, 4, *SIDE)
     masks = np.random.default_rng(1).choice([0, 1, 2, 3, 255], (9, *SIDE)).astype(np.uint8)
     masks[4] = 255
-    figures = variant_figures(metadata_of("dense"))
+    figures = variant_figures(metadata_of("dense"), "miou")
     models = {"original": numbered(reference), "variant": numbered(logits)}
     for some in np.split(np.arange(9), [4, 5]):
         figures.add(models, pictures(9, *SIDE)[some], masks[some])
@@ -74,7 +115,7 @@ def test_pixels_that_are_left_out_do_not_count() -> None:
     assert found.largest_difference == pytest.approx(np.abs(reference - logits).max())
     assert found.equal == accuracy_score(own, other) and 0.3 < found.equal < 1
     assert found.accuracy == accuracy_score(masks[counting], other)
-    assert found.miou == pytest.approx(jaccard_score(masks[counting], other, average="macro"))
+    assert found.figure == pytest.approx(jaccard_score(masks[counting], other, average="macro"))
     assert figures.of("original")[:2] == (0.0, 1.0)
 
 
@@ -93,7 +134,7 @@ def test_large_pictures_are_decided_window_by_window() -> None:
         return torch.from_numpy(original(windows.numpy())).softmax(dim=1)
 
     expected = sliding_windows(probabilities, torch.from_numpy(images), window=SIDE).argmax(dim=1)
-    figures = variant_figures(metadata_of("dense", fit="windows"))
+    figures = variant_figures(metadata_of("dense", fit="windows"), "miou")
     figures.add({"original": original}, images, expected.numpy().astype(np.uint8))
     found = figures.of("original")
     assert len(expected.unique()) > 1 and found == (0.0, 1.0, 1.0, 1.0)
@@ -105,7 +146,9 @@ def test_what_is_no_number_is_another_answer(target: str) -> None:
     logits = reference.copy()
     logits[3, 2] = np.nan
     targets = reference.argmax(axis=1)
-    figures = variant_figures(metadata_of(target))
+    figures = variant_figures(metadata_of(target), "miou" if target == "dense" else "accuracy")
     models = {"original": numbered(reference), "variant": numbered(logits)}
     figures.add(models, pictures(10, *SIDE), targets)
     assert figures.of("variant")[:2] == (np.inf, 0.9)
+    if target == "single":
+        assert figures.of("variant").figure is None and figures.of("original").figure == 1.0

@@ -12,7 +12,12 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from src.machine.subprocesses import ROOT
-from src.storage.files import remove_leftovers, replacing, write_atomically
+from src.storage.files import (
+    remove_leftovers,
+    replacing,
+    temporary_folder,
+    write_atomically,
+)
 
 
 @pytest.mark.parametrize("content", ["zwei\r\nZeilen 图片\n", b"\x00\xff", ""])
@@ -128,6 +133,53 @@ with replacing(sys.argv[1]) as temporary:
     assert sorted(os.listdir(tmp_path)) == [".hidden", "last.ckpt"]
     assert path.read_text() == "whole"
     remove_leftovers(tmp_path / "not there")
+
+
+_LEAVES = """
+import os, sys, time
+from pathlib import Path
+from src.storage.files import replacing, temporary_folder
+folder = Path(sys.argv[1])
+with replacing(folder / "labels.csv") as temporary, temporary_folder(folder) as copies:
+    temporary.write_text("half")
+    (copies / "a copy").touch()
+    print("begun", flush=True)
+    time.sleep(600)
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="folders have no locks on this system")
+def test_the_next_writer_removes_what_a_killed_one_left_and_nothing_of_others(
+    tmp_path: Path,
+) -> None:
+    write_atomically(tmp_path / "labels.csv", "whole")
+    kept = {".hidden", ".0123456789abcdef0123456789abcdef.tmp.csv", "labels.csv", "other.csv"}
+    for name in kept - {"labels.csv", "other.csv"}:  # the second of another machine
+        (tmp_path / name).touch()
+    command = [sys.executable, "-c", _LEAVES, str(tmp_path)]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE) as process:
+        try:
+            assert process.stdout is not None and process.stdout.readline() == b"begun\n"
+            write_atomically(tmp_path / "other.csv", "")
+            assert len(os.listdir(tmp_path)) == len(kept) + 2, "it is being written"
+        finally:
+            process.kill()
+    write_atomically(tmp_path / "other.csv", "")
+    assert set(os.listdir(tmp_path)) == kept
+    assert (tmp_path / "labels.csv").read_text() == "whole"
+
+
+def test_a_temporary_folder_goes_with_its_block(tmp_path: Path) -> None:
+    def interrupted() -> None:
+        with temporary_folder(tmp_path) as folder:
+            (folder / "kept").mkdir()
+            (folder / "left").touch()
+            (folder / "kept").rename(tmp_path / "kept")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert os.listdir(tmp_path) == ["kept"]
 
 
 def test_a_text_that_utf8_cannot_hold_is_written_with_escapes(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from src.config.checks import ConfigError
 from src.machine.failures import DiskRefuses, explained
 from src.machine.subprocesses import ROOT
 from src.storage.cache import cached
-from src.storage.locks import ProcessLock, alone, holder_of, if_free
+from src.storage.locks import ProcessLock, alone, holder_of, if_free, only_writer
 from src.tracking.spool import Spool
 
 _ASK = """
@@ -233,3 +233,36 @@ def test_a_process_of_this_machine_is_named_by_its_number(tmp_path: Path) -> Non
         assert holder_of(lock) == f"another process ({process.pid})"
         process.communicate("end\n", timeout=60)
     assert holder_of(lock) == "another process"  # none that is known any more
+
+
+_WRITES = """
+import sys, time
+from pathlib import Path
+from src.storage.locks import only_writer
+with only_writer(Path(sys.argv[1]), "out"):
+    print("begun", flush=True)
+    time.sleep(600)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="this system has no such names")
+def test_an_output_has_one_writer_at_a_time_and_nothing_is_left_of_that(tmp_path: Path) -> None:
+    out, link = tmp_path / "labels.csv", tmp_path / "link.csv"
+    link.symlink_to(out)
+    command = [sys.executable, "-c", _WRITES, str(out)]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE) as process:
+        try:
+            assert process.stdout is not None and process.stdout.readline() == b"begun\n"
+            for place in (out, link):
+                said = f"^out: {place} is being written by another process: "
+                with pytest.raises(ConfigError, match=said), only_writer(place, "out"):
+                    pass
+            with only_writer(tmp_path / "other.csv", "out"):
+                pass
+        finally:
+            process.kill()
+    with only_writer(out, "out"):
+        pass
+    with only_writer(Path(os.devnull), "out"), only_writer(Path(os.devnull), "out"):
+        pass
+    assert sorted(os.listdir(tmp_path)) == ["link.csv"]

@@ -239,6 +239,15 @@ def test_one_class_a_picture_is_not_made_of_binary_problems() -> None:
         kind_of("single").binary_targets(np.arange(3), 3)
 
 
+@pytest.mark.parametrize("name", ["single", "ordinal", "multi"])
+def test_of_answers_that_are_all_right_and_sure_a_loss_is_0_without_a_minus(name: str) -> None:
+    probs = np.eye(3, dtype=np.float32)
+    targets = np.eye(3, dtype=np.int64) if name == "multi" else np.arange(3)
+    kind = kind_of(name)
+    assert not np.signbit(kind.losses(probs, targets)).any()
+    assert not np.signbit(kind.evaluate(probs, targets, "abc")["log_loss"])
+
+
 def test_unknown_kinds_and_measures_are_refused() -> None:
     with pytest.raises(ValueError, match="single, multi, ordinal"):
         kind_of("several")

@@ -17,6 +17,8 @@ from ...data.splitting.folds import training_seed
 from ...features.calibration import folds_of, is_enough
 from ...features.embedding import NetworkFeatures
 from ...machine.arrays import Int64Array
+from ...metrics.summary import metric_key, metric_name
+from ...reporting.formatting import metric_text
 from ...targets import kind_of
 from ...targets.labels import label_codes
 from ...training.linear_head import FittedHead, final_linear, fit_linear_head, put_head
@@ -145,7 +147,8 @@ def _accuracy(head: FittedHead, table: FeatureTable, data: PictureData, link: st
     kind, targets = kind_of(data.pictures.kind), data.pictures.targets[data.split.val]
     probs = probabilities(logits, link).numpy()
     value = kind.epoch_metrics(probs, targets)[kind.primary]
-    return f"validation {kind.primary} {100 * value:.1f} %"
+    key = metric_key("val", kind.primary)
+    return f"{metric_name(key)} {metric_text(key, value)}"
 
 
 def _features(

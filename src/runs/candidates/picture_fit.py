@@ -25,6 +25,7 @@ from ...data.loading.datamodule import PictureData
 from ...features.transfer import CrossValidated, cross_validated, gain
 from ...machine.arrays import Float32Array
 from ...machine.parallel import TooSlow
+from ...machine.text import fixed
 from ...storage.cache import CachedMeasurement, load_measurement, store_measurement
 from ..build import feature_table, fold_codes, frozen_network, native_side
 from .affordable import SURE
@@ -208,7 +209,7 @@ def _choice(settings: RunSettings, measurement: CachedMeasurement) -> FitChoice:
     """Return the best compared value if it is clearly better than the settings' own, else that."""
     gains, name = measurement.found["gains"], measurement.found["network"]
     text = ", ".join(
-        f"{fit} {100 * more:+.1f} ± {100 * se:.1f}" for fit, (more, se) in gains.items()
+        f"{fit} {fixed(100 * more, 1, '+')} ± {100 * se:.1f}" for fit, (more, se) in gains.items()
     )
     own = settings.data.fit
     clear = {fit: more for fit, (more, error) in gains.items() if more > _STANDARD_ERRORS * error}

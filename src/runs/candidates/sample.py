@@ -23,6 +23,7 @@ from ...features.transfer import (
 )
 from ...machine.arrays import Float32Array, Int64Array
 from ...machine.parallel import available_cores, in_order
+from ...machine.text import fixed
 from ...records.pictures import Pixels
 from ..build import fold_codes, frozen_network, native_side
 
@@ -69,7 +70,7 @@ class RankedNetwork:
         return (
             f"{self.name} {'mAP ' * (self.measure == 'map')}{100 * self.accuracy:.1f} % "
             f"± {100 * self.error:.1f} "
-            f"(LogME {self.logme:.3f}, {self.images_per_second:.0f} pictures/s)"
+            f"(LogME {fixed(self.logme, 3)}, {self.images_per_second:.0f} pictures/s)"
         )
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import shutil
 import statistics
-import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,12 +18,13 @@ import torch
 
 from ...config.checks import ConfigError
 from ...config.finished import ORIGINAL, ExportSettings
+from ...config.schema import RunSettings
 from ...data.decoding.windows import window_places
 from ...data.loading.datamodule import PictureData
 from ...machine.arrays import Int64Array, IntegerArray
 from ...machine.status import with_progress
 from ...machine.text import duration
-from ...records.export import ExportRecord, VariantRecord
+from ...records.export import OF_MASKS, ExportRecord, VariantRecord
 from ...records.pictures import Pixels
 from ...records.run import RunSummary
 from ...reporting.export_report import with_exported
@@ -43,7 +43,7 @@ from ...serving.exported import ONNX_FILE, PT2_FILE, Logits, open_logits
 from ...serving.variant_choice import fastest_within, speedups, times_in_turns
 from ...serving.variant_figures import LabelFigures, variant_figures
 from ...serving.whole_network import WholeNetwork, eager
-from ...storage.files import write_atomically
+from ...storage.files import temporary_folder, write_atomically
 from ...storage.locks import alone
 from ...targets import kind_of
 from ...tracking.addresses import serve_command
@@ -115,7 +115,8 @@ def export_run(
         made, missing = _made(again, settings, plain, place)
         if settings.choose in missing:
             raise ConfigError(f"choose is {settings.choose}: {missing[settings.choose]}.")
-        record = _compared(settings, {**models, **made}, missing, data, trained.metadata)
+        every, judged_by = {**models, **made}, _judged_by(again.settings)
+        record = _compared(settings, judged_by, every, missing, data, trained.metadata)
         write_atomically(place / "export.json", record.text())
     if folder.model_card.is_file():
         with amending(folder.path, updated=[folder.model_card.name]):
@@ -189,14 +190,14 @@ def _made(
     example = _pictures(data, data.split.train[:1])[0]
     models: dict[str, _Variant] = {}
     missing: dict[str, str] = {}
-    with tempfile.TemporaryDirectory() as files:
+    with temporary_folder(place) as files:
         for name in settings.variants:
             bundle = place / name
             _log.info("export: writing %s", name)
             try:
                 count = settings.calibration_pictures
                 file = _written(
-                    name, Path(files), network, metadata=metadata, data=data, calibration=count
+                    name, files, network, metadata=metadata, data=data, calibration=count
                 )
                 digest = write_exported_bundle(bundle, file, {**metadata, "variant": name}, example)
                 size = file.stat().st_size / _BYTES_PER_MB
@@ -245,8 +246,25 @@ def _opened(bundle: Path, example: Pixels) -> Logits:
     return logits
 
 
+def _judged_by(settings: RunSettings) -> str:
+    """Return the plain name of the metric that judges a run.
+
+    That is what its single answers are best for, or what was watched in its training, or the usual
+    one of its kind.
+    """
+    kind, data = kind_of(settings.data.target), settings.data
+    if kind.pixels:
+        return kind.primary
+    if not kind.sets and data.best_for is not None:
+        return data.best_for
+    watched = settings.trainer.monitor.removeprefix("val/")
+    watched = "log_loss" if watched == "loss" else watched
+    return watched if watched in kind.measures else kind.primary
+
+
 def _compared(
     settings: ExportSettings,
+    metric: str,
     models: Mapping[str, _Variant],
     missing: Mapping[str, str],
     data: PictureData,
@@ -255,7 +273,7 @@ def _compared(
     ids = _compared_ids(data, settings)
     calls = {name: model.logits for name, model in models.items()}
     _log.info("export: comparing %s on %d pictures", ", ".join(models), len(ids))
-    figures = variant_figures(metadata)
+    figures = variant_figures(metadata, metric)
     _add_pictures(figures, calls, data, ids)
     seconds = _timed(settings, calls, data, ids)
 
@@ -270,14 +288,14 @@ def _compared(
             accuracy=compared.accuracy,
             milliseconds={size: 1e3 * statistics.median(f[name]) for size, f in seconds.items()},
             speedup={s: (statistics.median(r), min(r), max(r)) for s, r in speedup.items()},
-            miou=compared.miou,
+            figure=compared.figure,
         )
 
     rows = tuple(row(name, model) for name, model in models.items())
     first = _batch_sizes(data, settings)[0]
     best = fastest_within(
         {row.name: row.milliseconds[first] for row in rows},
-        {row.name: row.agreement(rows[0]) for row in rows},
+        {row.name: row.agreement(rows[0], masks=metric == OF_MASKS) for row in rows},
         settings.least_equal,
         ORIGINAL,
     )
@@ -285,6 +303,7 @@ def _compared(
     chosen = settings.choose or recommended
     return ExportRecord(
         variants=rows,
+        metric=metric,
         missing=dict(missing),
         part="val" if len(data.split.val) else "train",
         pictures=len(ids),

@@ -7,7 +7,6 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 from ...config.checks import ConfigError
@@ -17,7 +16,7 @@ from ...machine.arrays import UInt8Array
 from ...machine.text import counted, csv_text
 from ...records.pictures import LabelRow, write_labels
 from ...serving.predictor import Labelled
-from ...storage.files import write_atomically
+from ...storage.files import temporary_folder, write_atomically
 from ...targets.labels import labels_text
 from .shortlist import RankedPicture, Shortlist
 
@@ -136,8 +135,8 @@ class LabelNext:
         """
         digits = len(str(len(chosen)))
         self.folder.parent.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(prefix=".", dir=self.folder.parent) as unfinished:
-            whole = Path(unfinished) / self.folder.name
+        with temporary_folder(self.folder.parent) as unfinished:
+            whole = unfinished / self.folder.name
             for place, one in enumerate(chosen, start=1):
                 # The end of a long name, without the rest of a letter that was cut.
                 name = os.fsencode(one.file.name)[-_LONGEST_NAME:].decode(errors="ignore")

@@ -186,7 +186,7 @@ def windowed_masks(
 def _place(out: str) -> Path:
     """Return the folder to write to: a new or empty one, or that of an earlier call."""
     place = Path(out).absolute()
-    if place.suffix.lower() == ".csv" or place.is_file():
+    if place.suffix.lower() == ".csv" or (place.exists() and not place.is_dir()):
         raise ConfigError(f"out is {out!r}: masks are written to a folder, so name a new one.")
     if place.is_dir() and {file.name for file in place.iterdir()} - {SHARES, MASKS, OVERLAYS}:
         raise ConfigError(f"out: the folder {out} holds other files: name a new one.")

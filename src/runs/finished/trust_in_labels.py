@@ -130,6 +130,6 @@ class Tally:
                 max_error=promise.max_error,
                 answered=self._answered,
                 unlike=self._unlike,
-                shift_p_value=shift.p_value,
+                shift_p_value=None if shift is None else shift.p_value,
             )
         )

@@ -14,7 +14,7 @@ from contextlib import suppress
 from multiprocessing.connection import Connection
 from typing import Any, NoReturn
 
-from ...machine.interruption import give_reason
+from ...machine.interruption import give_reason, signals_so_far
 from ..jobs import (
     Ending,
     Interrupt,
@@ -42,6 +42,7 @@ class DriverChannel:
         self._connection = connection
         self._jobs: queue.Queue[Job] = queue.Queue()
         self._replies: queue.Queue[Reply] = queue.Queue()
+        self._signals_before = signals_so_far()
         threading.Thread(target=self._receive, daemon=True).start()
 
     def send(self, message: Message) -> None:
@@ -60,6 +61,7 @@ class DriverChannel:
     def next_job(self) -> Job:
         job = self._jobs.get()
         give_reason(None)
+        self._signals_before = signals_so_far()
         # A reply may have come after the job that reported was interrupted.
         while not self._replies.empty():
             self._replies.get()
@@ -75,7 +77,10 @@ class DriverChannel:
                         self._replies.put(reply)
                     case Interrupt(reason):
                         give_reason(reason)
-                        os.kill(os.getpid(), signal.SIGTERM)
+                        # A second signal would end a job that saves because of a first one, as of
+                        # systemd, which signals every process.
+                        if signals_so_far() == self._signals_before:
+                            os.kill(os.getpid(), signal.SIGTERM)
         except (EOFError, OSError):
             _end_with_children()
 

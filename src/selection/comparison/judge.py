@@ -22,6 +22,7 @@ from ...statistics.candidates import Candidate, candidates_of
 from ...statistics.paired_tests import corrected_resampled_t
 from ...statistics.screening import Screening
 from ...statistics.verdict import judge
+from .differing_pictures import difference
 from .find_runs import FoundRuns, find_runs, study_measure
 from .read_runs import FinishedRun, picture_orders, read_runs
 from .remarks import remarks_on
@@ -96,6 +97,7 @@ def compared_runs(
     if damaged and settings.runs is not None:
         raise ConfigError(f"runs: {damaged[0]}")
     runs = _on_the_same_pictures(all_runs, settings, faults)
+    left_out = [one for one in all_runs if one not in runs]
     names = {run.measured.configuration: run.summary.candidate for run in reversed(runs)}
     trials, _ = read(found.screened, measure=runs[0].measure)
     verdict = _verdict(runs, names, trials, found, settings)
@@ -117,7 +119,7 @@ def compared_runs(
         entrants=tuple(entrants),
         pair=pair_of(ranked, [names[run.measured.configuration] for run in ranked]),
         remarks=(
-            *remarks_on(verdict, runs, found, settings, len(all_runs) - len(runs)),
+            *remarks_on(verdict, runs, found, settings, left_out),
             *faults,
         ),
         part=settings.part,
@@ -149,23 +151,14 @@ def _on_the_same_pictures(
             f"stored predictions of the {settings.part} part): train or sweep first."
             f"{''.join(f' {one}' for one in faults[:1])}"
         )
-    ((pictures, count),) = Counter(run.pictures for run in runs).most_common(1)
-    if count < len(runs) and settings.runs is not None:
-        pixels = any(run.target == "dense" for run in runs)
-        raise ConfigError(
-            "runs: they were measured on different pictures, so no difference between them would "
-            f"mean anything: name runs of one split{', in one size' * pixels}."
-        )
+    ((pictures, _),) = Counter(run.pictures for run in runs).most_common(1)
     same = [run for run in runs if run.pictures == pictures]
     orders = picture_orders(same)
-    ((order, count),) = Counter(orders).most_common(1)
-    if count < len(same) and settings.runs is not None:
-        raise ConfigError(
-            "runs: they number the same pictures in different orders, as after files were renamed "
-            "or the lines of a table moved, so their answers cannot be compared picture by "
-            "picture: train them from one listing."
-        )
-    return [run for run, one in zip(same, orders) if one == order]
+    ((order, _),) = Counter(orders).most_common(1)
+    kept = [run for run, one in zip(same, orders) if one == order]
+    if settings.runs is not None and (others := [run for run in runs if run not in kept]):
+        raise ConfigError(f"runs: {difference(kept[0], others[0])}.")
+    return kept
 
 
 def _verdict(

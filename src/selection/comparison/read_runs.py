@@ -35,7 +35,7 @@ from ...statistics.candidates import Measure, MeasuredRun
 from ...storage.digests import digest_of, file_state
 from ...targets import kind_of
 
-__all__ = ["FinishedRun", "parse_settings", "picture_orders", "read_runs"]
+__all__ = ["FinishedRun", "parse_settings", "picture_order", "picture_orders", "read_runs"]
 
 # Matches before each key of the first level of a settings file.
 _GROUP = re.compile(r"^(?=\w+:)", re.MULTILINE)
@@ -159,11 +159,11 @@ def picture_orders(runs: Sequence[FinishedRun]) -> list[str]:
     listings = {run.listing for run in runs}
     if len(listings) == 1 and None not in listings:  # as nearly always
         return [""] * len(runs)
-    found = {run.listing: _order(run) for run in runs if run.listing is not None}
-    return [_order(run) if run.listing is None else found[run.listing] for run in runs]
+    found = {run.listing: picture_order(run) for run in runs if run.listing is not None}
+    return [picture_order(run) if run.listing is None else found[run.listing] for run in runs]
 
 
-def _order(run: FinishedRun) -> str:
+def picture_order(run: FinishedRun) -> str:
     """Return a hash of the contents of a run's pictures by ascending id; "" where not known."""
     answers = run.folder.answers(run.measured.part)[0]
     try:

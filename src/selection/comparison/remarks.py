@@ -11,6 +11,7 @@ from ...machine.text import counted
 from ...metrics.summary import metric_name
 from ...records.comparison import Recommendation
 from ...statistics.looks import WORTH_SEEDS
+from .differing_pictures import renumbered
 from .find_runs import FoundRuns
 from .read_runs import FinishedRun
 
@@ -25,7 +26,7 @@ def remarks_on(
     runs: Sequence[FinishedRun],
     found: FoundRuns,
     settings: ComparisonSettings,
-    left_out: int,
+    left_out: Sequence[FinishedRun],
 ) -> Iterator[str]:
     """Yield the remarks, a sentence each.
 
@@ -34,7 +35,8 @@ def remarks_on(
         runs: that were judged.
         found: where they come from.
         settings: how they were compared.
-        left_out: runs that were measured on other pictures, or otherwise divided into folds.
+        left_out: runs that were measured on other pictures, otherwise divided into folds, or that
+            number them otherwise.
     """
     yield from _left_out(left_out, runs, found)
     yield from _copies(runs)
@@ -45,9 +47,17 @@ def remarks_on(
     yield from _changed(runs)
 
 
-def _left_out(on_other_pictures: int, runs: Sequence[FinishedRun], found: FoundRuns) -> list[str]:
+def _left_out(
+    left_out: Sequence[FinishedRun], runs: Sequence[FinishedRun], found: FoundRuns
+) -> list[str]:
     remarks = []
-    if on_other_pictures:
+    if in_other_orders := sum(renumbered(one, runs[0]) for one in left_out):
+        some = counted(in_other_orders, "run", begins=True)
+        remarks.append(
+            f"{some} left out that had the same pictures in another order, as after files were "
+            "renamed or the lines of a table moved."
+        )
+    if on_other_pictures := len(left_out) - in_other_orders:
         pixels = any(run.target == "dense" for run in runs)
         differing = " or in another size" * pixels
         differing += " or in other folds" * any(run.folds is not None for run in runs)

@@ -381,7 +381,8 @@ def test_a_choice_that_turns_out_too_slow_is_given_up_for_another(
     began = time.perf_counter()
     found = settled(settings, lambda _: digits, networks=True, seconds=20.0, late_by=7.0)
     assert found.seconds_per_epoch == 9.0 and len(tried) == 3
-    assert deadlines[-1] == pytest.approx(began + 27.0, abs=1.0), "it may be late before it is lost"
+    latest = time.perf_counter() + 27.0
+    assert began + 27.0 <= deadlines[-1] <= latest, "it may be late before it is lost"
 
 
 def test_nothing_is_timed_again_once_it_is_late(

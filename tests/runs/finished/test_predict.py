@@ -119,6 +119,11 @@ def test_a_place_that_cannot_be_written_is_named_and_nothing_is_lost(
     assert {path: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()} == before
 
 
+def test_a_dash_names_no_file() -> None:
+    with pytest.raises(ConfigError, match=r"out is '?-'?: without out the rows go to standard out"):
+        compose_settings(PredictSettings, ["run=x", "images=x", "out=-"])
+
+
 def test_a_contact_sheet_goes_over_no_picture(label: Callable[..., str], tmp_path: Path) -> None:
     own = picture(tmp_path / "labels.png")
     before = Path(own).read_bytes()

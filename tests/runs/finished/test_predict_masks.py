@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -73,6 +74,15 @@ def test_what_is_about_whole_pictures_is_refused(tmp_path: Path, key: str) -> No
     overrides = ["run=some", f"images={tmp_path}", key]
     settings = compose_settings(PredictSettings, overrides)
     with pytest.raises(ConfigError, match=rf"^{key.partition('=')[0]} is about whole pictures"):
+        write_masks(tmp_path / "model", FoundPictures([], []), settings)
+
+
+@pytest.mark.parametrize("out", ["file", os.devnull, "labels.csv"])
+def test_masks_are_written_to_a_folder_alone(tmp_path: Path, out: str) -> None:
+    (tmp_path / "file").touch()
+    overrides = ["run=some", f"images={tmp_path}", f"out={tmp_path / out}"]
+    settings = compose_settings(PredictSettings, overrides)
+    with pytest.raises(ConfigError, match=r"^out is .*: masks are written to a folder"):
         write_masks(tmp_path / "model", FoundPictures([], []), settings)
 
 

@@ -174,6 +174,24 @@ def test_an_interrupted_job_is_told_the_reason_if_there_is_one(pool: Pool) -> No
     assert endings(pool)[0].reason == "stopped by SIGTERM"
 
 
+def test_a_job_that_saves_since_its_process_was_signalled_is_not_signalled_again(
+    pool: Pool,
+) -> None:
+    """As where systemd ends a driver and each of its workers."""
+    for _ in range(2):
+        wait_free(pool, 1)
+        pool.give(0, Job({"do": "save"}))
+        os.kill(begun(pool)[0]["pid"], signal.SIGTERM)
+        assert answered(pool, lambda heard: any(e.message == Note({"saving": True}) for e in heard))
+        pool.interrupt([0])
+        assert endings(pool)[0].reason == "saved"
+    wait_free(pool, 1)
+    pool.give(0, Job({"do": "save"}))
+    begun(pool)
+    pool.interrupt([0])
+    assert endings(pool)[0].reason == "saved"
+
+
 def test_jobs_are_interrupted_and_a_closed_pool_leaves_nobody(pool: Pool) -> None:
     pool.start()
     wait_free(pool, 2)
