@@ -53,11 +53,14 @@ class FeatureSample:
         scale: of the features.
         rows: (R, F + 1) float16, see `src.statistics.novelty.feature_rows`.
         distances: (n,) float32, of the calibration pictures, see there.
+        comparable: whether many new pictures that are like these lie as far away. They do not where
+            the network was refitted on far more pictures than those that measured these.
     """
 
     scale: FeatureScale
     rows: NDArray[np.float16]
     distances: Float32Array
+    comparable: bool = True
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,6 +137,7 @@ class Certainty:
                 "feature_length": self.sample.scale.length,
                 "feature_rows": self.sample.rows,
                 "distances": self.sample.distances,
+                "distances_comparable": np.array(self.sample.comparable),
             }
         with replacing(path) as temporary, temporary.open("wb") as file:
             np.savez(file, allow_pickle=False, **arrays)
@@ -182,4 +186,5 @@ def _sample(arrays: dict[str, AnyArray]) -> FeatureSample | None:
         ),
         rows=arrays["feature_rows"].astype(np.float16),
         distances=arrays["distances"].astype(np.float32),
+        comparable=bool(arrays.get("distances_comparable", True)),  # earlier versions did not say
     )

@@ -252,7 +252,8 @@ class Trust:
         """Test whether pictures with these confidences (N,) and distances (N,) are like training.
 
         Confidences compare only with those of the same model: one that was trained on more pictures
-        is surer, which would look like a shift. None where nothing compares.
+        is surer, which would look like a shift. Distances compare as `FeatureSample` says. None
+        where nothing does.
 
         Args:
             confidences: as `TargetKind.confidences` has them, N at least 1.
@@ -263,9 +264,10 @@ class Trust:
         if not self.certainty.refitted:
             new["confidences"] = confidences
             known["confidences"] = self.certainty.confidences
-        if distances is not None and self.certainty.sample is not None:
+        sample = self.certainty.sample
+        if distances is not None and sample is not None and sample.comparable:
             new["distances"] = distances
-            known["distances"] = self.certainty.sample.distances
+            known["distances"] = sample.distances
         return shift_test(new, known) if new else None
 
 

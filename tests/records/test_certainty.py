@@ -19,6 +19,7 @@ def certainty(count: int = 6, *, sample: bool = True) -> Certainty:
         ),
         rows=chance.random((3, 5)).astype(np.float16),
         distances=chance.random(count).astype(np.float32),
+        comparable=False,
     )
     return Certainty(
         source="test",

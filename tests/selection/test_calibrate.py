@@ -307,6 +307,7 @@ def test_a_refitted_network_flags_as_many_new_pictures_as_it_says(
     found, new = calibrate(again, basis), again.data.split.test
     features = features_of(again, new)
     assert found.sample is not None and features is not None and len(new) > 800
+    assert not found.sample.comparable, "the refit has twice as many training pictures"
 
     def share(sample: FeatureSample, p_value: float) -> float:
         distances = neighbour_distances(feature_rows(features, sample.scale), sample.rows)
@@ -317,6 +318,19 @@ def test_a_refitted_network_flags_as_many_new_pictures_as_it_says(
     known = calibrate(again, replace(basis, refitted=False)).sample
     assert known is not None
     assert share(known, 0.1) > 0.14
+
+
+def test_distances_compare_where_the_refit_has_little_more_to_learn_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BAKEOFF_CACHE", str(tmp_path / "cache"))
+    few = ["data.val_fraction=0.15", "trainer.max_epochs=1"]
+    model, one = refitted(network(tmp_path, *few))
+    basis = calibration_basis(model, one, None, 0)
+    assert basis is not None
+    again = revisit(model.folder, model.folder.chosen_checkpoint())
+    found = calibrate(again, basis).sample
+    assert found is not None and found.comparable
 
 
 def test_networks_of_folds_measure_the_pictures_that_they_held_out(

@@ -75,7 +75,8 @@ def test_a_model_that_was_trained_again_is_surer_and_its_pictures_are_no_others_
     probs, _, features = answers(300, 2)
     surer = np.sqrt(probs.max(axis=1))
     trust = Trust(known, Promise())
-    like = trust.shift(surer, trust.judge(probs, features).distances)
+    like_distances = trust.judge(probs, features).distances
+    like = trust.shift(surer, like_distances)
     assert like is not None and like.p_value > 0.01 and like.largest == "distances"
     far = trust.shift(surer, trust.judge(probs, 12 * features).distances)
     assert far is not None and far.p_value < 1e-6
@@ -83,6 +84,9 @@ def test_a_model_that_was_trained_again_is_surer_and_its_pictures_are_no_others_
     assert same is not None and same.p_value < 0.01, "of one model they are"
     without = Trust(dataclasses.replace(known, sample=None), Promise())
     assert without.shift(surer, None) is None
+    assert known.sample is not None
+    others = dataclasses.replace(known, sample=dataclasses.replace(known.sample, comparable=False))
+    assert Trust(others, Promise()).shift(surer, like_distances) is None
 
 
 def test_the_flagged_are_those_of_the_calibration_beyond_the_same_distance() -> None:
