@@ -7,8 +7,10 @@ against 4,000 pictures that are in no draw.
 
 from __future__ import annotations
 
+import io
 import tempfile
 from collections.abc import Sequence
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -78,8 +80,9 @@ def measure(draws: int = 40, folded: int = 10) -> list[Row]:
     with tempfile.TemporaryDirectory() as name, environment(BAKEOFF_CACHE=f"{name}/cache"):
         folder = Path(name)
         truth, pool = _divided(folder)
-        found = [_drawn(folder, truth, pool, draw) for draw in range(draws)]
-        flagged = [_flagged(folder, truth, pool, draw) for draw in range(folded)]
+        with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+            found = [_drawn(folder, truth, pool, draw) for draw in range(draws)]
+            flagged = [_flagged(folder, truth, pool, draw) for draw in range(folded)]
     return [*_counts(found), *_means(found, flagged)]
 
 
