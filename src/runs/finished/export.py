@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 import statistics
+import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -43,7 +44,7 @@ from ...serving.exported import ONNX_FILE, PT2_FILE, Logits, open_logits
 from ...serving.variant_choice import fastest_within, speedups, times_in_turns
 from ...serving.variant_figures import LabelFigures, variant_figures
 from ...serving.whole_network import WholeNetwork, eager
-from ...storage.files import temporary_folder, write_atomically
+from ...storage.files import write_atomically
 from ...storage.locks import alone
 from ...targets import kind_of
 from ...tracking.addresses import serve_command
@@ -190,14 +191,15 @@ def _made(
     example = _pictures(data, data.split.train[:1])[0]
     models: dict[str, _Variant] = {}
     missing: dict[str, str] = {}
-    with temporary_folder(place) as files:
+    # Elsewhere, for torch aborts the process where the disk that it writes a pt2 to is full.
+    with tempfile.TemporaryDirectory() as files:
         for name in settings.variants:
             bundle = place / name
             _log.info("export: writing %s", name)
             try:
                 count = settings.calibration_pictures
                 file = _written(
-                    name, files, network, metadata=metadata, data=data, calibration=count
+                    name, Path(files), network, metadata=metadata, data=data, calibration=count
                 )
                 digest = write_exported_bundle(bundle, file, {**metadata, "variant": name}, example)
                 size = file.stat().st_size / _BYTES_PER_MB
