@@ -14,7 +14,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
+from filelock import BaseFileLock, FileLock, Timeout
 
 from ..config.checks import ConfigError
 
@@ -54,7 +54,7 @@ class ProcessLock(FileLock):
             except Timeout:
                 _log.warning("waiting for the lock %s of %s", self.lock_file, holder_of(self))
             left = patience - _QUIET_SECONDS if patience > 0 else patience
-            # Not by `super()`: without `flock` filelock has made another class of it.
+            # Not by `super()`: filelock before 4.3 makes another class of it where `flock` is missing.
             return BaseFileLock.acquire(self, left, *args, **options)
         except OSError as error:
             if error.errno not in _HAS_NO_LOCKS:
@@ -71,7 +71,8 @@ def holder_of(lock: BaseFileLock) -> str:
     processes of this machine that have ended.
     """
     file, who = str(lock.lock_file), "another process"
-    if not isinstance(lock, SoftFileLock):
+    # The class does not tell: filelock 4.3 keeps that of a lock which is a file.
+    if not hasattr(lock, "pid"):
         holder = _number_of_holder(file)
         return who if holder is None else f"{who} ({holder})"
     try:
