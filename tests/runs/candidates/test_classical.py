@@ -89,13 +89,14 @@ def test_names_and_the_order_of_the_listing_change_no_answer(tmp_path: Path) -> 
     (tmp_path / "table.csv").write_text("\n".join(lines))
     # Fewer components than a projection at random, which follows the rows, would get right.
     overrides = ["model.features=[raw]", "model.keep=20", "model.classifier=logistic"]
-    probs = {}
+    probs, splits = {}, {}
     for root in ("old", "table.csv", "new"):
         data = ["data=folder", f"data.root={tmp_path / root}", "evaluate_test=false"]
         summary = fit(tmp_path / "out", *data, *overrides)
         stored = Predictions.read(Path(summary.run_dir) / "predictions" / "val.parquet")
         own = [Path(path).name for path in stored.paths or ()]
-        probs[root] = stored.probs[np.argsort(own)]
+        probs[root], splits[root] = stored.probs[np.argsort(own)], summary.split_fingerprint
+    assert splits["old"] == splits["table.csv"]
     np.testing.assert_array_equal(probs["old"], probs["table.csv"])
     np.testing.assert_allclose(probs["old"], probs["new"][:, ::-1], atol=1e-4)
 
