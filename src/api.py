@@ -414,7 +414,7 @@ class Model:
 
     folder: Path
     _predictor: Predictor
-    _changed: str
+    _changed: str = "refuse"
 
     def __reduce__(self) -> tuple[partial[Model], tuple[()]]:
         return partial(load, str(self.folder.absolute()), changed=self._changed), ()

@@ -161,7 +161,9 @@ class _Process(SpawnProcess):
     def start(self) -> None:
         main = vars(sys.modules["__main__"])
         with self._starting:
-            found = {name: main[name] for name in ("__spec__", "__file__") if name in main}
+            found: dict[str, Any] = {
+                name: main[name] for name in ("__spec__", "__file__") if name in main
+            }
             main.update(dict.fromkeys(found))
             try:
                 super().start()

@@ -106,7 +106,7 @@ class SpareCores:
             return False
         forks = sys.platform == "linux" and sys.modules.keys().isdisjoint(_WITH_THREADS)
         forks = forks and not has_plugins()
-        context = multiprocessing.get_context("fork") if forks else new_processes()
+        context: BaseContext = multiprocessing.get_context("fork") if forks else new_processes()
         from threadpoolctl import threadpool_limits  # imported only if needed
 
         self._started: list[BaseProcess] = []
