@@ -259,7 +259,7 @@ def load(
     with doing("loading the model"):
         from .runs.finished.predict import predictor_of
 
-        return Model(folder.path, predictor_of(file, _BATCH, changed))
+        return Model(folder.path, predictor_of(file, _BATCH, changed), changed)
 
 
 @dataclass(frozen=True, repr=False)
@@ -406,12 +406,18 @@ class Forecast(_Text):
 class Model:
     """A trained model that labels pictures as its run did.
 
+    Pickled, it is the path of its run, and whoever unpickles it loads the model from there.
+
     Attributes:
         folder: of the run.
     """
 
     folder: Path
     _predictor: Predictor
+    _changed: str = "refuse"
+
+    def __reduce__(self) -> tuple[partial[Model], tuple[()]]:
+        return partial(load, str(self.folder.absolute()), changed=self._changed), ()
 
     def __repr__(self) -> str:
         return f"Model({str(self.folder)!r}, {len(self.class_names)} classes)"

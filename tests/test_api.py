@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import pickle
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -92,6 +93,27 @@ def test_a_run_that_was_changed_is_refused_as_by_the_commands(
     finally:
         file.write_bytes(before)
     assert run.model().class_names == tuple("0123456789")
+
+
+def test_a_pickled_model_is_the_path_of_its_run(
+    run: api.Run, digits: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(run.folder.parents[1])
+    model = api.load(f"runs/{run.folder.name}", output_dir=".")
+    kept = pickle.dumps(model.probabilities)  # as a pool of processes sends it
+    assert len(kept) < 1_000
+    monkeypatch.chdir(tmp_path)
+    found, expected = pickle.loads(kept)(list(digits)), model.probabilities(list(digits))
+    np.testing.assert_array_equal(found, expected)
+    file = run.folder / "config.yaml"
+    before = file.read_bytes()
+    file.write_bytes(before + b"# changed\n")
+    try:
+        with pytest.raises(ConfigError, match="changed=use"):
+            pickle.loads(kept)
+        pickle.loads(pickle.dumps(api.load(str(run.folder), changed="use")))
+    finally:
+        file.write_bytes(before)
 
 
 @pytest.mark.parametrize("kind", ["turned", "LA", "P"])

@@ -190,8 +190,8 @@ def compose_plain(
         # checks hundreds of configurations before it starts, would wait for a minute. So values of
         # known keys are set here. Where one says more (`${...}`, a dict), or a file refers to other
         # keys, Hydra gets all of them, since what they refer to may be among them.
-        refers = _composed(config_name, folders, tuple(chosen))[2]
-        if refers or not all(_is_plain(override, plain) for override in values.values()):
+        composed = _composed(config_name, folders, tuple(chosen))[0]
+        if _refers(composed) or not all(_is_plain(override, plain) for override in values.values()):
             # `++`, for Hydra does not know the keys that conf/ leaves to their defaults.
             known = _keys(plain)
             stated = [
@@ -249,8 +249,17 @@ def _is_plain(override: Override, plain: Mapping[str, Any]) -> bool:
 def _completed(
     config_name: str, folders: tuple[Path, ...], overrides: tuple[str, ...], cls: type
 ) -> dict[str, Any]:
-    """Return what Hydra composes, with the defaults of the settings."""
-    return completed(cls, copy.deepcopy(_composed(config_name, folders, overrides)[0]))
+    """Return what Hydra composes, with the defaults of the settings, which it may refer to."""
+    plain = completed(cls, copy.deepcopy(_composed(config_name, folders, overrides)[0]))
+    if not _refers(plain):
+        return plain
+    resolved = OmegaConf.to_container(OmegaConf.create(plain), resolve=True)
+    return {str(key): value for key, value in resolved.items()}
+
+
+def _refers(plain: Mapping[str, Any]) -> bool:
+    """Whether values of composed settings refer to others."""
+    return "${" in str(plain)
 
 
 def _with_plugins(folders: tuple[Path, ...]) -> tuple[Path, ...]:
@@ -260,10 +269,8 @@ def _with_plugins(folders: tuple[Path, ...]) -> tuple[Path, ...]:
 @lru_cache(maxsize=256)
 def _composed(
     config_name: str, folders: tuple[Path, ...], overrides: tuple[str, ...]
-) -> tuple[dict[str, Any], dict[str, str], bool]:
-    """Return the composed settings, the chosen option of each group, and whether keys refer to
-    others.
-    """
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """Return the settings with their references, and the chosen option of each group."""
     # It takes a quarter of a second, and trials differ in values, not in the groups they choose.
     # Within single quotes of Hydra's grammar.
     quoted = [re.sub(r"([\\'])", r"\\\1", str(folder)) for folder in folders[1:]]
@@ -280,10 +287,9 @@ def _composed(
     choices = {str(group): str(option) for group, option in composed.hydra.runtime.choices.items()}
     with open_dict(composed):
         del composed["hydra"]
-    refers = "${" in str(OmegaConf.to_container(composed, resolve=False))
-    plain = OmegaConf.to_container(composed, resolve=True)
+    plain = OmegaConf.to_container(composed)
     assert isinstance(plain, dict)
-    return {str(key): value for key, value in plain.items()}, choices, refers
+    return {str(key): value for key, value in plain.items()}, choices
 
 
 def compose_settings(cls: type[S], overrides: Sequence[str]) -> S:
@@ -375,7 +381,7 @@ def chosen_options(
     folders = _with_plugins(folders)
     known = groups(*folders)
     chosen = tuple(argument for argument in overrides if key_of_override(argument) in known)
-    _, choices, _ = _composed(config_name, folders, chosen)
+    _, choices = _composed(config_name, folders, chosen)
     return {group: option for group, option in choices.items() if group in known}
 
 

@@ -1,10 +1,10 @@
 """Plugins: networks, descriptors, classifiers, data sources, ... from outside of the project.
 
-A plugin is a folder, with Python files and perhaps conf/ and sweeps/spaces/ beside them, a folder
-of config groups alone (Hydra's `--config-dir`), or an importable module or package with such
-folders in it. Nothing of it is imported unless the user
-names it: `plugins=FOLDER` on the command line, or the environment variable BAKEOFF_PLUGINS, which
-the processes that a command starts inherit. Several are separated as in PATH.
+A plugin is a folder, with Python files, conf/ and sweeps/spaces/ or some of these, a folder of
+config groups alone (Hydra's `--config-dir`), or an importable module or package with such folders
+in it. Nothing of it is imported unless the user names it: `plugins=FOLDER` on the command line, or
+the environment variable BAKEOFF_PLUGINS, which the processes that a command starts inherit. Several
+are separated as in PATH.
 """
 
 from __future__ import annotations
@@ -162,10 +162,11 @@ def _load(name: str) -> Plugin:
         for file in sorted(folder.glob("*.py"))
         if file.stem.isidentifier() and not file.stem.startswith(_NO_MODULES)
     )
-    if not (modules or folder.joinpath("conf").is_dir() or _holds_groups(folder)):
+    configured = any(folder.joinpath(own).is_dir() for own in ("conf", "sweeps"))
+    if not (modules or configured or _holds_groups(folder)):
         raise ConfigError(
-            f"{_KEY}: {name} has neither Python files nor a folder conf/, nor folders of config "
-            "groups."
+            f"{_KEY}: {name} has neither Python files nor a folder conf/ or sweeps/, nor folders "
+            "of config groups."
         )
     if name not in sys.path:
         sys.path.append(name)  # at the end: a plugin replaces no module of another package

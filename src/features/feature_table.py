@@ -21,7 +21,7 @@ from ..data.decoding.picture_store import PictureStore
 from ..data.splitting.splits import Split
 from ..machine.arrays import BytesArray, Float32Array, Int64Array
 from ..machine.cpu_load import ThreadCount
-from ..machine.parallel import TooSlow, follow_parent, in_order
+from ..machine.parallel import TooSlow, follow_parent, in_order, new_processes
 from ..machine.status import with_progress
 from ..records.pictures import Pixels
 from ..storage.array_files import save_array
@@ -240,8 +240,10 @@ def _blocks(
     else:
         # Not forked: torch has threads by now, and a fork would copy their locks. What a process is
         # given at its start is small, or one that dies there would keep its parent waiting.
-        count, context = min(workers, len(chunks)), multiprocessing.get_context("spawn")
-        pool = ProcessPoolExecutor(count, context, initializer=_start, initargs=(extractor,))
+        count = min(workers, len(chunks))
+        pool = ProcessPoolExecutor(
+            count, new_processes(), initializer=_start, initargs=(extractor,)
+        )
         yield from in_order(_work, pictures, count, pool)
 
 

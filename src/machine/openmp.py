@@ -14,9 +14,10 @@ itself. The barriers inside oneDNN's kernels do not heed them; against those onl
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import MutableMapping
 
-__all__ = ["WAITING", "wait_briefly"]
+__all__ = ["WAITING", "compute_alone", "wait_briefly"]
 
 WAITING = {
     "GOMP_SPINCOUNT": "10000",  # some 0.5 ms
@@ -30,6 +31,17 @@ def wait_briefly(environment: MutableMapping[str, str]) -> None:
     """Set the variables of `WAITING`, unless the environment has a setting of waiting."""
     if not any(name in environment for name in _CHOICES):
         environment.update(WAITING)
+
+
+def compute_alone() -> None:
+    """Have the loaded libraries compute with one thread in this process, which is a fork.
+
+    It has none of the threads that OpenMP keeps in its parent, and would wait for them for ever.
+    """
+    if torch := sys.modules.get("torch"):
+        torch.set_num_threads(1)
+    if threadpoolctl := sys.modules.get("threadpoolctl"):  # where scikit-learn is loaded
+        threadpoolctl.threadpool_limits(1)
 
 
 wait_briefly(os.environ)

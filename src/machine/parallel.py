@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import time
 from collections import deque
@@ -12,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Sized
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import ContextVar
+from multiprocessing.context import SpawnContext, SpawnProcess
 from typing import Any, TypeVar
 
 __all__ = [
@@ -20,6 +22,7 @@ __all__ = [
     "follow_parent",
     "in_order",
     "in_time",
+    "new_processes",
 ]
 
 Item = TypeVar("Item")
@@ -144,6 +147,37 @@ class _Watch:
             if now + _CERTAIN_SHARE_OF_ESTIMATE * left > deadline:
                 raise TooSlow(what, now - began + left)
         return result
+
+
+class _Process(SpawnProcess):
+    """A new process that runs what it is given, and not the main module of this one at first.
+
+    Python imports that there, for functions that it may have. A script without
+    `if __name__ == "__main__"` would begin anew in each process, and wait for what this one does.
+    """
+
+    _starting = threading.Lock()
+
+    def start(self) -> None:
+        main = vars(sys.modules["__main__"])
+        with self._starting:
+            found: dict[str, Any] = {
+                name: main[name] for name in ("__spec__", "__file__") if name in main
+            }
+            main.update(dict.fromkeys(found))
+            try:
+                super().start()
+            finally:
+                main.update(found)
+
+
+class _Processes(SpawnContext):
+    Process = _Process
+
+
+def new_processes() -> SpawnContext:
+    """Return the context of processes that start from nothing and have their work from modules."""
+    return _Processes()
 
 
 def follow_parent() -> None:

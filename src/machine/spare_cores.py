@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 from .cpu_load import CpuLoad, threads_beside
 from .imports import has_plugins
-from .parallel import available_cores, follow_parent, in_order
+from .parallel import available_cores, follow_parent, in_order, new_processes
 
 __all__ = ["SpareCores"]
 
@@ -105,7 +105,8 @@ class SpareCores:
         if self._count < 2 or multiprocessing.current_process().daemon:  # daemons cannot start any
             return False
         forks = sys.platform == "linux" and sys.modules.keys().isdisjoint(_WITH_THREADS)
-        context = multiprocessing.get_context("fork" if forks and not has_plugins() else "spawn")
+        forks = forks and not has_plugins()
+        context: BaseContext = multiprocessing.get_context("fork") if forks else new_processes()
         from threadpoolctl import threadpool_limits  # imported only if needed
 
         self._started: list[BaseProcess] = []

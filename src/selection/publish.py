@@ -22,7 +22,7 @@ from ..runs.finished.evaluate import revisit
 from ..runs.folder import RunFolder
 from ..serving.bundle_files import CERTAINTY, DIGEST
 from ..serving.hub_folder import BUNDLE, write_hub_folder
-from ..storage.files import write_atomically
+from ..storage.files import temporary_folder, write_atomically
 from ..targets import kind_of
 from .choice import ChosenRun, read_chosen
 from .select import card_facts
@@ -106,8 +106,8 @@ def _replaced(target: Path) -> Iterator[Path]:
             f"to: {target} is there and was not written by this command: name a new folder."
         )
     target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as place:
-        new, earlier = Path(place, "new"), Path(place, "earlier")
+    with temporary_folder(target.parent) as place:
+        new, earlier = place / "new", place / "earlier"
         yield new
         if target.exists():
             target.rename(earlier)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
@@ -19,6 +20,7 @@ from ..data.decoding.picture_files import PictureError
 from ..data.decoding.picture_format import PictureFormat
 from ..data.sources.source import Problem
 from ..machine.arrays import AnyArray, Float32Array, IntegerArray
+from ..machine.openmp import compute_alone
 from ..records.certainty import Certainty
 from ..records.pictures import Pixels
 from ..targets import TargetKind, kind_of
@@ -140,6 +142,13 @@ class Predictor:
         self._limit = Limit(_PIXELS_AT_ONCE)
         self._large, self._pages = ThreadPoolExecutor(1), OpenPages()
         self._room = Limit(MOST_VALUES)
+        self._process = os.getpid()
+
+    def _begin(self) -> None:
+        """In a fork, which has no threads of its parent, go on with others."""
+        if self._process != os.getpid():
+            compute_alone()
+            self._large, self._process = ThreadPoolExecutor(1), os.getpid()
 
     def probabilities(self, *images: Pixels) -> Float32Array:
         """Return the probabilities (N, K), or of pixels (N, K, H, W), float32 of decoded pictures.
@@ -147,6 +156,7 @@ class Predictor:
         Raises:
             DamagedModel: not all of them are finite.
         """
+        self._begin()
         return _finite(self._classify(*images))
 
     def decided(self, probs: NDArray[np.floating[Any]]) -> IntegerArray:
@@ -184,6 +194,7 @@ class Predictor:
         """
         if self._describe is None:
             return self.probabilities(*images), None
+        self._begin()
         probs, features = self._describe(*images)
         return _finite(probs), _finite(features)
 
@@ -300,6 +311,7 @@ class Predictor:
         Args:
             values: the pictures, as `as_picture` takes them.
         """
+        self._begin()
         with ThreadPoolExecutor() as pool:
             waiting = [self._submitted(pool, value) for value in values]
             try:

@@ -354,6 +354,9 @@ def test_what_refers_to_another_setting_gets_its_value_of_the_command(
         plain = compose_plain(overrides, "config")
         assert plain["optimizer"]["weight_decay"] == plain["optimizer"]["lr"] == 0.5
         assert plain["seed"] == 3
+    # Also the value of a key that no file states, and that is a default of its class.
+    assert compose_plain(["seed=${data.split_seed}", "data.split_seed=7"], "config")["seed"] == 7
+    assert compose_plain(["data.split_seed=${cv.repeats}"], "config")["data"]["split_seed"] == 1
     file = tmp_path / "experiment" / "mine.yaml"
     file.parent.mkdir()
     file.write_text("# @package _global_\noptimizer:\n  weight_decay: ${optimizer.lr}\n")

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from src.config.checks import ConfigError
-from src.config.plugins import take_plugins
+from src.config.plugins import plugin_folders, take_plugins
 
 _DIGESTS = """
 import json
@@ -61,3 +61,19 @@ def test_code_that_is_written_for_the_installed_package_is_told_the_name_here(
     (tmp_path / "own_net.py").write_text("import no_such_module\n")
     with pytest.raises(ConfigError, match=r"no_such_module'\.?$"):
         take_plugins([f"plugins={tmp_path}"])
+
+
+def test_a_folder_of_search_spaces_alone_is_a_plugin(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BAKEOFF_PLUGINS", "")
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    own, empty = tmp_path / "own", tmp_path / "empty"
+    (own / "sweeps" / "spaces").mkdir(parents=True)
+    (own / "sweeps" / "spaces" / "wide.yaml").write_text("words: [model=mlp]\n")
+    assert take_plugins([f"plugins={own}", "families=[wide]"]) == ["families=[wide]"]
+    assert plugin_folders("sweeps", "spaces") == (own / "sweeps" / "spaces",)
+    assert plugin_folders("conf") == ()
+    empty.mkdir()
+    with pytest.raises(ConfigError, match="neither Python files nor a folder conf/ or sweeps/"):
+        take_plugins([f"plugins={empty}"])

@@ -6,6 +6,7 @@ import base64
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import threading
@@ -205,6 +206,25 @@ def test_an_earlier_push_stays_where_the_new_one_cannot_take_its_place(
         publish(RunFolder.open(trained), to(str(place)))
     assert [path.name for path in tmp_path.iterdir()] == ["earlier"]
     assert (place / "README.md").read_text() == "the card of before"
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="Windows has no fork and no such kill")
+def test_what_a_killed_push_left_goes_with_the_next_one(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = tmp_path / "model"
+    with monkeypatch.context() as changed:
+        kill = lambda *_: os.kill(os.getpid(), signal.SIGKILL)  # noqa: E731
+        changed.setattr("src.selection.publish.write_hub_folder", kill)
+        if not (child := os.fork()):
+            try:
+                publish(RunFolder.open(trained), to(str(place)))
+            finally:  # or this test would go on twice
+                os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+    assert list(tmp_path.iterdir()) and not place.exists()
+    publish(RunFolder.open(trained), to(str(place)))
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 
 @pytest.mark.parametrize(

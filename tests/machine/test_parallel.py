@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import subprocess
 import sys
 import threading
 from collections.abc import Iterable
 from multiprocessing.connection import Connection
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from src.machine import parallel
 from src.machine.parallel import TooSlow, follow_parent, in_order, in_time
+from src.machine.subprocesses import import_environment
 
 
 @pytest.fixture
@@ -124,3 +127,20 @@ def test_signals_of_others_do_not_end_a_process_that_works_for_another(name: str
     finally:
         process.kill()
         process.join()
+
+
+def test_a_script_without_a_guard_is_not_run_again_in_new_processes(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import sys\n"
+        "from concurrent.futures import ProcessPoolExecutor\n"
+        "from src.machine.parallel import new_processes\n"
+        "print('begun', flush=True)\n"
+        "with ProcessPoolExecutor(1, new_processes()) as pool:\n"
+        "    print(pool.submit(len, 'four').result(), __file__ == sys.argv[0], __spec__)\n"
+    )
+    environment = {**os.environ, **import_environment()}
+    done = subprocess.run(
+        [sys.executable, str(script)], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.stdout.splitlines() == ["begun", "4 True None"], done.stderr

@@ -1,13 +1,17 @@
 from __future__ import annotations
 
+import os
 import resource
+import signal
 import struct
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -53,6 +57,32 @@ def test_large_and_small_pictures_are_answered_in_their_order(
         "light" if level > 127 else "dark" for level in levels
     ]
     assert "is no picture" in str(problem)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no forks")
+def test_a_fork_answers_after_its_parent_has() -> None:
+    """As processes of a pool do, which have the model from a variable and none of its threads."""
+
+    def classify(images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        torch.tanh(torch.zeros(1_000_000))  # by all threads
+        return by_light(images)
+
+    threads, predictor = torch.get_num_threads(), Predictor(classify, METADATA)
+    torch.set_num_threads(2)
+    try:
+        predictor.answer([png(3000, 3000), png(8, 8)])  # the larger one by a thread that stays
+        if not (child := os.fork()):
+            try:
+                predictor.answer([png(3000, 3000), png(8, 8)])
+                os._exit(7)
+            finally:
+                os._exit(1)
+        late = threading.Timer(120, os.kill, (child, signal.SIGKILL))
+        late.start()
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+        late.cancel()
+    finally:
+        torch.set_num_threads(threads)
 
 
 def test_what_waits_behind_a_picture_that_is_none_is_not_decoded(

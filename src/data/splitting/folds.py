@@ -72,17 +72,12 @@ def assign_folds(
     pool = np.concatenate([split.train, split.val])
     pool.sort()
     targets = split.targets[pool]
-    if near is not None:  # those within the pool, by position in it
-        position = np.full(len(split.parts), -1, np.int64)
-        position[pool] = np.arange(len(pool))
-        near = position[near]
-        near = near[(near >= 0).all(axis=1)]
+    order = derive_seed(seed, repeat)
+    # Of all pictures: two that a test picture joins, as the middle one of three shots does, are of
+    # one subject as well.
+    whole = group_pictures(split.targets, split.content_hashes, groups, seed=order, near=near)
     found = group_pictures(
-        targets,
-        split.content_hashes[pool],
-        None if groups is None else [groups[i] for i in pool.tolist()],
-        seed=derive_seed(seed, repeat),
-        near=near,
+        targets, split.content_hashes[pool], whole.of_sample[pool].tolist(), seed=order
     )
     _check(found, targets, count, class_names)
     folds = np.full(len(split.parts), -1, np.int16)

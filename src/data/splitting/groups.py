@@ -43,7 +43,7 @@ class Groups:
 def group_pictures(
     targets: IntegerArray,
     content_hashes: BytesArray,
-    names: Sequence[str] | None,
+    names: Sequence[str] | Sequence[int] | None,
     *,
     seed: int,
     near: Int64Array | None = None,

@@ -107,9 +107,11 @@ class ClassicalCandidate:
     def fit(self, context: FitContext) -> Fitted:
         data = self._data
         table = feature_table(self._settings, data, self._extractors)
-        features, indices = table.part("train"), data.split.train
+        # In an order that names and folders do not change: samples and projections go by rows.
+        order = np.argsort(data.pictures.content_hashes[data.split.train], kind="stable")
+        features, indices = table.part("train")[order], data.split.train[order]
         if self._views > 1:
-            features = np.concatenate([features, table.part("train", mirrored=True)])
+            features = np.concatenate([features, table.part("train", mirrored=True)[order]])
             indices = np.tile(indices, 2)  # with its copy, a picture is held out or neither is
         self._require_finite(features, indices, table.sizes)
         with doing("fitting the classifier"), threadpool_limits(threads_of(self._settings)):

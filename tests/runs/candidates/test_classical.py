@@ -73,6 +73,34 @@ def test_the_same_command_gives_the_same_predictions(tmp_path: Path) -> None:
     assert (probs[0] != probs[2]).any() and first.split_fingerprint == other.split_fingerprint
 
 
+def test_names_and_the_order_of_the_listing_change_no_answer(tmp_path: Path) -> None:
+    """A table in another order, and classes whose new names stand in another order."""
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 160, (96, 24, 24)) + 6 * (np.arange(96) % 3)[:, None, None]
+    renamed = {"a": "z", "b": "y", "c": "x"}
+    for name in (*renamed, *renamed.values()):
+        (tmp_path / ("old" if name in renamed else "new") / name).mkdir(parents=True)
+    lines = ["path,label"]
+    for number, values in enumerate(pixels.astype(np.uint8)):
+        name = "abc"[number % 3]
+        for place in (Path("old", name), Path("new", renamed[name])):
+            Image.fromarray(values).save(tmp_path / place / f"{number * 7 % 96}.png")
+        lines.append(f"old/{name}/{number * 7 % 96}.png,{name}")
+    (tmp_path / "table.csv").write_text("\n".join(lines))
+    # Fewer components than a projection at random, which follows the rows, would get right.
+    overrides = ["model.features=[raw]", "model.keep=20", "model.classifier=logistic"]
+    probs, splits = {}, {}
+    for root in ("old", "table.csv", "new"):
+        data = ["data=folder", f"data.root={tmp_path / root}", "evaluate_test=false"]
+        summary = fit(tmp_path / "out", *data, *overrides)
+        stored = Predictions.read(Path(summary.run_dir) / "predictions" / "val.parquet")
+        own = [Path(path).name for path in stored.paths or ()]
+        probs[root], splits[root] = stored.probs[np.argsort(own)], summary.split_fingerprint
+    assert splits["old"] == splits["table.csv"]
+    np.testing.assert_array_equal(probs["old"], probs["table.csv"])
+    np.testing.assert_allclose(probs["old"], probs["new"][:, ::-1], atol=1e-4)
+
+
 def test_features_that_were_kept_count_as_training_and_not_as_time_of_the_run(
     tmp_path: Path,
 ) -> None:
