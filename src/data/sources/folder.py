@@ -197,7 +197,7 @@ def _class_paths(tree: FolderTree, top: str, shown: str) -> tuple[_Paths, list[s
     if masks:
         tree.note(
             min(masks),
-            f"is one of {len(masks)} files with the name of another picture, taken for its mask "
+            f"is one of {len(masks):,} files with the name of another picture, taken for its mask "
             "and left out; data.target=dense learns from masks, and a CSV file names such files "
             "as pictures",
         )
