@@ -89,8 +89,14 @@ def test_every_option_is_one_that_the_settings_take(group: str, option: str) -> 
         (["families=[mlp,mlp]"], "one is named twice"),
         (["metric=val/acuracy"], "it must be one of val/accuracy.*did you mean val/accuracy"),
         (["metric=test/accuracy"], "metric is .*: it must be one of val/accuracy"),
-        (["metric=[val/accuracy,cost/parameters]", "pruner=asha"], "set pruner=none, for no pruner can judge"),
-        (["metric=cost/latency_ms", "pruner=asha"], r"end of a trial only: .* one of val/accuracy, val/loss\.$"),
+        (
+            ["metric=[val/accuracy,cost/parameters]", "pruner=asha"],
+            "set pruner=none, for no pruner can judge",
+        ),
+        (
+            ["metric=cost/latency_ms", "pruner=asha"],
+            r"end of a trial only: .* one of val/accuracy, val/loss\.$",
+        ),
         (["metric=cost"], "metric=cost and costs=FILE.csv go together"),
         (["costs=costs.csv"], "metric=cost and costs=FILE.csv go together"),
         (
