@@ -231,7 +231,7 @@ def _by_key(files: Sequence[str]) -> dict[str, list[str]]:
 
 
 def _marked(files: Sequence[str]) -> list[str]:
-    """Return those of the files of one key that are called as masks, by the surest sign there is."""
+    """Return those files of one key that are called as masks, by the surest sign there is."""
     signs = (
         _in_mask_folder,
         lambda path: _stem(path).endswith(_SUFFIX),
