@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -33,6 +34,8 @@ _MASK_FOLDERS = frozenset(("masks", "mask", "labels", "annotations", "segmentati
     *("segmentationclass", "ground_truth", "groundtruth"),
 }
 _SUFFIX = "_mask"
+# In the paths of several files, a line each.
+_MASK_NAME = re.compile(rf"{_SUFFIX}\.|(?:^|/)(?:{'|'.join(_MASK_FOLDERS)})/", re.MULTILINE)
 # Files that a message names at most.
 NAMED = 5
 
@@ -152,6 +155,12 @@ def masks_among(folders: Mapping[str, Sequence[str]]) -> set[str]:
     for folder, files in folders.items():
         # Without the name of the class, which may be that of a folder of masks.
         inside = [path.removeprefix(f"{folder}/") for path in files]
+        # Sets of a million pictures have none as a rule, and pairing takes as long as listing.
+        text = "\n".join((*inside, "")).lower()
+        named_png = text.count(".png\n")
+        if named_png in (0, len(files)) and not _MASK_NAME.search(text):
+            alone += named_png
+            continue
         for group in _by_key(inside).values():
             marked = _marked(group)
             if len(group) == 2 and len(marked) == 1:
