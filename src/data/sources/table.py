@@ -272,7 +272,7 @@ def _groups(table: ParsedTable, parts: TextArray | None) -> Sequence[str] | None
 
 def _leak(table: ParsedTable, column: str) -> str:
     """Return the remark on an unused column that would keep pictures together."""
-    remedy = "call that column group to keep them together"
+    remedy = "call it group to keep them together"
     if table.schema.columns is not None:
         stated = [table.places.get(one) for one in ("path", "label", "split")]
         named = ["null" if place is None else table.header[place] for place in stated]

@@ -260,11 +260,11 @@ def test_csv_columns_of_patients_are_groups(tmp_path: Path, column: str) -> None
 @pytest.mark.parametrize(
     ("text", "columns", "remedy"),
     [
-        ("path,label,patient\nx/000.png,a,p1\nx/001.png,b,\n", None, "call that column group"),
+        ("path,label,patient\nx/000.png,a,p1\nx/001.png,b,\n", None, "call it group"),
         (
             "path,label,split,patient\nx/000.png,a,train,p1\nx/001.png,b,val,p1\n",
             None,
-            "call that column group",
+            "call it group",
         ),
         (
             "File,Finding,patient\nx/000.png,a,p1\nx/001.png,b,p1\n",
@@ -287,6 +287,20 @@ def test_csv_columns_of_patients_that_are_not_used_are_named(
     unused, *_, leak = (problem.reason for problem in source.problems)
     assert unused == "has columns that training does not use: patient"
     assert leak.startswith("may have pictures of one patient in several parts: ") and remedy in leak
+
+
+def test_keys_of_patients_in_lines_of_json_are_named(tmp_path: Path) -> None:
+    tree(tmp_path, {"x": 2})
+    lines = tmp_path / "set.jsonl"
+    lines.write_text(
+        '{"path": "x/000.png", "label": "a", "patient_id": 7}\n'
+        '{"path": "x/001.png", "label": "b", "camera": null}\n'
+    )
+    source = load(lines, tmp_path, False)
+    assert source.groups is None
+    unused, leak = (problem.reason for problem in source.problems)
+    assert unused.endswith("does not use: patient_id, camera")
+    assert "one patient_id in several parts: call it group" in leak
 
 
 def test_csv_whole_numbers_are_labels_whatever_their_decimals(tmp_path: Path) -> None:
