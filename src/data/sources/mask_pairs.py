@@ -13,6 +13,7 @@ import numpy as np
 
 from ...config.checks import ConfigError
 from ...machine.arrays import TextArray
+from ..decoding.videos import VIDEO_ENDINGS
 from .class_folders import FolderTree, is_held_out, part_named
 from .csv_lines import read_csv_lines
 from .source import PARTS, Problem
@@ -163,7 +164,9 @@ def masks_among(folders: Mapping[str, Sequence[str]]) -> set[str]:
             continue
         for group in _by_key(inside).values():
             marked = _marked(group)
-            if len(group) == 2 and len(marked) == 1:
+            # Beside a video lies a still of it.
+            videos = any(os.path.splitext(path)[1].lower() in VIDEO_ENDINGS for path in group)
+            if len(group) == 2 and len(marked) == 1 and not videos:
                 found.add(f"{folder}/{marked[0]}")
             else:
                 alone += len(marked)
