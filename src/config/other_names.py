@@ -64,6 +64,7 @@ _KEYS = {
     "model.dropout": "drop drop_rate",
     "data.num_workers": "workers",
     "data.target": "task problem_type",
+    "data.columns": "group groups group_column patient_id x_col y_col label_column path_column",
     "data.root": "data_dir data_path dataset_dir path folder",
     "data.val_fraction": (
         "valid_pct val_pct val_split validation_split val_size train_val_test_split"

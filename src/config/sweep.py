@@ -240,16 +240,19 @@ class SweepSettings(RunSettings):
             raise ConfigError("metric names several: set pruner=none, for no pruner can judge.")
         if self.cv.is_whole or self.pruner.name == "wilcoxon":
             self._check_folds()
-        elif self.pruner.name != "none" and not self._is_reported(self.metrics[0]):
+        elif self.pruner.name != "none" and self.judged_at_the_end:
             known = [name for name in metrics_of(self.data.target) if name in _REPORTED]
             raise ConfigError(
                 f"metric is {self.metrics[0]}, which is known at the end of a trial only: set "
                 f"pruner=none, or go by one of {', '.join(known)}."
             )
 
-    def _is_reported(self, metric: str) -> bool:
-        """Return whether a metric is known after every epoch."""
-        return metric in _REPORTED or (metric == COST and self.trainer.devices == 1)
+    @property
+    def judged_at_the_end(self) -> bool:
+        """Whether it goes by what is known at the end of a trial only, so that no pruner can."""
+        first, *others = self.metrics
+        reported = first in _REPORTED or (first == COST and self.trainer.devices == 1)
+        return bool(others) or not reported
 
     def _check_model(self) -> None:
         """Check that the metric is measured; the models are those of the families."""
@@ -322,7 +325,8 @@ def read_sweep_settings(overrides: Sequence[str], config_name: str) -> SweepSett
     """Return the settings of the study sweeps/<config_name>.yaml with these overrides.
 
     Minutes that are stated without a number of trials are the only limit but for epochs: the number
-    in the file goes with the minutes in the file.
+    in the file goes with the minutes in the file. Where a metric is stated that no pruner can go
+    by, and no pruner is, there is none.
 
     Raises:
         ConfigError: an override or the file is wrong; the message is one sentence.
@@ -349,14 +353,22 @@ def read_sweep_settings(overrides: Sequence[str], config_name: str) -> SweepSett
             value_of(override)
         if key == "resume":
             raise ConfigError("resume: the same command goes on with an unfinished study.")
-    plain = compose_plain(_shared(overrides), config_name, _FOLDERS, SweepSettings)
-    if plain["study"] is None:
-        plain["study"] = config_name
-    stated, budget = {*map(key_of_override, overrides)}, plain["budget"]
+    stated = {*map(key_of_override, overrides)}
     only_minutes = "budget.minutes" in stated and "budget.trials" not in stated
-    if only_minutes and budget["minutes"] is not None:
-        budget["trials"] = None
-    settings = from_plain(SweepSettings, plain)
+
+    def read(*further: str) -> SweepSettings:
+        given = [*_shared(overrides), *further]
+        plain = compose_plain(given, config_name, _FOLDERS, SweepSettings)
+        if plain["study"] is None:
+            plain["study"] = config_name
+        if only_minutes and plain["budget"]["minutes"] is not None:
+            plain["budget"]["trials"] = None
+        return from_plain(SweepSettings, plain)
+
+    judged = any(key.startswith(("pruner", "cv.")) for key in stated)
+    settings = read("pruner=none") if "metric" in stated and not judged else None
+    if settings is None or not settings.judged_at_the_end:
+        settings = read()
     _refuse_idle([*map(key_of_override, overrides)], settings)
     return settings
 

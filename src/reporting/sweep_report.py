@@ -11,6 +11,7 @@ from ..records.standings import best_of_families, leaderboard, values_of
 from ..records.trials import COMPLETE, FAILED, PRUNED, RUNNING, SweepRecord, TrialRecord
 from .formatting import (
     duration,
+    figure_text,
     mean_text,
     metric_text,
     one_line,
@@ -42,6 +43,10 @@ __all__ = [
 
 COMMAND = "train it again"  # label of the command that repeats a run
 _MOST_SHOWN = 10
+# Metrics of which `part_texts` has the figure.
+_IN_PART_TEXTS = frozenset(
+    ("accuracy", "cost", "map", "kappa", "mae", "miou", "dice", "pixel_accuracy")
+)
 
 
 def format_result(record: SweepRecord, width: int = 100) -> str:
@@ -134,13 +139,23 @@ def verdict(record: SweepRecord) -> dict[str, str]:
     rows = {
         "winner": winner.name,
         "caution": record.caution or None,
-        **part_texts(record.test, "test", "test"),
+        **_test_texts(record),
         "test part measured": (
             None if record.test_measurements is None else times_measured(record.test_measurements)
         ),
         COMMAND: record.commands.get(winner.number),
     }
     return {name: text for name, text in rows.items() if text is not None}
+
+
+def _test_texts(record: SweepRecord) -> dict[str, str | None]:
+    """Return the figures of the test part by their names, first that of the metric that ranks."""
+    metric = record.metrics[0].removeprefix("val/")
+    first = {}
+    if metric not in _IN_PART_TEXTS:
+        name = metric_name(f"test/{metric}", sets=record.sets)
+        first = {name: figure_text(record.test, f"test/{metric}")}
+    return first | part_texts(record.test, "test", "test")
 
 
 def sweep_page(record: SweepRecord) -> str:
@@ -215,11 +230,7 @@ def _page_facts(record: SweepRecord) -> list[tuple[str, str, str]]:
     reason = "" if not finalists else f"The best mean of {counted(finalists, 'finalist')}."
     if finalists == 1:
         reason = "The only finalist within the budget."
-    tested = [
-        (name.capitalize(), found[name], "")
-        for name in part_texts(record.test, "test", "test")
-        if name in found
-    ]
+    tested = [(name.capitalize(), found[name], "") for name in _test_texts(record) if name in found]
     if "test part measured" in found:
         term, text, kind = tested.pop() if tested else ("Test", "", "")
         measurement = ", measured ".join(filter(None, (text, found["test part measured"])))

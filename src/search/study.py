@@ -135,7 +135,8 @@ class SweepStudy:
             if known is not None:
                 self.remember("prepared", None)
         else:
-            found = list(_differences(known, given))
+            # Overrides that all trials share are named as they were given.
+            found = [one.removeprefix("base: ") for one in _differences(known, given)]
             more = len(found) - _MOST_DIFFERENCES
             shown = "; ".join(found[:_MOST_DIFFERENCES]) + (f" and {more} more" if more > 0 else "")
             raise StudyChanged(f"the study {self.spec.name} has other settings: {shown}", known)
@@ -407,11 +408,12 @@ def _differences(known: Any, given: Any, where: str = "") -> Iterator[str]:
 
 
 def _then_and_now(then: Iterable[Any], now: Iterable[Any]) -> str:
-    """Return, as in "1 then, 2 now" or "2 only now"; empty where there is neither."""
+    """Return, as in "1 then, 2 now" or "2 now, not then"; empty where there is neither."""
     sides = [", ".join(sorted(map(_short, values))) for values in (then, now)]
     if all(sides):
         return f"{sides[0]} then, {sides[1]} now"
-    return "".join(f"{side} only {when}" for side, when in zip(sides, ("then", "now")) if side)
+    whens = ("then, not now", "now, not then")
+    return "".join(f"{side} {when}" for side, when in zip(sides, whens) if side)
 
 
 def _short(value: Any) -> str:

@@ -100,7 +100,9 @@ def choose_families(settings: SweepSettings, overrides: Sequence[str] = ()) -> C
     if names == _OF_PHOTOS and minutes is not None:
         warning = warn_single_family(trained, minutes, bool(settings.finalists), overrides)
         reason += f"\n  {warning}" if warning else ""
-    usual = not settings.cv.folds and settings.pruner.name == "asha"
+    first, *others = settings.metrics
+    at_the_end = settings.judged_at_the_end and first.startswith("val/") and not others
+    usual = not settings.cv.folds and (settings.pruner.name == "asha" or at_the_end)
     further: tuple[str, ...] = ()
     if held_out < _MIN_VALIDATION and usual and not _sets_judging(overrides):
         further = _FOLDS

@@ -345,6 +345,19 @@ def test_the_end_shows_what_the_targets_are_judged_by() -> None:
     assert "Finalists by validation mean IoU" in format_result(record)
 
 
+def test_the_end_shows_the_metric_of_the_study_on_the_test_part() -> None:
+    test = {"test/balanced_accuracy": 0.526, "test/accuracy": 0.632}
+    record = dataclasses.replace(RECORD, metrics=("val/balanced_accuracy",), test=test)
+    shown = [line for line in format_result(record).splitlines() if line.startswith("test ")]
+    assert [line.split("  ")[0] for line in shown] == [
+        *("test balanced accuracy", "test accuracy", "test part measured")
+    ]
+    assert shown[0].endswith(" 52.6 %") and shown[1].endswith(" 63.2 %")
+    assert "<dt>Test balanced accuracy</dt><dd>52.6 %</dd>" in sweep_page(record)
+    unknown = dataclasses.replace(record, metrics=("val/loss",))
+    assert not any("loss" in name for name in verdict(unknown))
+
+
 def test_what_sets_of_labels_have_all_right_is_no_accuracy() -> None:
     of_sets = {"test/map": 0.822, "test/macro_f1": 0.774, "test/accuracy": 0.211}
     record = dataclasses.replace(RECORD, metrics=("val/map",), test=of_sets)

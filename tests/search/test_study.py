@@ -232,9 +232,9 @@ def test_a_default_that_the_sampler_has_proposed_already_is_not_tried_again(tmp_
             plan(family(NUMBERS | {"a": {"low": 0.0, "high": 2.0}}, "mlp"), CNN),
             r"the study s has other settings: space mlp space a high: 1.0 then, 2.0 now$",
         ),
-        ("journal", plan(MLP), "other settings: space: cnn only then$"),
+        ("journal", plan(MLP), "other settings: space: cnn then, not now$"),
         ("journal", plan(MLP, CNN, directions=["minimize"]), "maximize then, minimize now$"),
-        ("journal", plan(MLP, CNN, identity={"base": ["seed=1"]}), ": base only now"),
+        ("journal", plan(MLP, CNN, identity={"base": ["seed=1"]}), "settings: base now, not then$"),
     ],
 )
 def test_a_study_that_means_something_else_is_refused_with_the_difference(

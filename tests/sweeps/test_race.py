@@ -651,7 +651,7 @@ def test_what_was_cut_down_is_a_further_candidate_with_more_minutes(tmp_path: Pa
 def test_a_study_that_another_process_drives_or_began_otherwise_is_refused(tmp_path: Path) -> None:
     folder = tmp_path / "sweeps" / "s"
     sweep(tmp_path, "budget.trials=1", "finalists=0")
-    with pytest.raises(ConfigError, match=r"base: seed=5 only now\. Begin .* study=s"):
+    with pytest.raises(ConfigError, match=r"settings: seed=5 now, not then\. Begin .* study=s"):
         sweep(tmp_path, "seed=5")
     with FileLock(folder / "driver.lock"):
         with pytest.raises(ConfigError) as refused:

@@ -134,9 +134,10 @@ def test_auto_is_a_word_of_its_own_and_a_list_overrules_it(tmp_path: Path) -> No
         settings(tmp_path, "families=cnn")
 
 
-def test_a_small_validation_part_is_replaced_by_folds(tmp_path: Path) -> None:
+@pytest.mark.parametrize("metric", ["auto", "balanced_accuracy"])
+def test_a_small_validation_part_is_replaced_by_folds(tmp_path: Path, metric: str) -> None:
     root = folder(tmp_path, [(32, 32)] * 20)
-    overrides = ["data=folder", f"data.root={root}"]
+    overrides = ["data=folder", f"data.root={root}", f"metric={metric}"]
     chosen = choose_families(settings(tmp_path, *overrides), overrides)
     assert chosen.overrides == ("cv.folds=5", "pruner=wilcoxon")
     assert "3 validation pictures are too few" in chosen.reason.splitlines()[3]

@@ -89,12 +89,18 @@ def test_every_option_is_one_that_the_settings_take(group: str, option: str) -> 
         (["families=[mlp,mlp]"], "one is named twice"),
         (["metric=val/acuracy"], "it must be one of val/accuracy.*did you mean val/accuracy"),
         (["metric=test/accuracy"], "metric is .*: it must be one of val/accuracy"),
-        (["metric=[val/accuracy,cost/parameters]"], "set pruner=none, for no pruner can judge"),
-        (["metric=cost/latency_ms"], r"end of a trial only: .* one of val/accuracy, val/loss\.$"),
+        (
+            ["metric=[val/accuracy,cost/parameters]", "pruner=asha"],
+            "set pruner=none, for no pruner can judge",
+        ),
+        (
+            ["metric=cost/latency_ms", "pruner=asha"],
+            r"end of a trial only: .* one of val/accuracy, val/loss\.$",
+        ),
         (["metric=cost"], "metric=cost and costs=FILE.csv go together"),
         (["costs=costs.csv"], "metric=cost and costs=FILE.csv go together"),
         (
-            ["metric=cost", "costs=costs.csv", "trainer.devices=2"],
+            ["metric=cost", "costs=costs.csv", "trainer.devices=2", "pruner=median"],
             "val/cost, which is known at the end",
         ),
         (["sampler=tep"], "sampler is 'tep': it must be one of .*did you mean tpe"),
@@ -347,6 +353,26 @@ def test_trials_have_thresholds_for_what_the_sweep_goes_by(
     found = base_overrides(["data.target=multi", *overrides], "default")
     expected = [] if threshold is None else [f"data.threshold={threshold}"]
     assert [override for override in found if "threshold" in override] == expected
+
+
+@pytest.mark.parametrize(
+    ("overrides", "pruner"),
+    [
+        ([], "asha"),
+        (["metric=val/loss"], "asha"),
+        (["metric=cost", "costs=costs.csv"], "asha"),
+        (["metric=cost", "costs=costs.csv", "trainer.devices=2"], "none"),
+        (["metric=balanced_accuracy"], "none"),
+        (["metric=[val/accuracy,cost/parameters]"], "none"),
+        (["metric=balanced_accuracy", "cv.folds=5", "pruner=wilcoxon"], "wilcoxon"),
+    ],
+)
+def test_no_pruner_stops_trials_by_what_is_known_at_their_end(
+    overrides: list[str], pruner: str
+) -> None:
+    settings = read_sweep_settings(overrides, "default")
+    assert settings.pruner.name == pruner
+    assert settings == read_sweep_settings([*overrides, f"pruner={pruner}"], "default")
 
 
 @pytest.mark.parametrize(

@@ -128,7 +128,7 @@ def _chosen_bands(
     if len(kinds) > 1:
         (one, first), (other, second) = sorted(kinds.items())[:2]
         raise ConfigError(
-            f"{source.name}: {second} has {other} bands and {first} has {one}: all pictures of a "
+            f"{second} has {other} bands and {first} has {one}: all pictures of a "
             "set must have the same bands; take out or convert those of the other kind."
         )
     (count,) = kinds

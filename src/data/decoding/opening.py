@@ -75,7 +75,7 @@ def open_pictures(
     try:
         return opened(check_content=settings.check_content)
     except (OSError, MemoryError) as error:
-        if (short := shortage(error, f"the pictures of {source.name} were read")) is not None:
+        if (short := shortage(error, "the pictures were read")) is not None:
             raise short from error
         raise
     except _ContentChanged as error:

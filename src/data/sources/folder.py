@@ -20,12 +20,12 @@ from .label_spelling import (
     merged_remarks,
     refuse_alike_across_parts,
 )
-from .mask_pairs import are_pairs
+from .mask_pairs import are_pairs, masks_among
 from .masks import MaskClasses, list_masks
 from .npz import list_arrays
 from .roots import existing_root
 from .shards import find_shards, list_shards
-from .source import PARTS, Problem, Source, natural_order
+from .source import PARTS, Problem, Source, is_left_behind, natural_order
 from .table import TABLE_ENDINGS, list_table
 
 __all__ = ["load"]
@@ -192,8 +192,17 @@ def _class_paths(tree: FolderTree, top: str, shown: str) -> tuple[_Paths, list[s
     paths: _Paths = {}
     written: list[str] = []
     within: dict[str, list[str]] = {}
-    for part, label_name, folder in class_folders(tree, top, shown):
-        found = tree.pictures_below(folder)
+    folders = class_folders(tree, top, shown)
+    masks = masks_among({folder: tree.pictures_below(folder) for _, _, folder in folders})
+    if masks:
+        tree.note(
+            min(masks),
+            f"is one of {len(masks):,} files with the name of another picture, taken for its mask "
+            "and left out; data.target=dense learns from masks, and a CSV file names such files "
+            "as pictures",
+        )
+    for part, label_name, folder in folders:
+        found = [path for path in tree.pictures_below(folder) if path not in masks]
         if not found:
             if unread := tree.unread_below(folder):
                 raise ConfigError(
@@ -314,6 +323,13 @@ def _where_classes_may_be(
     tree: FolderTree, top: str, class_names: tuple[str, ...], shown: str
 ) -> str:
     """Return the rest of the message about too few classes: where there may be some."""
+    endings = (*TABLE_ENDINGS, ".npz", *ARCHIVE_ENDINGS)
+    files = sorted(one.name for one in Path(tree.root, top).iterdir())
+    if sets := [one for one in files if one.lower().endswith(endings) and not is_left_behind(one)]:
+        remedy = f"set data.root={Path(tree.root, top, sets[0])}"
+        if shown != tree.root:
+            remedy = "extract the archive and set data.root to that file"
+        return f" If the labels are in {named(sets)}, {remedy}."
     if not class_names and (strays := tree.pictures(top)):
         around = FolderTree(str(Path(tree.root).parent))
         # Beside what came out of an archive lie other archives.

@@ -35,8 +35,12 @@ def read_json_lines(file: Path, several: bool) -> ParsedTable:
         raise ConfigError(f"{file} is empty: it names no pictures.")
     further = [name for name in _OPTIONAL_KEYS if any(name in one for _, one in rows)]
     names = ["path", *([] if several else ["label"]), *further]
+    known = {*names, "label", "labels"}
+    others = dict.fromkeys(name for _, one in rows for name in one if name not in known)
     table = ParsedTable(
-        names, {name: at for at, name in enumerate(names)}, schema=TableSchema(several=several)
+        [*names, *others],
+        {name: at for at, name in enumerate(names)},
+        schema=TableSchema(several=several),
     )
     table.used, table.sets = set(table.places.values()), [] if several else None
     for number, one in rows:

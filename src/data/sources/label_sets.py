@@ -232,18 +232,16 @@ def ordered(source: Source, order: Sequence[str] | None) -> Source:
         numbers = [*map(_number, known)]
         if None in numbers or len({*numbers}) < len(numbers):
             raise ConfigError(
-                f"data.target is ordinal, and the classes of {source.name} are no numbers that "
-                f"differ: {', '.join(known)}. Say their order from the lowest to the highest, "
+                "data.target is ordinal, and the classes are no numbers that differ: "
+                f"{', '.join(known)}. Say their order from the lowest to the highest, "
                 "data.order=[LOWEST,...,HIGHEST]."
             )
         order = sorted(known, key=float)
     if lacking := [name for name in known if name not in order]:
-        raise ConfigError(
-            f"data.order lacks {', '.join(lacking)}, which pictures of {source.name} have."
-        )
+        raise ConfigError(f"data.order lacks {', '.join(lacking)}, which pictures have.")
     if strange := [name for name in order if name not in known]:
         raise ConfigError(
-            f"data.order names {strange[0]}, which no picture of {source.name} has"
+            f"data.order names {strange[0]}, which no picture has"
             f"{nearest(strange[0], known)}: leave it out."
         )
     places = np.array([list(order).index(name) for name in known], np.int64)

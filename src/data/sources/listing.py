@@ -181,7 +181,7 @@ def without(source: Source, reasons: Mapping[int, str]) -> Source:
         members = np.flatnonzero(has_class(source.targets, source.class_names.index(label)))
         first = int(members[0])
         raise ConfigError(
-            f"{source.name}: no picture of the class {label} can be used ({len(members)}), for "
+            f"no picture of the class {label} can be used ({len(members)}), for "
             f"{source.sample_name(first)} {reasons[first]}. Repair them, or take the class out of "
             "the data."
         )

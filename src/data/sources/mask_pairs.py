@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ import numpy as np
 
 from ...config.checks import ConfigError
 from ...machine.arrays import TextArray
+from ..decoding.videos import VIDEO_ENDINGS
 from .class_folders import FolderTree, is_held_out, part_named
 from .csv_lines import read_csv_lines
 from .source import PARTS, Problem
@@ -19,13 +21,22 @@ from .table import listed_rows
 from .table_columns import TableSchema
 from .table_paths import found_files
 
-__all__ = ["NAMED", "MaskPairs", "are_pairs", "pairs_in_folders", "pairs_in_table"]
+__all__ = [
+    "NAMED",
+    "MaskPairs",
+    "are_pairs",
+    "masks_among",
+    "pairs_in_folders",
+    "pairs_in_table",
+]
 
 _PICTURE_FOLDERS = frozenset(("images", "image", "imgs", "img", "pictures", "photos", "jpegimages"))
 _MASK_FOLDERS = frozenset(("masks", "mask", "labels", "annotations", "segmentations", "gt")) | {
     *("segmentationclass", "ground_truth", "groundtruth"),
 }
 _SUFFIX = "_mask"
+# In the paths of several files, a line each.
+_MASK_NAME = re.compile(rf"{_SUFFIX}\.|(?:^|/)(?:{'|'.join(_MASK_FOLDERS)})/", re.MULTILINE)
 # Files that a message names at most.
 NAMED = 5
 
@@ -48,7 +59,7 @@ def pairs_in_folders(root: Path, shown: str) -> MaskPairs:
     """Return the pairs in a folder; errors, and `shown`, as of `list_masks`."""
     tree = FolderTree(str(root))
     files = tree.pictures_below("")
-    in_folders = [path for path in files if _MASK_FOLDERS & {*path.lower().split("/")[:-1]}]
+    in_folders = list(filter(_in_mask_folder, files))
     if in_folders:
         masks = dict[str, str]()
         for path in in_folders:
@@ -132,6 +143,36 @@ def are_pairs(folders: Mapping[str, Sequence[str]]) -> bool:
     return 2 * len(one & other) > max(len(one), len(other))
 
 
+def masks_among(folders: Mapping[str, Sequence[str]]) -> set[str]:
+    """Return the files of class folders that are by their names masks of others in their folder.
+
+    None where most of the files that are called so have no other one beside them, and so are
+    pictures of their own.
+
+    Args:
+        folders: paths of the pictures of each class, by its folder.
+    """
+    found, alone = set[str](), 0
+    for folder, files in folders.items():
+        # Without the name of the class, which may be that of a folder of masks.
+        inside = [path.removeprefix(f"{folder}/") for path in files]
+        # Sets of a million pictures have none as a rule, and pairing takes as long as listing.
+        text = "\n".join((*inside, "")).lower()
+        named_png = text.count(".png\n")
+        if named_png in (0, len(files)) and not _MASK_NAME.search(text):
+            alone += named_png
+            continue
+        for group in _by_key(inside).values():
+            marked = _marked(group)
+            # Beside a video lies a still of it.
+            videos = any(os.path.splitext(path)[1].lower() in VIDEO_ENDINGS for path in group)
+            if len(group) == 2 and len(marked) == 1 and not videos:
+                found.add(f"{folder}/{marked[0]}")
+            else:
+                alone += len(marked)
+    return found if len(found) > alone else set()
+
+
 def _parts(
     tree: FolderTree, pictures: Sequence[str], shown: str
 ) -> tuple[list[str], TextArray | None]:
@@ -177,14 +218,10 @@ def _side_by_side(files: Sequence[str]) -> tuple[list[str], dict[str, str]]:
     Raises:
         ConfigError: which of the files of a name is the mask cannot be told.
     """
-    together: dict[str, list[str]] = {}
-    for path in files:
-        together.setdefault(_key(path), []).append(path)
     pictures: list[str] = []
     masks: dict[str, str] = {}
-    for key, group in together.items():
-        marked = [path for path in group if _stem(path).endswith(_SUFFIX)]
-        marked = marked or [path for path in group if path.lower().endswith(".png")]
+    for key, group in _by_key(files).items():
+        marked = _marked(group)
         if len(group) == 1:
             pictures += group
             continue
@@ -196,6 +233,28 @@ def _side_by_side(files: Sequence[str]) -> tuple[list[str], dict[str, str]]:
         masks[key] = marked[0]
         pictures += [path for path in group if path != marked[0]]
     return pictures, masks
+
+
+def _by_key(files: Sequence[str]) -> dict[str, list[str]]:
+    together: dict[str, list[str]] = {}
+    for path in files:
+        together.setdefault(_key(path), []).append(path)
+    return together
+
+
+def _marked(files: Sequence[str]) -> list[str]:
+    """Return those files of one key that are called as masks, by the surest sign there is."""
+    signs = (
+        _in_mask_folder,
+        lambda path: _stem(path).endswith(_SUFFIX),
+        lambda path: path.lower().endswith(".png"),
+    )
+    found = ([path for path in files if sign(path)] for sign in signs)
+    return next(filter(None, found), [])
+
+
+def _in_mask_folder(path: str) -> bool:
+    return not _MASK_FOLDERS.isdisjoint(path.lower().split("/")[:-1])
 
 
 def _stem(path: str) -> str:

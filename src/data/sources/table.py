@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,7 +26,7 @@ from .label_spelling import (
     refuse_alike_across_parts,
 )
 from .source import PARTS, Problem, Source
-from .table_columns import IS_VALID, ParsedTable, TableSchema
+from .table_columns import IS_VALID, ParsedTable, TableSchema, called_as_group
 from .table_paths import found_files
 
 __all__ = ["TABLE_ENDINGS", "Rows", "list_table", "listed_rows", "named_paths"]
@@ -58,8 +59,8 @@ def list_table(
     The first line names the columns in any order, separated by commas, semicolons, tabs or bars:
     path (relative to the file's folder, or absolute), label, and optionally split (train, val or
     test, or another usual word for one) and group. Usual other names of the columns are understood
-    (filename, image, class, target, ...), and so is `is_valid` for a validation part; further
-    columns are left alone. Two columns without a header are a path and a label.
+    (filename, image, class, target, patient_id, ...), and so is `is_valid` for a validation part;
+    further columns are left alone. Two columns without a header are a path and a label.
 
     Paths may have backslashes, lack the ending, start alike at a folder that is elsewhere, or be
     the bare name of a picture anywhere below the file's folder. A line that repeats another one
@@ -145,10 +146,13 @@ def listed_rows(file: Path, table: ParsedTable, labels: Sequence[Any]) -> Rows:
     paths, missing, found = found_files(file, table.values["path"], table.lines)
     table.remarks += found
     kept = _without_repetitions(file, table, paths, labels)
-    parts, groups = _parts(file, table), table.values.get("group")
+    parts = _parts(file, table)
+    groups = _groups(table, parts)
     if unused := [name for place, name in enumerate(table.header) if place not in table.used]:
         names = ", ".join(name or "one without a name" for name in unused)
-        table.remarks.insert(0, f"has columns that mean nothing here: {names}")
+        table.remarks.insert(0, f"has columns that training does not use: {names}")
+    if groups is None:
+        table.remarks += map(partial(_leak, table), called_as_group(unused))
     return Rows(
         kept,
         tuple(paths[row].replace(os.sep, "/") for row in kept),
@@ -246,6 +250,34 @@ def _parts(file: Path, table: ParsedTable) -> TextArray | None:
                 f"{', '.join(PARTS)}{nearest(word, PARTS)}."
             )
     return None
+
+
+def _groups(table: ParsedTable, parts: TextArray | None) -> Sequence[str] | None:
+    """Return the group of each line; None where the table gives none.
+
+    A column of another usual name counts where it says it of every picture, and no given part would
+    have to lose some for it.
+    """
+    names, place = table.values.get("group"), table.places.get("group", -1)
+    if names is None or place in table.used:
+        return names
+    if parts is not None or not all(names):
+        return None
+    table.used.add(place)
+    table.remarks.append(
+        f"took the column {table.header[place]} for groups, whose pictures stay in one part"
+    )
+    return names
+
+
+def _leak(table: ParsedTable, column: str) -> str:
+    """Return the remark on an unused column that would keep pictures together."""
+    remedy = "call it group to keep them together"
+    if table.schema.columns is not None:
+        stated = [table.places.get(one) for one in ("path", "label", "split")]
+        named = ["null" if place is None else table.header[place] for place in stated]
+        remedy = f"data.columns=[{','.join(named)},{column}] keeps them together"
+    return f"may have pictures of one {column} in several parts: {remedy}"
 
 
 def _valid_or_train(word: str) -> str | None:

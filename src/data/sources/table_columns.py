@@ -16,6 +16,7 @@ __all__ = [
     "IS_VALID",
     "ParsedTable",
     "TableSchema",
+    "called_as_group",
     "cell_value",
     "check_table",
     "recognised_columns",
@@ -37,6 +38,10 @@ _OTHER_NAMES = {
         *("classlabel", "dx", "species", "breed"),
     ),
     "split": ("set", "subset", "partition", "dataset", "phase", "usage"),
+    "group": (
+        *("groupid", "patient", "patientid", "patientnumber", "participantid", "subjectid"),
+        *("personid", "individualid", "animalid", "lesionid"),
+    ),
     IS_VALID: ("isvalid", "isval", "isvalidation"),
 }
 # Likewise of the column of masks, which then stand in the place of labels.
@@ -116,7 +121,7 @@ def recognised_columns(
     places: dict[str, int] = {}
     found: dict[str, Sequence[str]] = {}
     if schema.columns is None:
-        plain = [re.sub(r"[\W_]+", "", name) for name in names]
+        plain = list(map(_plain, names))
         for column in (*_COLUMNS, IS_VALID):
             mask = schema.masks and column == "label"
             known = _MASK_NAMES if mask else _OTHER_NAMES.get(column, ())
@@ -146,6 +151,16 @@ def recognised_columns(
         if there:
             places[column] = names.index(there[0])
     return places
+
+
+def called_as_group(header: Sequence[str]) -> list[str]:
+    """Return the columns whose names say that pictures of one value belong together."""
+    known = ("group", *_OTHER_NAMES["group"])
+    return [name for name in header if _plain(name.lower()) in known]
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[\W_]+", "", name)
 
 
 def _no_column(

@@ -116,6 +116,10 @@ class _Sheets:
                 )
             return cls()
         table = Path(out).absolute()
+        if not table.suffix and not table.exists():  # a folder may have been meant
+            raise ConfigError(
+                f"out: {out} has no ending, and a CSV file is written: out={out}.csv."
+            )
         explained = table.with_name(f"{table.stem}{EXPLAINED}.png") if explain else None
         sheets = cls(table, table.with_suffix(".png"), explained)
         for sheet in (sheets.labels, sheets.explained):

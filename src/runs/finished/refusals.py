@@ -113,11 +113,12 @@ def _not_exportable(folder: RunFolder, settings: RunSettings) -> str:
     place = folder.place_overrides()
     label = predict_command(folder.name, settings.data.target, *place)
     best = command("compare", *place)
+    recipe = "dense" if settings.data.target == "dense" else "finetune"
     return (
         f"run: {folder.name} ({settings.model.name}) is no single network, and only networks "
         f"are exported. It labels pictures as it is, on any machine with its bundle "
         f"({folder.path / 'model'}): {label}; for ONNX or int8, export the best network that "
-        f"{best} lists."
+        f"{best} lists, or train one on the same pictures (python -m src.train recipe={recipe})."
     )
 
 

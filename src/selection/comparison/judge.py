@@ -15,9 +15,10 @@ from ...data.sources.costs import CostTable
 from ...data.splitting.splits import Split
 from ...data.splitting.test_usage import anything_measured, past_test_measurements
 from ...machine.spare_cores import SpareCores
+from ...machine.text import nearest
 from ...records.comparison import Comparison, Entrant, FoldTest, Pair, Recommendation, Standing
 from ...reporting.formatting import settings_text
-from ...runs.folder import RunFolder
+from ...runs.folder import RunFolder, finished_summary
 from ...statistics.candidates import Candidate, candidates_of
 from ...statistics.paired_tests import corrected_resampled_t
 from ...statistics.screening import Screening
@@ -94,6 +95,8 @@ def compared_runs(
     read = partial(read_runs, settings=settings, costs=costs, spare=spare)
     all_runs, damaged = read(found.folders, measure=measure)
     faults = [*found.damaged, *damaged]
+    if not all_runs and settings.data is not None:
+        _refuse_unknown_data(settings.data, found)
     if damaged and settings.runs is not None:
         raise ConfigError(f"runs: {damaged[0]}")
     runs = _on_the_same_pictures(all_runs, settings, faults)
@@ -129,6 +132,17 @@ def compared_runs(
         folds=folds,
         pixels=any(run.target == "dense" for run in all_runs),
     )
+
+
+def _refuse_unknown_data(data: str, found: FoundRuns) -> None:
+    """Raise a ConfigError if finished runs are on other data sets only."""
+    finished = filter(None, map(finished_summary, found.folders))
+    known = sorted({summary.data for summary in finished})
+    if known and data not in known:
+        raise ConfigError(
+            f"data is {data!r}, and the finished runs are on {', '.join(known)}"
+            f"{nearest(data, known)}."
+        )
 
 
 def _on_the_same_pictures(

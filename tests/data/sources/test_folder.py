@@ -433,3 +433,15 @@ def test_the_folder_of_one_class_is_answered_with_the_one_around_it(tmp_path: Pa
         list_tree(root / "cat", shown=str(root / "cat"))
     with pytest.raises(ConfigError, match=r"name them in a CSV file path,label\.$"):
         list_tree(root / "cat", shown="pets.zip")
+
+
+@pytest.mark.parametrize("name", ["labels.csv", "Set.NPZ", "shards.zip"])
+def test_a_folder_of_a_table_or_of_arrays_names_them(tmp_path: Path, name: str) -> None:
+    root = tmp_path / "set"
+    write(root / "a.png", png(0))
+    write(root / name, b"")
+    with pytest.raises(ConfigError, match=re.escape(f"in {name}, set data.root={root / name}.")):
+        listed(root)
+    packed = shutil.make_archive(str(tmp_path / "packed"), "zip", root)
+    with pytest.raises(ConfigError, match=f"in {name}, extract the archive and set data.root to"):
+        listed(Path(packed))

@@ -258,9 +258,12 @@ def test_a_column_of_labels_with_another_number_is_not_taken_for_none(pictures: 
 @pytest.mark.parametrize(
     ("values", "said"),
     [
-        ({"target": "ordinal"}, r"no numbers .*mild, none, severe.*data\.order="),
-        ({"target": "ordinal", "order": ["none", "mild"]}, "lacks severe"),
-        ({"target": "ordinal", "order": ["none", "mild", "severe", "worse"]}, "names worse"),
+        ({"target": "ordinal"}, r"the classes are no numbers .*mild, none, severe.*data\.order="),
+        ({"target": "ordinal", "order": ["none", "mild"]}, "lacks severe, which pictures have"),
+        (
+            {"target": "ordinal", "order": ["none", "mild", "severe", "worse"]},
+            "worse, which no picture has",
+        ),
         ({"target": "ordinal", "order": ["none", "mild", "mild"]}, "each once"),
         ({"order": ["none", "mild", "severe"]}, "target=ordinal"),
         ({"separator": ";"}, "target=multi"),

@@ -20,6 +20,7 @@ from src.data.decoding.picture_store import PictureStore
 from src.data.loading.datamodule import PictureData
 from src.data.sources.listing import list_pictures
 from src.data.sources.source import Source
+from tests.data.pictures import png, write
 
 SIZE = (10, 12)
 
@@ -142,6 +143,33 @@ def test_pictures_and_their_masks_are_no_two_classes(root: Path, target: str, fo
     for file in root.rglob("masks/*.png"):  # names of their own: two classes, whatever they are
         file.rename(file.with_name(f"other{file.name}"))
     assert set(listed(root, target=target, order=order).class_names) == {"images", "masks"}
+
+
+@pytest.mark.parametrize("target", ["single", "multi", "ordinal"])
+@pytest.mark.parametrize("name", ["{}.png", "{}_mask.jpg", "masks/{}.png"])
+def test_masks_in_class_folders_are_no_pictures(root: Path, name: str, target: str) -> None:
+    classes = ("mask", "free")  # a class may be called as a folder of masks is
+    for seed in range(6):
+        label = classes[seed % 2]
+        write(root / label / "Imgs" / f"{label}{seed // 2}.jpg", png(seed))
+    for number in range(3):
+        mask(root / "mask" / "Imgs" / name.format(f"mask{number}"), 0, 1)
+    order = classes if target == "ordinal" else None
+    source = listed(root, target=target, order=order)
+    assert source.sample_paths is not None and len(source) == 6
+    assert all(Path(path).stem[-1].isdigit() for path in source.sample_paths)
+    assert {Path(path).parent.name for path in source.sample_paths} == {"Imgs"}
+    (said,) = map(str, source.problems)
+    assert "one of 3 files with the name of another picture" in said
+
+
+def test_files_of_one_name_are_pictures_where_most_of_their_kind_stand_alone(root: Path) -> None:
+    for number in range(3):
+        picture(root / "cat" / f"{number}.png")
+        picture(root / "dog" / f"{number}.jpg")
+    picture(root / "dog" / "0.png")
+    source = listed(root, target="single")
+    assert len(source) == 7 and not source.problems
 
 
 @pytest.mark.parametrize(

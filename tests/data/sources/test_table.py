@@ -56,7 +56,7 @@ def test_csv_with_parts_and_groups(tmp_path: Path) -> None:
     assert source.given_parts.tolist() == ["train", "val", "test"]
     assert source.groups == ("p1", "p1", "p2")
     assert [problem.reason for problem in source.problems] == [
-        "has columns that mean nothing here: camera"
+        "has columns that training does not use: camera"
     ]
 
 
@@ -220,7 +220,7 @@ def test_csv_columns_that_are_no_parts_after_all_are_left_alone(tmp_path: Path) 
     source = listed(table(tmp_path, text))
     assert source.given_parts is None
     assert [problem.reason for problem in source.problems] == [
-        "has columns that mean nothing here: set, is_valid"
+        "has columns that training does not use: set, is_valid"
     ]
 
 
@@ -245,6 +245,62 @@ def test_csv_columns_that_are_named(tmp_path: Path) -> None:
         ConfigError, match=r"data.columns is about a CSV file, and data.root is .*leave it out"
     ):
         load(tmp_path, tmp_path, False, columns=["where", "finding"])
+
+
+@pytest.mark.parametrize("column", ["patient_id", "Patient ID", "patient", "lesion_id", "GroupID"])
+def test_csv_columns_of_patients_are_groups(tmp_path: Path, column: str) -> None:
+    tree(tmp_path, {"x": 3})
+    text = f"path,label,{column}\nx/000.png,a,p1\nx/001.png,b,p1\nx/002.png,a,p2\n"
+    source = listed(table(tmp_path, text))
+    assert source.groups == ("p1", "p1", "p2")
+    (said,) = source.problems
+    assert f"took the column {column} for groups" in said.reason
+
+
+@pytest.mark.parametrize(
+    ("text", "columns", "remedy"),
+    [
+        ("path,label,patient\nx/000.png,a,p1\nx/001.png,b,\n", None, "call it group"),
+        (
+            "path,label,split,patient\nx/000.png,a,train,p1\nx/001.png,b,val,p1\n",
+            None,
+            "call it group",
+        ),
+        (
+            "File,Finding,patient\nx/000.png,a,p1\nx/001.png,b,p1\n",
+            ["file", "finding"],
+            "data.columns=[File,Finding,null,patient] keeps",
+        ),
+        (
+            "file,finding,half,patient\nx/000.png,a,train,p1\nx/001.png,b,val,p1\n",
+            ["file", "finding", "half"],
+            "data.columns=[file,finding,half,patient] keeps",
+        ),
+    ],
+)
+def test_csv_columns_of_patients_that_are_not_used_are_named(
+    tmp_path: Path, text: str, columns: list[str | None] | None, remedy: str
+) -> None:
+    tree(tmp_path, {"x": 2})
+    source = load(table(tmp_path, text), tmp_path, False, columns=columns)
+    assert source.groups is None
+    unused, *_, leak = (problem.reason for problem in source.problems)
+    assert unused == "has columns that training does not use: patient"
+    assert leak.startswith("may have pictures of one patient in several parts: ") and remedy in leak
+
+
+def test_keys_of_patients_in_lines_of_json_are_named(tmp_path: Path) -> None:
+    tree(tmp_path, {"x": 2})
+    lines = tmp_path / "set.jsonl"
+    lines.write_text(
+        '{"path": "x/000.png", "label": "a", "patient_id": 7}\n'
+        '{"path": "x/001.png", "label": "b", "camera": null}\n'
+    )
+    source = load(lines, tmp_path, False)
+    assert source.groups is None
+    unused, leak = (problem.reason for problem in source.problems)
+    assert unused.endswith("does not use: patient_id, camera")
+    assert "one patient_id in several parts: call it group" in leak
 
 
 def test_csv_whole_numbers_are_labels_whatever_their_decimals(tmp_path: Path) -> None:

@@ -104,6 +104,7 @@ def test_what_has_no_row_is_named_and_counted(
         ("old.jpg", "is a picture by its name"),
         ("a picture", "is a picture by its name or content"),
         ("link.csv", "is a picture by its name"),
+        ("sorted", r"has no ending.* out=.*sorted\.csv"),
     ],
 )
 def test_a_place_that_cannot_be_written_is_named_and_nothing_is_lost(

@@ -127,8 +127,11 @@ def test_other_pictures_unfinished_runs_and_other_data_are_left_out(tmp_path: Pa
     assert (found.runs, found.test_measurements) == (2, 2)
     printed = format_comparison(found)
     assert "One run on other pictures left out." in printed and "measured 2 times" in printed
+    said = r"'picture', and the finished runs are on pictures \(did you mean pictures\?\)"
+    with pytest.raises(ConfigError, match=said):
+        compared(compare_settings(tmp_path, data="picture"))
     with pytest.raises(ConfigError, match="no finished run"):
-        compared(compare_settings(tmp_path, data="others"))
+        compared(compare_settings(tmp_path / "elsewhere", data="pictures"))
 
 
 def test_named_runs_of_two_splits_are_refused(tmp_path: Path) -> None:
