@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..config.checks import ConfigError, input_of
+from ..config.features import EmbeddingSettings
 from ..config.finished import ScalingSettings
 from ..config.models import EnsembleSettings
+from ..config.schema import RunSettings
 from ..data.splitting.splits import Split
 from ..records.comparison import LOWEST
 from ..records.run import Predictions
@@ -59,6 +61,7 @@ def plan_scaling(settings: ScalingSettings) -> ScalingPlan:
             f"run: {folder.name} is made of other runs, which were not trained together: name one "
             "of them."
         )
+    _refuse_known_pictures(folder, run)
     if run.data.train_on_val:
         raise ConfigError(
             f"run: {folder.name} was trained on the validation part as well, so that none is left "
@@ -95,6 +98,25 @@ def plan_scaling(settings: ScalingSettings) -> ScalingPlan:
             "the smallest fractions out."
         )
     return ScalingPlan(chosen, pictures, tuple(fewer), metric)
+
+
+def _refuse_known_pictures(folder: RunFolder, settings: RunSettings) -> None:
+    """Raise a ConfigError where the run's features are of a network that knows its pictures.
+
+    Fewer of them for the classifier would be as good as all: the network has learnt from all.
+    """
+    model = settings.model
+    if not isinstance(model, EmbeddingSettings) or model.run is None:
+        return
+    with input_of("run"):
+        network = RunFolder.find(model.run, Path(settings.output_dir))
+        known = Split.read(folder.split).trained_with(Split.read(network.split))
+    if known:
+        raise ConfigError(
+            f"run: {folder.name} describes pictures by the network of {network.name}, which was "
+            f"trained on {known:,} of the same pictures, so that trainings on fewer say nothing of "
+            f"more: forecast with run={network.name}."
+        )
 
 
 def _is_reachable(goal: float, metric: str) -> bool:

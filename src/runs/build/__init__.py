@@ -11,11 +11,13 @@ from .data import (
     remark_on_size,
     stated_batch_size,
 )
+from .earlier_runs import refuse_judged_by_weights
 from .extractors import (
     build_extractors,
     feature_table,
     foreign_descriptors,
     frozen_network,
+    remark_on_network,
 )
 from .network import check_network, network_of
 from .start import refuse_fitted_head, start_head, start_network
@@ -40,6 +42,8 @@ __all__ = [
     "native_side",
     "network_of",
     "refuse_fitted_head",
+    "refuse_judged_by_weights",
+    "remark_on_network",
     "remark_on_size",
     "start_head",
     "start_network",

@@ -174,13 +174,15 @@ class NetworkCandidate:
     """A network with its training, ready to start or to go on.
 
     Raises:
-        ConfigError: the network cannot be made for these pictures, or its weights not be found.
+        ConfigError: the network cannot be made for these pictures, or its weights not be found or
+            know pictures that they would be judged by.
     """
 
     def __init__(self, resolved: Resolved, data: PictureData) -> None:
         self.resolved = resolved
         self._settings = resolved.settings
         self._data = data
+        build.refuse_judged_by_weights(self._settings, data)
         use_threads(self._settings)
         self._task = build.build_task(self._settings, data, resumed=self._resumed_metadata())
 
