@@ -419,7 +419,12 @@ def test_what_earlier_versions_measured_of_a_refit_is_measured_anew(
     model, one = refitted(network(tmp_path, "data.test_fraction=0", "trainer.max_epochs=1"))
     asked = compose_settings(
         SelectSettings,
-        [f"run={one.folder.path}", "refit=true", f"output_dir={tmp_path}", "tracking.enabled=false"],
+        [
+            f"run={one.folder.path}",
+            "refit=true",
+            f"output_dir={tmp_path}",
+            "tracking.enabled=false",
+        ],
     )
     select(choose(asked), asked)
     file, today = model.folder.path / "model" / CERTAINTY, known(model.folder)

@@ -36,6 +36,6 @@ def test_weights_that_know_the_judged_pictures_are_refused(
     shutil.copy(weights, tmp_path / "weights.ckpt")  # of which nobody knows what they have seen
     elsewhere = settings(tmp_path, f"model.pretrained={tmp_path / 'weights.ckpt'}")
     refuse_judged_by_weights(elsewhere, build_data(elsewhere))
+    described = read_run_settings(["model=embedding", begun, f"output_dir={tmp_path}"])
     with pytest.raises(ConfigError, match="split both alike"):
-        described = settings(tmp_path, "model=embedding", begun)
-        refuse_judged_by_weights(described, build_data(described))
+        refuse_judged_by_weights(described, build_data(settings(tmp_path)))

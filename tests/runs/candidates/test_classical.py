@@ -234,7 +234,9 @@ def test_an_own_network_describes_pictures_for_a_classifier(
     folder = RunFolder.open(Path(summary.run_dir))
     again = revisit(folder, folder.chosen_checkpoint())
     probs, targets, _ = again.trained.predict(again.data, "val")
-    assert (probs.argmax(axis=1) == targets).mean() == pytest.approx(summary.metrics["val/accuracy"])
+    assert (probs.argmax(axis=1) == targets).mean() == pytest.approx(
+        summary.metrics["val/accuracy"]
+    )
 
 
 def test_a_network_that_has_seen_the_other_parts_is_refused(tmp_path: Path) -> None:
