@@ -115,7 +115,7 @@ def calibration_basis(
 
 
 def _combines_folds(chosen: ChosenRun, held_out: Predictions | None) -> bool:
-    """Return whether a run is an ensemble of cross-validations, which hold out all they train on."""
+    """Return whether a run is an ensemble of cross-validations, which held out every picture."""
     if held_out is None or not isinstance(chosen.settings.model, EnsembleSettings):
         return False
     return not np.isin(held_out.sample_ids, Split.read(chosen.folder.split).val).all()
