@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..config.checks import ConfigError, input_of
-from ..config.features import EmbeddingSettings
 from ..config.finished import ScalingSettings
 from ..config.models import EnsembleSettings
 from ..config.schema import RunSettings
 from ..data.splitting.splits import Split
 from ..records.comparison import LOWEST
 from ..records.run import Predictions
+from ..runs.earlier_runs import known_training_pictures, network_run
 from ..runs.folder import REFIT, RunFolder
 from ..runs.settings import refuse_lost_pictures
 from ..targets import kind_of
@@ -101,21 +101,18 @@ def plan_scaling(settings: ScalingSettings) -> ScalingPlan:
 
 
 def _refuse_known_pictures(folder: RunFolder, settings: RunSettings) -> None:
-    """Raise a ConfigError where the run's features are of a network that knows its pictures.
+    """Raise a ConfigError where the run builds on a network that knows its training pictures.
 
-    Fewer of them for the classifier would be as good as all: the network has learnt from all.
+    Fewer of them would be as good as all: that network has learnt from all.
     """
-    model = settings.model
-    if not isinstance(model, EmbeddingSettings) or model.run is None:
-        return
     with input_of("run"):
-        network = RunFolder.find(model.run, Path(settings.output_dir))
-        known = Split.read(folder.split).trained_with(Split.read(network.split))
-    if known:
+        network = network_run(settings)
+    known = 0 if network is None else known_training_pictures(network, Split.read(folder.split))
+    if network is not None and known:
         raise ConfigError(
-            f"run: {folder.name} describes pictures by the network of {network.name}, which was "
-            f"trained on {known:,} of the same pictures, so that trainings on fewer say nothing of "
-            f"more: forecast with run={network.name}."
+            f"run: {folder.name} builds on the network of {network.name}, which was trained on "
+            f"{known:,} of the same pictures, so that trainings on fewer say nothing of more: "
+            f"forecast with run={network.name}."
         )
 
 

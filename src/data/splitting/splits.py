@@ -124,11 +124,6 @@ class Split:
         """
         return np.array_equal(self.content_hashes, other.content_hashes)
 
-    def trained_with(self, other: Split) -> int:
-        """Return the number of training pictures, by their content, that train in another split."""
-        own, others = (one.content_hashes[one.train] for one in (self, other))
-        return int(np.isin(own, others).sum())
-
     @property
     def whole(self) -> Split:
         """The split with what `with_less_training` left out."""

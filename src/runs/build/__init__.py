@@ -11,7 +11,6 @@ from .data import (
     remark_on_size,
     stated_batch_size,
 )
-from .earlier_runs import refuse_judged_by_weights
 from .extractors import (
     build_extractors,
     feature_table,
@@ -42,7 +41,6 @@ __all__ = [
     "native_side",
     "network_of",
     "refuse_fitted_head",
-    "refuse_judged_by_weights",
     "remark_on_network",
     "remark_on_size",
     "start_head",

@@ -16,7 +16,6 @@ from ...config.models import ZooSettings
 from ...config.schema import RunSettings
 from ...data.decoding.picture_format import PictureFormat
 from ...data.loading.datamodule import PictureData
-from ...data.splitting.splits import Split
 from ...machine.hardware import device_of
 from ...machine.imports import import_object
 from ...machine.parallel import available_cores
@@ -24,8 +23,13 @@ from ...models.weights import find_weights
 from ...serving.predictor import kind_in
 from ...storage.cache import cache_folder
 from ...training.inference_plan import inference_plan
+from ..earlier_runs import (
+    known_training_pictures,
+    network_run,
+    refuse_judged,
+    refuse_judged_by_weights,
+)
 from ..folder import trained_run
-from .earlier_runs import refuse_judged, refuse_judged_by_weights
 from .network import NetworkShape, build_network, rebuild_arguments
 from .task import load_task
 
@@ -81,8 +85,9 @@ def remark_on_network(settings: RunSettings, data: PictureData) -> str | None:
     if not isinstance(model, EmbeddingSettings) or model.run is None:
         return None
     with input_of("model.run"):
-        folder, _ = trained_run(model.run, Path(settings.output_dir))
-        known = data.split.trained_with(Split.read(folder.split))
+        folder = network_run(settings)
+    assert folder is not None, "it is named"
+    known = known_training_pictures(folder, data.split)
     if not known:
         return None
     return (

@@ -46,6 +46,7 @@ from ...training.pixels import predict_pixels
 from ...training.progress import Progress
 from ...training.task import ClassificationTask
 from .. import build
+from ..earlier_runs import refuse_judged_by_weights
 from ..folder import RunFolder, finished_summary
 from ..resolve import Resolved, use_threads
 from .candidate import (
@@ -182,7 +183,7 @@ class NetworkCandidate:
         self.resolved = resolved
         self._settings = resolved.settings
         self._data = data
-        build.refuse_judged_by_weights(self._settings, data)
+        refuse_judged_by_weights(self._settings, data)
         use_threads(self._settings)
         self._task = build.build_task(self._settings, data, resumed=self._resumed_metadata())
 

@@ -8,7 +8,8 @@ import pytest
 from src.config.checks import ConfigError
 from src.config.compose import read_run_settings
 from src.config.schema import RunSettings
-from src.runs.build import build_data, refuse_judged_by_weights
+from src.runs.build import build_data
+from src.runs.earlier_runs import refuse_judged_by_weights
 from src.runs.experiment import run_experiment
 from src.runs.folder import RunFolder
 
