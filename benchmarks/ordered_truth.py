@@ -63,24 +63,22 @@ def measure(draws: int = 300, folded: int = 60) -> list[Row]:
         images = np.concatenate([arrays[f"{part}_images"] for part in parts])
         targets = np.concatenate([arrays[f"{part}_labels"] for part in parts])[:, 0]
     targets = targets.astype(np.int64)
-    cases: list[tuple[str, Callable[[str | None], Iterator[Held]]]] = []
-    answers = _answers(images, targets)
+    answers, rows = _answers(images, targets), []
     for size, views in ((40, 1), (120, 1), (15, 4), (30, 4), (80, 4)):
         what = f"{size} pictures" if views == 1 else f"{size} groups of {views} pictures"
-        cases.append((what, lambda wanted, a=size, b=views: _drawn(answers, a, b, wanted, draws)))
+        for wanted in _ANSWERS:
+            rows.append(_row(what, wanted, list(_drawn(answers, size, views, wanted, draws))))
     out_of_fold = list(_out_of_fold(images, targets, folded))
-    cases.append((f"{_OF_FOLDS} pictures out of fold", lambda wanted: _folded(out_of_fold, wanted)))
-    return [
-        _row(f"{what}, answered by {answer}", list(held(wanted)))
-        for what, held in cases
-        for wanted, answer in _ANSWERS.items()
-    ]
+    for wanted in _ANSWERS:
+        what = f"{_OF_FOLDS} pictures out of fold"
+        rows.append(_row(what, wanted, list(_folded(out_of_fold, wanted))))
+    return rows
 
 
-def _row(what: str, held: Sequence[Held]) -> Row:
+def _row(what: str, wanted: str | None, held: Sequence[Held]) -> Row:
     *alone, difference = 100 * np.mean(held, axis=0)
     shares = f"{np.mean(alone):.1f}; {difference:.1f} % of {len(held)}"
-    name = f"intervals of kappa of {what}, that hold; of a difference"
+    name = f"{what}, {_ANSWERS[wanted]}: intervals of kappa that hold; of a difference"
     return Row(name, shares, f"{_BAR} %", bool(min(np.mean(alone), difference) >= _BAR))
 
 
