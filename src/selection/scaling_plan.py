@@ -105,7 +105,7 @@ def _refuse_known_pictures(folder: RunFolder, settings: RunSettings) -> None:
 
     Fewer of them would be as good as all: that network has learnt from all.
     """
-    with input_of("run"):
+    with input_of("model.run"):
         network = network_run(settings)
     known = 0 if network is None else known_training_pictures(network, Split.read(folder.split))
     if network is not None and known:
