@@ -32,8 +32,9 @@ def test_weights_that_know_the_judged_pictures_are_refused(
     with pytest.raises(ConfigError, match=r"^model\.pretrained: .* split both alike"):
         run_experiment(settings(tmp_path, begun))
     assert len(list((tmp_path / "runs").iterdir())) == 1, "a refused run left something behind"
-    alike = settings(tmp_path, begun, "data.split_seed=1")
-    refuse_judged_by_weights(alike, build_data(alike))
+    for fewer in ([], ["data.train_limit=300"]):
+        alike = settings(tmp_path, begun, "data.split_seed=1", *fewer)
+        refuse_judged_by_weights(alike, build_data(alike))
     shutil.copy(weights, tmp_path / "weights.ckpt")  # of which nobody knows what they have seen
     elsewhere = settings(tmp_path, f"model.pretrained={tmp_path / 'weights.ckpt'}")
     refuse_judged_by_weights(elsewhere, build_data(elsewhere))
