@@ -40,7 +40,8 @@ _CANDIDATES = (
     (*_FLAT, "model.classifier=nearest_mean"),
 )
 _PARTS = ("data.val_fraction=0.2", "data.test_fraction=0.3")
-_FOLDED = (*_MLP, "trainer.max_epochs=15", "cv.folds=5", "data.test_fraction=0")
+_LONG = (*_MLP, "trainer.max_epochs=15")
+_FOLDED = (*_LONG, "cv.folds=5", "data.test_fraction=0")
 _FURTHER = ("tracking=none", "tracking.figures=false", "evaluate_test=false")
 
 Pictures = tuple[NDArray[np.uint8], NDArray[np.int64]]
@@ -70,12 +71,13 @@ class _Found:
     error: float | None
 
 
-def measure(draws: int = 40, folded: int = 10) -> list[Row]:
+def measure(draws: int = 40, folded: int = 10, described: int = 4) -> list[Row]:
     """Counts over draws.
 
     Args:
         draws: of three candidates each.
         folded: draws of a network that is cross-validated and refitted.
+        described: draws of a classifier on the features of a network of the same training part.
     """
     with tempfile.TemporaryDirectory() as name, environment(BAKEOFF_CACHE=f"{name}/cache"):
         folder = Path(name)
@@ -83,7 +85,8 @@ def measure(draws: int = 40, folded: int = 10) -> list[Row]:
         with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
             found = [_drawn(folder, truth, pool, draw) for draw in range(draws)]
             flagged = [_flagged(folder, truth, pool, draw) for draw in range(folded)]
-    return [*_counts(found), *_means(found, flagged)]
+            own = [_described(folder, truth, pool, draw) for draw in range(described)]
+    return [*_counts(found), *_means(found, flagged, [one[0] for one in own]), _too_sure(own)]
 
 
 def _divided(folder: Path) -> tuple[Pictures, Pictures]:
@@ -159,6 +162,31 @@ def _flagged(folder: Path, truth: Pictures, pool: Pictures, draw: int) -> float:
     return float(model.predict(list(truth[0]))["unlike"].mean())
 
 
+def _described(folder: Path, truth: Pictures, pool: Pictures, draw: int) -> tuple[float, float]:
+    """Return the share of new pictures flagged, and by what probabilities exceed the accuracy.
+
+    Of a classifier on the features of a network that was trained on the same pictures.
+    """
+    root, out = _written(folder, pool, draw), folder / f"described{draw}"
+    common = (*_PARTS, *_FURTHER, f"data.split_seed={draw}", f"seed={draw}")
+    network = fit(root, *_LONG, *common, output_dir=out)
+    model = ("model=embedding", f"model.run={network.folder}", "model.classifier=logistic")
+    run = fit(root, *model, *common, output_dir=out)
+    answers = _selected(f"run={run.folder}", f"output_dir={out}").predict(list(truth[0]))
+    right = answers["label"].to_numpy() == truth[1].astype(str)
+    return float(answers["unlike"].mean()), float(answers["probability"].mean() - right.mean())
+
+
+def _too_sure(own: Sequence[tuple[float, float]]) -> Row:
+    points = ", ".join(f"{100 * one[1]:.0f}" for one in own)
+    return Row(
+        "probabilities of such a classifier exceed the share of right answers by",
+        f"{points} points",
+        "said by the run",
+        True,
+    )
+
+
 def _counts(found: Sequence[_Found]) -> list[Row]:
     count = len(found)
     most = int(binom.ppf(0.975, count, 0.05))  # more of one in twenty are no chance
@@ -177,7 +205,9 @@ def _counts(found: Sequence[_Found]) -> list[Row]:
     ]
 
 
-def _means(found: Sequence[_Found], flagged: Sequence[float]) -> list[Row]:
+def _means(
+    found: Sequence[_Found], flagged: Sequence[float], described: Sequence[float]
+) -> list[Row]:
     measured = 100 * np.mean([one.measured for one in found])
     figures = {
         f"corrected figure, too good by ({measured:+.1f} as measured)": (
@@ -186,6 +216,7 @@ def _means(found: Sequence[_Found], flagged: Sequence[float]) -> list[Row]:
         ),
         "sets of labels at 90 %, coverage": ([one.covered for one in found], 90),
         "new pictures flagged by a refit of folds": (flagged, 1),
+        "the same by a classifier on features of its own network": (described, 1),
     }
     rows = []
     for name, (values, wanted) in figures.items():

@@ -157,6 +157,7 @@ class EmbeddingSettings(ClassicalSettings):
     )
     networks: list[str] = setting(
         "timm's names of the networks; the features of several stand one after another",
+        ["tf_efficientnet_lite2"],
         check=distinct,
     )
     pretrained: bool | str = setting(

@@ -20,6 +20,8 @@ __all__ = ["SOURCES", "Certainty", "FeatureSample", "FeatureScale"]
 # the validation part.
 SOURCES = ("test", "out-of-fold", "val")
 _FORMAT = 1
+# The array `comparable` in a file, which earlier versions did not write.
+_MARK = "distances_comparable"
 # The attributes of `Certainty` in a file: those of its JSON, and the arrays with their types.
 _PLAIN_ATTRIBUTES = ("source", "refitted", "candidates", "pictures", "num_classes")
 _ARRAYS: dict[str, type[np.generic]] = {
@@ -79,6 +81,8 @@ class Certainty:
         confidences: (n,) float32, as `TargetKind.confidences` has them.
         correct: (n,) bool, whether the answer, the class or all labels, is the true one.
         sample: of the features; None for a model that gives none.
+        outdated: whether an earlier version measured the distances of a refit by the refit itself,
+            which knew the calibration pictures: they are left out, and `sample` is None.
 
     Raises:
         ValueError: lengths or values that do not fit together.
@@ -94,6 +98,7 @@ class Certainty:
     confidences: Float32Array
     correct: BoolArray
     sample: FeatureSample | None
+    outdated: bool = False
 
     def __post_init__(self) -> None:
         count = len(self.targets)
@@ -137,7 +142,7 @@ class Certainty:
                 "feature_length": self.sample.scale.length,
                 "feature_rows": self.sample.rows,
                 "distances": self.sample.distances,
-                "distances_comparable": np.array(self.sample.comparable),
+                _MARK: np.array(self.sample.comparable),
             }
         with replacing(path) as temporary, temporary.open("wb") as file:
             np.savez(file, allow_pickle=False, **arrays)
@@ -156,7 +161,9 @@ class Certainty:
                 raise ValueError(f"its format is {facts['format']}, and {_FORMAT} is known")
             values: dict[str, Any] = {name: facts[name] for name in _PLAIN_ATTRIBUTES}
             values |= {name: arrays[name].astype(kind) for name, kind in _ARRAYS.items()}
-            return cls(**values, sample=_sample(arrays))
+            outdated = values["refitted"] and "feature_rows" in arrays and _MARK not in arrays
+            sample = None if outdated else _sample(arrays)
+            return cls(**values, sample=sample, outdated=outdated)
         except FileNotFoundError:
             return None
         except (OSError, KeyError, TypeError, ValueError) as error:
@@ -186,5 +193,5 @@ def _sample(arrays: dict[str, AnyArray]) -> FeatureSample | None:
         ),
         rows=arrays["feature_rows"].astype(np.float16),
         distances=arrays["distances"].astype(np.float32),
-        comparable=bool(arrays.get("distances_comparable", True)),  # earlier versions did not say
+        comparable=bool(arrays.get(_MARK, True)),
     )

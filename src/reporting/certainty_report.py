@@ -132,6 +132,11 @@ def judgement_lines(found: Judgement) -> list[str]:
         )
     elif found.false_alarms is None and found.certainty.sample is not None:
         lines.append(f"unlike: {_unflagged(found.certainty)}")
+    elif found.certainty.outdated:
+        lines.append(
+            "unlike: nothing is flagged, since an earlier version measured by this model how far "
+            "pictures lie that it was trained on: repeat the select that made it the champion"
+        )
     if promised:
         lines.append(_source(found.certainty))
     if alone:

@@ -37,7 +37,7 @@ def verdict_sentences(comparison: Comparison) -> tuple[str, ...]:
     """Return the verdict in sentences: winner, doubt, choice, data needed and scope."""
     verdict, folds = comparison.verdict, comparison.folds
     several = len(verdict.standings) > 1
-    sentences = [_winner(verdict, folds), _corrected(verdict)]
+    sentences = [_winner(verdict, folds), _corrected(verdict, folds)]
     if verdict.collapses is not None:
         sentences.append(_collapsed(verdict, verdict.collapses))
     if several:  # "it" is the winner here, and cautions are about the choice
@@ -142,11 +142,14 @@ def _winner(verdict: Recommendation, folds: int | None) -> str:
     return f"{winner.name} {first}: {measure_name(verdict)} {figure} on {pictures}, {trained}."
 
 
-def _corrected(verdict: Recommendation) -> str:
+def _corrected(verdict: Recommendation, folds: int | None) -> str:
     winner, measure = verdict.winner, verdict.measure
     chosen = len(verdict.standings) > 1 or verdict.screened > 0
-    simultaneous = " (simultaneous for all candidates)" * chosen
-    interval = f"95 % interval {interval_text(winner.interval, measure)}{simultaneous}."
+    notes = ["simultaneous for all candidates"] if chosen else []
+    if folds is not None:  # that held-out pictures trained other folds is in no variance
+        notes.append("over the pictures alone, as if each fold had its own")
+    noted = f" ({'; '.join(notes)})" if notes else ""
+    interval = f"95 % interval {interval_text(winner.interval, measure)}{noted}."
     bias = winner.figure - verdict.corrected
     # Of losses less is better, Hamming loss among them, which is written in percent.
     if not chosen or (bias if verdict.higher_is_better else -bias) < _NOT_WORTH_SAYING:

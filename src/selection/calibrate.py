@@ -9,7 +9,8 @@ In the order of preference:
    on, or there is none. The answers are those of models that were trained on fewer pictures, of
    repeats those of the first: the champion is one model, and their mean is right more often.
    Distances of pictures are those of the same models too, where a network is trained: it knows the
-   pictures that it was trained on, so that they lie closer to each other than new ones do.
+   pictures that it was trained on, so that they lie closer to each other than new ones do. An
+   ensemble of cross-validations has none of them: all but one network of each knows a picture.
 3. The validation part, where there is nothing else. It chose among the runs that were judged on it,
    and the promises are corrected for that number (see `src.statistics.conformal` and
    `src.statistics.risk_control`).
@@ -25,11 +26,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ..config.models import NetworkSettings
+from ..config.models import EnsembleSettings, NetworkSettings
+from ..data.splitting.splits import Split
 from ..machine.arrays import Float32Array, Int64Array
 from ..records.certainty import Certainty, FeatureSample, FeatureScale
 from ..records.run import Predictions, RunSummary
 from ..reporting.certainty_report import CardCertainty
+from ..runs.candidates.ensemble import TrainedEnsemble
+from ..runs.candidates.trained_classifier import TrainedClassifier
 from ..runs.finished.evaluate import Revisited, revisit
 from ..runs.folder import RunFolder
 from ..runs.folds import fold_runs
@@ -93,7 +97,7 @@ def calibration_basis(
         return None
     known = chosen.folder.answers("val")[0]
     held_out = Predictions.read(known) if known.is_file() else None
-    folds = chosen.settings.cv.is_whole
+    folds = chosen.settings.cv.is_whole or _combines_folds(chosen, held_out)
     enough = tested is not None and _to_draw_on(tested) >= _ENOUGH_TEST_PICTURES
     if tested is not None and (enough or not folds or held_out is None):
         return CalibrationBasis("test", tested, refitted=False, candidates=max(1, looks))
@@ -108,6 +112,13 @@ def calibration_basis(
         candidates=_judged_on(chosen),
         answered_by=tuple(answered_by) if refitted else (),
     )
+
+
+def _combines_folds(chosen: ChosenRun, held_out: Predictions | None) -> bool:
+    """Return whether a run is an ensemble of cross-validations, which held out every picture."""
+    if held_out is None or not isinstance(chosen.settings.model, EnsembleSettings):
+        return False
+    return not np.isin(held_out.sample_ids, Split.read(chosen.folder.split).val).all()
 
 
 def _to_draw_on(found: Predictions) -> int:
@@ -166,7 +177,7 @@ def _feature_sample(
 ) -> FeatureSample | None:
     """Return a sample of the training features, and how far calibration pictures lie from it.
 
-    None for a model that gives none, and where a network is gone that would have to measure them.
+    None for a model that gives none, and where no network is there that could measure them.
 
     Args:
         again: the champion, with its pictures.
@@ -174,7 +185,7 @@ def _feature_sample(
         ids: (n,) indices of the pictures that calibrate.
         groups: (N,) of all pictures.
     """
-    if not (basis.refitted and isinstance(again.settings.model, NetworkSettings)):
+    if not (basis.refitted and _learns_features(again)):
         known = _reference(again)
         if known is None:
             return None
@@ -190,6 +201,13 @@ def _feature_sample(
     return FeatureSample(known.scale, known.rows, distances, comparable)
 
 
+def _learns_features(again: Revisited) -> bool:
+    """Return whether a model's features depend on the pictures that it was trained on."""
+    if isinstance(again.trained, TrainedEnsemble):
+        return any(not isinstance(one, TrainedClassifier) for one in again.trained.members)
+    return isinstance(again.settings.model, NetworkSettings)
+
+
 def _held_out_distances(
     runs: Sequence[RunFolder], ids: Int64Array, groups: Int64Array
 ) -> tuple[Float32Array, int, int] | None:
@@ -197,7 +215,7 @@ def _held_out_distances(
 
     With them comes the least number of training pictures that these were measured from (among
     more, the fifth nearest is nearer), and that a network was trained on. None where a network is
-    gone, or gives no features.
+    gone, of an ensemble of cross-validations all are, or gives no features.
 
     Args:
         runs: of networks with validation parts of their own; of several that held a picture out,
@@ -221,8 +239,8 @@ def _held_out_distances(
             trained_on.append(len(again.data.split.train))
     if np.isnan(found).any():
         print(
-            "certainty: a network that held out some of them is gone, so no picture is flagged as "
-            "unlike the training pictures"
+            "certainty: some of them were held out by no network that is there, so no picture is "
+            "flagged as unlike the training pictures"
         )
         return None
     return found, fewest, min(trained_on)

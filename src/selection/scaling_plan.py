@@ -12,9 +12,11 @@ from pathlib import Path
 from ..config.checks import ConfigError, input_of
 from ..config.finished import ScalingSettings
 from ..config.models import EnsembleSettings
+from ..config.schema import RunSettings
 from ..data.splitting.splits import Split
 from ..records.comparison import LOWEST
 from ..records.run import Predictions
+from ..runs.earlier_runs import known_training_pictures, network_run
 from ..runs.folder import REFIT, RunFolder
 from ..runs.settings import refuse_lost_pictures
 from ..targets import kind_of
@@ -59,6 +61,7 @@ def plan_scaling(settings: ScalingSettings) -> ScalingPlan:
             f"run: {folder.name} is made of other runs, which were not trained together: name one "
             "of them."
         )
+    _refuse_known_pictures(folder, run)
     if run.data.train_on_val:
         raise ConfigError(
             f"run: {folder.name} was trained on the validation part as well, so that none is left "
@@ -95,6 +98,22 @@ def plan_scaling(settings: ScalingSettings) -> ScalingPlan:
             "the smallest fractions out."
         )
     return ScalingPlan(chosen, pictures, tuple(fewer), metric)
+
+
+def _refuse_known_pictures(folder: RunFolder, settings: RunSettings) -> None:
+    """Raise a ConfigError where the run builds on a network that knows its training pictures.
+
+    Fewer of them would be as good as all: that network has learnt from all.
+    """
+    with input_of("model.run"):
+        network = network_run(settings)
+    known = 0 if network is None else known_training_pictures(network, Split.read(folder.split))
+    if network is not None and known:
+        raise ConfigError(
+            f"run: {folder.name} builds on the network of {network.name}, which was trained on "
+            f"{known:,} of the same pictures, so that trainings on fewer say nothing of more: "
+            f"forecast with run={network.name}."
+        )
 
 
 def _is_reachable(goal: float, metric: str) -> bool:

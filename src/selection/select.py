@@ -223,7 +223,7 @@ def _write_summary(folder: RunFolder, summary: RunSummary) -> None:
 def _bundled(folder: RunFolder, basis: CalibrationBasis | None) -> tuple[str, Certainty | None]:
     """Return the digest of the run's bundle and its calibration.
 
-    They are written where they are missing or damaged.
+    They are written where they are missing, damaged or of an earlier version that erred.
     """
     bundle = folder.path / "model"
     with suppress(OSError, ValueError):
@@ -233,7 +233,7 @@ def _bundled(folder: RunFolder, basis: CalibrationBasis | None) -> tuple[str, Ce
         certainty = Certainty.read(bundle / CERTAINTY)
         if certainty is None and basis is None:
             return digest, None
-        if certainty is not None:
+        if certainty is not None and not _is_outdated(certainty, basis):
             looks = 0 if basis is None or basis.source != certainty.source else basis.candidates
             if looks <= certainty.candidates:
                 return digest, certainty
@@ -256,6 +256,17 @@ def _bundled(folder: RunFolder, basis: CalibrationBasis | None) -> tuple[str, Ce
         if certainty is not None:
             digest = add_certainty(bundle, certainty)
     return digest, certainty
+
+
+def _is_outdated(certainty: Certainty, basis: CalibrationBasis | None) -> bool:
+    """Return whether a calibration is of an earlier version that today's would be better than.
+
+    Such ones took the model itself for one that had held out the pictures of all folds.
+    """
+    if basis is None:
+        return False
+    of_folds = basis.refitted and not certainty.refitted and certainty.source != "test"
+    return certainty.outdated or of_folds
 
 
 def card_facts(

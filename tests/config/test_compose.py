@@ -55,6 +55,15 @@ def test_every_option_composes_and_survives_a_round_trip(group: str, option: str
     before = deepcopy(stored)
     assert stored_settings(stored) == settings
     assert stored == before, "what was read stays as it is"
+    kept = read_yaml(yaml_text(settings.effective()))  # what a run keeps
+    assert stored_settings(kept).effective() == kept
+
+
+def test_what_an_own_network_has_no_use_for_need_not_be_kept() -> None:
+    settings = compose_settings(RunSettings, ["model=embedding", "model.run=RUN"])
+    kept = settings.effective()
+    assert not {"networks", "pretrained", "input_size"} & {*kept["model"]}
+    assert stored_settings(kept).effective() == kept
 
 
 @pytest.mark.parametrize("recipe", sorted(file.stem for file in (CONF / "recipe").glob("*.yaml")))

@@ -48,6 +48,21 @@ def test_what_is_written_is_read(tmp_path: Path, sample: bool) -> None:
         _assert_equal(read.sample.scale, written.sample.scale)
 
 
+@pytest.mark.parametrize("refitted", [True, False])
+def test_distances_that_a_refit_measured_itself_do_not_count(
+    tmp_path: Path, refitted: bool
+) -> None:
+    """Earlier versions let it, and did not say whether distances compare."""
+    path = tmp_path / "certainty.npz"
+    dataclasses.replace(certainty(), refitted=refitted).write(path)
+    with np.load(path) as arrays:
+        before = {key: arrays[key] for key in arrays if key != "distances_comparable"}
+    np.savez(path, **before)
+    read = Certainty.read(path)
+    assert read is not None and read.outdated == refitted
+    assert (read.sample is None) == refitted
+
+
 def _assert_equal(read: object, written: object) -> None:
     for field in dataclasses.fields(written):  # type: ignore[arg-type]
         value = getattr(written, field.name)

@@ -26,7 +26,7 @@ from src.runs.finished.evaluate import revisit
 from src.runs.finished.predict import label_pictures
 from src.runs.folder import FOLDS, RunFolder
 from src.runs.folds import FoldBook, fold_runs, mean_of
-from src.runs.seal import changed_since
+from src.runs.seal import amending, changed_since
 from src.selection.calibrate import (
     CalibrationBasis,
     calibrate,
@@ -38,7 +38,7 @@ from src.selection.choice import ChosenRun, choose, read_chosen
 from src.selection.refit import refit
 from src.selection.select import select
 from src.serving.bundle import open_predictor
-from src.serving.bundle_files import CERTAINTY
+from src.serving.bundle_files import CERTAINTY, write_digest
 from src.statistics.conformal import one_of_each_group
 from src.statistics.novelty import (
     feature_rows,
@@ -368,3 +368,75 @@ def test_networks_of_folds_measure_the_pictures_that_they_held_out(
         shutil.rmtree(run.path)
     without = calibration_basis(model, one, None, 0)
     assert without is not None and calibrate(again, without).sample is None
+
+
+UNTESTED = ["data.test_fraction=0", "tracking=none", "tracking.figures=false"]
+
+
+def ensemble(members: list[RunFolder]) -> RunFolder:
+    """A champion of these cross-validations, which no test part calibrates."""
+    output_dir, names = members[0].output_dir, ",".join(one.name for one in members)
+    overrides = ["model=ensemble", f"model.runs=[{names}]", "model.way=stacking", *UNTESTED]
+    summary = run_experiment(read_run_settings([*overrides, f"output_dir={output_dir}"]))
+    assert summary is not None
+    place = [f"output_dir={output_dir}", "tracking.enabled=false"]
+    asked = compose_settings(SelectSettings, [f"run={summary.run_dir}", *place])
+    select(choose(asked), asked)
+    return RunFolder.open(Path(summary.run_dir))
+
+
+def test_an_ensemble_of_folds_knows_the_pictures_that_calibrate_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """All of its networks but one of each cross-validation were trained on a picture."""
+    monkeypatch.setenv("BAKEOFF_CACHE", str(tmp_path / "cache"))
+    short = ["cv.folds=2", "trainer.max_epochs=1", "data.test_fraction=0"]
+    found = known(ensemble([network(tmp_path, *short, f"seed={seed}") for seed in (0, 1)]))
+    assert (found.source, found.refitted, found.sample) == ("out-of-fold", True, None)
+    assert len(found.targets) > 1700, "those of the training part as well"
+    assert "no picture is flagged" in capsys.readouterr().out
+
+
+def test_features_without_training_are_those_of_every_fold(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BAKEOFF_CACHE", str(tmp_path / "cache"))
+    members = []
+    for classifier in ("nearest_mean", "ridge"):
+        model = ["model=handcrafted", f"model.classifier={classifier}", "model.features=[raw]"]
+        overrides = [*model, *UNTESTED, "cv.folds=2", f"output_dir={tmp_path}"]
+        summary = run_experiment(read_run_settings(overrides))
+        assert summary is not None
+        members.append(RunFolder.open(Path(summary.run_dir)))
+    found = known(ensemble(members))
+    assert (found.source, found.refitted) == ("out-of-fold", True) and found.sample is not None
+
+
+def test_what_earlier_versions_measured_of_a_refit_is_measured_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BAKEOFF_CACHE", str(tmp_path / "cache"))
+    model, one = refitted(network(tmp_path, "data.test_fraction=0", "trainer.max_epochs=1"))
+    asked = compose_settings(
+        SelectSettings,
+        [
+            f"run={one.folder.path}",
+            "refit=true",
+            f"output_dir={tmp_path}",
+            "tracking.enabled=false",
+        ],
+    )
+    select(choose(asked), asked)
+    file, today = model.folder.path / "model" / CERTAINTY, known(model.folder)
+    assert today.sample is not None and not today.outdated
+    with np.load(file) as arrays:
+        before = {key: arrays[key] for key in arrays if key != "distances_comparable"}
+    with amending(model.folder.path, "model/*"):
+        np.savez(file, **before)
+        write_digest(file.parent)
+    assert known(model.folder).outdated and known(model.folder).sample is None
+    select(choose(asked), asked)
+    again = known(model.folder)
+    assert again.sample is not None and not again.outdated
+    np.testing.assert_array_equal(again.sample.distances, today.sample.distances)
+    assert changed_since(model.folder.path, ("model/*",)) is None

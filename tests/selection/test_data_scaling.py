@@ -263,3 +263,11 @@ def test_the_time_is_that_of_whole_runs(
     )
     plan = ScalingPlan(chosen, 1000, (250, 500), "accuracy")
     assert expected_seconds(plan, plan.fewer) == pytest.approx(wanted, nan_ok=True)
+
+
+def test_a_network_that_has_learnt_from_all_pictures_is_no_forecast_of_more(tmp_path: Path) -> None:
+    network = trained(tmp_path, *MLP, "trainer.max_epochs=1")
+    described = ["model=embedding", "model.classifier=nearest_mean"]
+    chosen = trained(tmp_path, *described, f"model.run={network.name}")
+    with pytest.raises(ConfigError, match=rf"forecast with run={network.name}\.$"):
+        plan_scaling(settings(chosen))

@@ -161,6 +161,14 @@ def test_a_single_picture_has_no_shift_and_is_mentioned_where_it_is_unlike(p_val
     assert line == "unlike: the picture is out of distribution (false-alarm rate 1.0 %)"
 
 
+def test_a_calibration_of_an_earlier_version_says_what_it_lacks() -> None:
+    known = dataclasses.replace(certainty(sample=False), refitted=True, outdated=True)
+    judged = {"pictures": 9, "coverage": None, "classwise": False, "labels": 0, "empty": 0}
+    judged |= {"max_error": None, "answered": 9, "false_alarms": None, "shift_p_value": None}
+    (line,) = judgement_lines(Judgement(certainty=known, **judged, unlike=0))  # type: ignore[arg-type]
+    assert line.startswith("unlike: nothing is flagged") and "repeat the select" in line
+
+
 def test_with_fewer_than_19_calibration_pictures_nothing_is_flagged_and_all_is_answered() -> None:
     probs, _, features = answers(300, 2)
     known = certainty(18)

@@ -176,6 +176,30 @@ def test_the_interval_of_kappa_holds_from_end_to_end(
     assert held / 200 > 0.91
 
 
+@pytest.mark.parametrize(("groups", "least"), [(15, 0.88), (40, 0.91)])
+def test_the_interval_of_kappa_holds_where_groups_answer_alike(groups: int, least: float) -> None:
+    """Four pictures of each have its class, and mostly the same answer."""
+
+    def drawn(seed: int, count: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        generator = np.random.default_rng(seed)
+        classes = generator.choice(5, count, p=(0.45, 0.12, 0.2, 0.17, 0.06))
+        common = classes + 1.2 * generator.standard_normal(count)
+        answers = np.repeat(common, 4) + 0.3 * generator.standard_normal(4 * count)
+        return answers.round().clip(0, 4).astype(np.int64), np.repeat(classes, 4)
+
+    (everything,) = of_kappa(drawn(1000, 100_000)[0], targets=drawn(1000, 100_000)[1])
+    truth = float(everything.values.mean(dtype=np.float64))
+    held = np.zeros(2)
+    for seed in range(200):
+        preds, targets = drawn(seed, groups)
+        found = of_kappa(preds, targets=targets)
+        for place, of in enumerate((np.repeat(np.arange(groups), 4), None)):
+            evidence = Evidence.of(found, of, lowest=-1.0)
+            held[place] += truth in figure_interval(evidence, 0, 1.959964)
+    together, alone = held / 200
+    assert together > least and alone < 0.85
+
+
 def test_a_kappa_below_0_is_compared() -> None:
     targets = np.arange(200) % 5
     verdict = judge(of_kappa(4 - targets, targets, targets=targets), scale=Scale("kappa"))

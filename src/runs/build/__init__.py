@@ -16,6 +16,7 @@ from .extractors import (
     feature_table,
     foreign_descriptors,
     frozen_network,
+    remark_on_network,
 )
 from .network import check_network, network_of
 from .start import refuse_fitted_head, start_head, start_network
@@ -40,6 +41,7 @@ __all__ = [
     "native_side",
     "network_of",
     "refuse_fitted_head",
+    "remark_on_network",
     "remark_on_size",
     "start_head",
     "start_network",

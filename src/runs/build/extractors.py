@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -17,7 +16,6 @@ from ...config.models import ZooSettings
 from ...config.schema import RunSettings
 from ...data.decoding.picture_format import PictureFormat
 from ...data.loading.datamodule import PictureData
-from ...data.splitting.splits import Split
 from ...machine.hardware import device_of
 from ...machine.imports import import_object
 from ...machine.parallel import available_cores
@@ -25,6 +23,12 @@ from ...models.weights import find_weights
 from ...serving.predictor import kind_in
 from ...storage.cache import cache_folder
 from ...training.inference_plan import inference_plan
+from ..earlier_runs import (
+    known_training_pictures,
+    network_run,
+    refuse_judged,
+    refuse_judged_by_weights,
+)
 from ..folder import trained_run
 from .network import NetworkShape, build_network, rebuild_arguments
 from .task import load_task
@@ -33,7 +37,13 @@ if TYPE_CHECKING:  # scikit-image takes a moment, and networks need none of it
     from ...features.feature_table import FeatureTable
     from ...features.fusion import Extractor
 
-__all__ = ["build_extractors", "feature_table", "foreign_descriptors", "frozen_network"]
+__all__ = [
+    "build_extractors",
+    "feature_table",
+    "foreign_descriptors",
+    "frozen_network",
+    "remark_on_network",
+]
 
 # To make a network and to read its weights takes about a second, and a warm worker meets the same
 # networks in every trial of a family. Those that were used last stay, up to so many bytes.
@@ -56,12 +66,35 @@ def build_extractors(settings: RunSettings, data: PictureData) -> tuple[Extracto
     if not isinstance(model, EmbeddingSettings):
         raise TypeError(f"{model.name} has no features")
     if model.run is None:
+        refuse_judged_by_weights(settings, data)
         form = data.pictures.format
         return tuple(frozen_network(settings, name, data, form) for name in model.networks)
     device = device_of(settings.trainer.accelerator)
     network, metadata = _own_network(model, settings, data)
     plan = _plan(network, data.pictures.format, device, settings)
     return (make(network, metadata | plan, device),)
+
+
+def remark_on_network(settings: RunSettings, data: PictureData) -> str | None:
+    """Return a remark if the network of an earlier run has learnt from pictures that train here.
+
+    It separates them better than new ones, so that no fold of them shows how often a classifier on
+    its features is wrong.
+    """
+    model = settings.model
+    if not isinstance(model, EmbeddingSettings) or model.run is None:
+        return None
+    with input_of("model.run"):
+        folder = network_run(settings)
+    assert folder is not None, "it is named"
+    known = known_training_pictures(folder, data.split)
+    if not known:
+        return None
+    return (
+        f"model.run: {folder.name} was trained on {known:,} of these {len(data.split.train):,} "
+        "training pictures, which its features separate better than new ones: probabilities of "
+        "this run are too high, and its classifier is chosen by pictures that are too easy"
+    )
 
 
 def feature_table(
@@ -196,15 +229,7 @@ def _own_network(
                 f"{folder.name} takes pictures of {takes[1]}x{takes[2]}x{takes[0]}: set "
                 f"data.image_size=[{takes[1]},{takes[2]}] data.channels={takes[0]}"
             )
-        earlier = Split.read(folder.split)
-        seen = earlier.content_hashes[np.concatenate([earlier.train, earlier.val])]
-        judged = np.concatenate([data.split.val, data.split.test])
-        known = int(np.isin(pictures.content_hashes[judged], seen).sum())
-        if metadata["split_fingerprint"] != data.split.fingerprint and known:
-            raise ValueError(
-                f"{folder.name} was trained or chosen with {known} of the pictures that are "
-                "validated or tested on here: split both alike (data.split_seed and fractions)"
-            )
+        refuse_judged(folder, data)
     return task.evaluated, {
         **metadata["network"],
         "channels": metadata["channels"],

@@ -50,6 +50,7 @@ from ..build import (
     fold_codes,
     foreign_descriptors,
     model_metadata,
+    remark_on_network,
 )
 from ..resolve import Resolved, threads_of
 from .candidate import FitContext, Fitted
@@ -82,7 +83,8 @@ class ClassicalCandidate:
             raise ConfigError("data: the training part has pictures of one class only.")
         self._extractors = build_extractors(settings, data)
         self._settings = _pinned(settings)
-        self.resolved = Resolved(self._settings)
+        remark = remark_on_network(self._settings, data)
+        self.resolved = Resolved(self._settings, () if remark is None else (remark,))
         self._model = model
         self._data = data
 

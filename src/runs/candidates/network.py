@@ -46,6 +46,7 @@ from ...training.pixels import predict_pixels
 from ...training.progress import Progress
 from ...training.task import ClassificationTask
 from .. import build
+from ..earlier_runs import refuse_judged_by_weights
 from ..folder import RunFolder, finished_summary
 from ..resolve import Resolved, use_threads
 from .candidate import (
@@ -174,13 +175,15 @@ class NetworkCandidate:
     """A network with its training, ready to start or to go on.
 
     Raises:
-        ConfigError: the network cannot be made for these pictures, or its weights not be found.
+        ConfigError: the network cannot be made for these pictures, or its weights not be found or
+            know pictures that they would be judged by.
     """
 
     def __init__(self, resolved: Resolved, data: PictureData) -> None:
         self.resolved = resolved
         self._settings = resolved.settings
         self._data = data
+        refuse_judged_by_weights(self._settings, data)
         use_threads(self._settings)
         self._task = build.build_task(self._settings, data, resumed=self._resumed_metadata())
 

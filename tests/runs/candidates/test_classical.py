@@ -13,11 +13,14 @@ from PIL import Image
 from src.config.checks import ConfigError
 from src.config.compose import compose_settings, read_run_settings
 from src.config.schema import RunSettings, stored_settings
+from src.data.splitting.splits import Split
 from src.features.classifier import FeatureClassifier
 from src.features.descriptors.colour import Colour
 from src.machine.failures import RunFailed
 from src.records.run import Predictions, RunSummary
 from src.runs.experiment import run_experiment
+from src.runs.finished.evaluate import revisit
+from src.runs.folder import RunFolder
 from src.runs.settings import read_resumed_settings
 
 FAST = ["model=handcrafted", "tracking=none", "tracking.figures=false"]
@@ -245,13 +248,23 @@ def network(tmp_path: Path, *overrides: str) -> RunSummary:
     return found
 
 
-def test_an_own_network_describes_pictures_for_a_classifier(tmp_path: Path) -> None:
+def test_an_own_network_describes_pictures_for_a_classifier(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     trained = network(tmp_path)
     overrides = ["model=embedding", f"model.run={trained.run_id}", "model.classifier=logistic"]
     summary = fit(tmp_path, *overrides, "evaluate_test=false")
     assert summary.metrics["val/accuracy"] > trained.metrics["val/accuracy"] + 0.1
     settings = yaml.safe_load((Path(summary.run_dir) / "config.yaml").read_text())
     assert settings["model"]["run"] == trained.run_id
+    known = len(Split.read(RunFolder.open(Path(trained.run_dir)).split).train)
+    assert f"was trained on {known:,} of these {known:,} training" in capsys.readouterr().out
+    folder = RunFolder.open(Path(summary.run_dir))
+    again = revisit(folder, folder.chosen_checkpoint())
+    probs, targets, _ = again.trained.predict(again.data, "val")
+    assert (probs.argmax(axis=1) == targets).mean() == pytest.approx(
+        summary.metrics["val/accuracy"]
+    )
 
 
 def test_a_network_that_has_seen_the_other_parts_is_refused(tmp_path: Path) -> None:

@@ -29,6 +29,7 @@ def test_repeats_of_a_cross_validation_are_repeats_of_the_candidate(tmp_path: Pa
     assert repeats == {"cnn": 4, "mlp": 6}
     assert [len(one.run_dirs) for one in found.entrants] == [2, 2]
     assert "5-fold cross-validation, mean of 4 repeats, folds pooled" in verdict_sentences(found)[0]
+    assert "over the pictures alone, as if each fold had its own" in verdict_sentences(found)[1]
 
 
 def test_a_study_without_finalists_is_its_trials(tmp_path: Path) -> None:
