@@ -163,8 +163,8 @@ class TimeForecast:
             error = math.hypot(_half_interval(first, metric), _half_interval(best, metric))
             if abs(lead - level) > _REACH * reach + error:
                 found[name] = (
-                    f"after {len(own)} its best, {metric_text(metric, level)}, is too far behind "
-                    f"{metric_text(metric, lead)}"
+                    f"its best of {len(own)} trials, {metric_text(metric, level)}, is too far "
+                    f"behind {metric_text(metric, lead)}"
                 )
         return found
 

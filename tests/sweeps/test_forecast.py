@@ -258,7 +258,7 @@ def test_families_that_are_too_far_behind_are_named_by_their_figures() -> None:
     lead = trials(0.9, 0.5, family="embedding", half=0.04)
     assert behind(*lead, *trials(0.8, 0.78, 0.7, 0.78)) == ["handcrafted"]
     assert known.behind([*lead, *trials(0.8, 0.78, 0.7, 0.78)], "maximize", "val/accuracy") == {
-        "handcrafted": "after 4 its best, 80.0 %, is too far behind 90.0 %"
+        "handcrafted": "its best of 4 trials, 80.0 %, is too far behind 90.0 %"
     }
     assert not behind(*lead, *trials(0.8, 0.78, 0.7)), "three say little"
     assert not behind(*lead, *trials(0.8, 0.77, 0.7, 0.77)), "it may gain as much again, and more"
