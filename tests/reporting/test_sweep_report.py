@@ -389,7 +389,9 @@ def test_why_a_family_got_no_further_trial_stands_beneath_the_table() -> None:
     record = dataclasses.replace(RECORD, closed={"mlp": "its best is <b>too far behind."})
     lines = format_result(record).splitlines()
     assert "mlp: no further trial: its best is <b>too far behind" in lines
-    assert "mlp got no further trial: its best is &lt;b&gt;too far behind.</p>" in sweep_page(record)
+    assert "mlp got no further trial: its best is &lt;b&gt;too far behind.</p>" in sweep_page(
+        record
+    )
     assert "further trial" not in sweep_page(RECORD) + format_result(RECORD)
 
 
