@@ -24,7 +24,7 @@ from ..machine.interruption import Interrupted, Interruption
 from ..machine.package import PACKAGE, package_version, typed
 from ..machine.yaml_text import yaml_text
 from .checks import ConfigError, NotGiven, Settings, options_of, to_plain
-from .compose import expand, put
+from .compose import expand, flattened, put
 from .console import on_plain_output
 from .credentials import problem_of_overrides, without_password
 from .other_names import hint_for_option, known_as
@@ -176,7 +176,8 @@ def run_entry(
             print(f"bakeoff {package_version()}")
             return
         overrides = take_plugins(invocation.overrides)
-        jobs = list(expand(overrides)) if invocation.multirun else [overrides]
+        jobs = expand(overrides) if invocation.multirun else [overrides]
+        jobs = [*map(flattened, jobs)]
         if invocation.help:
             (settings, _), not_given = _with_placeholders(settings_of, jobs[0])
             print(_help(description, settings, not_given, choices(), flags))

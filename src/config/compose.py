@@ -33,7 +33,14 @@ from .override_faults import (
     not_understood,
     several_values,
 )
-from .overrides import CONSTANTS, key_of_override, parse_override, split_override, value_of
+from .overrides import (
+    CONSTANTS,
+    key_of_override,
+    override_of,
+    parse_override,
+    split_override,
+    value_of,
+)
 from .plugins import plugin_folders
 from .schema import RunSettings
 
@@ -46,6 +53,7 @@ __all__ = [
     "data_overrides",
     "effective_overrides",
     "expand",
+    "flattened",
     "groups",
     "leaves",
     "put",
@@ -125,6 +133,23 @@ def expand(overrides: Sequence[str]) -> Iterator[list[str]]:
             )
     for job in product(*choices):
         yield list(job)
+
+
+def flattened(overrides: Iterable[str]) -> list[str]:
+    """Return overrides of a single setting each: `budget={minutes:3,epochs:9}` becomes two.
+
+    Raises:
+        ConfigError: an argument with braces is no override.
+    """
+    found = []
+    for argument in overrides:
+        key, text = split_override(argument)
+        value = parse_override(argument).value() if text.startswith("{") else None
+        if isinstance(value, dict) and not is_literal(key):
+            found += [override_of(one, own) for one, own in leaves(value, f"{key}.").items()]
+        else:
+            found.append(argument)
+    return found
 
 
 def _each_value(override: Override) -> Iterable[str]:

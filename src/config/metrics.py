@@ -8,7 +8,15 @@ from typing import Any, Literal, TypeVar
 
 from .checks import ConfigError
 
-__all__ = ["COST", "METRICS", "PRIMARY", "further_metrics", "metric", "metrics_of"]
+__all__ = [
+    "COST",
+    "METRICS",
+    "PRIMARY",
+    "further_metrics",
+    "metric",
+    "metrics_of",
+    "reported_metrics",
+]
 
 Function = TypeVar("Function", bound=Callable[..., float])
 
@@ -66,6 +74,11 @@ _PLUGIN_METRICS: dict[str, Callable[..., float]] = {}
 def metrics_of(target: str) -> list[str]:
     """Return those of `METRICS` that runs with this `data.target` measure."""
     return [name for name in METRICS if target in _TARGETS.get(name, {target})]
+
+
+def reported_metrics(target: str) -> list[str]:
+    """Return those of `metrics_of` that networks know after every epoch."""
+    return [name for name in metrics_of(target) if name in ("val/loss", *PRIMARY.values())]
 
 
 def metric(name: str, direction: Literal["maximize", "minimize"]) -> Callable[[Function], Function]:

@@ -14,6 +14,7 @@ from ..machine.package import typed
 from ..machine.text import nearest
 from .checks import ConfigError
 from .command_line import errors_explained, progress_shown
+from .compose import flattened
 from .other_names import known_as
 from .plugins import take_plugins
 
@@ -52,7 +53,7 @@ def refuse_no_name(**given: object) -> None:
 def given_overrides(
     overrides: Sequence[str], keywords: Mapping[str, object], *known: str
 ) -> list[str]:
-    """Return overrides but those of plugins, which are imported.
+    """Return overrides of a single setting each, but those of plugins, which are imported.
 
     Args:
         overrides: as they were given.
@@ -71,4 +72,4 @@ def given_overrides(
     for one in overrides:
         if not isinstance(one, str):
             raise ConfigError(f'{one!r} is no text: settings are given as "seed=1".')
-    return take_plugins(overrides)
+    return flattened(take_plugins(overrides))

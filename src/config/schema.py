@@ -11,7 +11,7 @@ from .augment import AugmentSettings
 from .checks import ConfigError, ForeignCode, Settings, from_plain, setting, to_plain
 from .cross_validation import CrossValidationSettings
 from .data import DataSettings
-from .metrics import PRIMARY
+from .metrics import reported_metrics
 from .models import ModelSettings, NetworkSettings, models_for
 from .tracking import TrackingSettings
 from .training import (
@@ -110,8 +110,7 @@ class RunSettings(Settings):
                 f"loss is {loss.name}, which is for target={' or '.join(loss.targets)}, and "
                 f"data.target is {target}: set loss=cross_entropy."
             )
-        accuracy = () if target == "dense" else ("val/accuracy",)
-        known = dict.fromkeys(("auto", *accuracy, "val/loss", PRIMARY[target]))
+        known = ["auto", *reported_metrics(target)]
         if self.trainer.monitor not in known:
             raise ConfigError(
                 f"trainer.monitor is {self.trainer.monitor}, which is not measured with "

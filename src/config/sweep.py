@@ -19,7 +19,7 @@ from .checks import (
     setting,
 )
 from .compose import CONF, SWEEPS, chosen_options, compose_plain, groups, leaves
-from .metrics import COST, METRICS, PRIMARY, metrics_of
+from .metrics import COST, METRICS, PRIMARY, metrics_of, reported_metrics
 from .overrides import by_key, key_of_override, override_of, split_override, value_of
 from .plugins import plugin_folders
 from .schema import RunSettings
@@ -33,8 +33,6 @@ __all__ = [
     "sweep_files",
 ]
 
-# Known after every epoch, so that a trial can be judged before its end.
-_REPORTED = ("val/loss", *PRIMARY.values())
 _FOLDERS = (SWEEPS, CONF)
 # Groups of a run that a sweep sets by its file and its families.
 _OF_A_RUN = ("experiment", "debug")
@@ -241,7 +239,7 @@ class SweepSettings(RunSettings):
         if self.cv.is_whole or self.pruner.name == "wilcoxon":
             self._check_folds()
         elif self.pruner.name != "none" and self.judged_at_the_end:
-            known = [name for name in metrics_of(self.data.target) if name in _REPORTED]
+            known = reported_metrics(self.data.target)
             raise ConfigError(
                 f"metric is {self.metrics[0]}, which is known at the end of a trial only: set "
                 f"pruner=none, or go by one of {', '.join(known)}."
@@ -251,7 +249,8 @@ class SweepSettings(RunSettings):
     def judged_at_the_end(self) -> bool:
         """Whether it goes by what is known at the end of a trial only, so that no pruner can."""
         first, *others = self.metrics
-        reported = first in _REPORTED or (first == COST and self.trainer.devices == 1)
+        alone = self.trainer.devices == 1
+        reported = alone if first == COST else first in reported_metrics(self.data.target)
         return bool(others) or not reported
 
     def _check_model(self) -> None:
@@ -409,7 +408,7 @@ def base_overrides(overrides: Sequence[str], config_name: str) -> list[str]:
     reference = leaves(compose_plain(chosen, "config"))
     of_run = {f.name for f in dataclasses.fields(RunSettings)}
     own = leaves(compose_plain(shared, config_name, _FOLDERS, SweepSettings))
-    own |= _answers(own, overrides)
+    own |= _aims(own, overrides)
     differing = [
         override_of(key, value)
         for key, value in own.items()
@@ -420,12 +419,16 @@ def base_overrides(overrides: Sequence[str], config_name: str) -> list[str]:
     return [*chosen, *differing, *(override for override in overrides if override not in shared)]
 
 
-def _answers(plain: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, str]:
-    """Return the setting that makes answers those for the first metric of a sweep."""
-    metric = plain["metric"]
+def _aims(plain: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, str]:
+    """Return settings that make runs answer for the first metric of a sweep, and watch it."""
+    metric, target = plain["metric"], plain["data.target"]
     first = _key(metric if isinstance(metric, str) else metric[0])
-    key, values = _ANSWERS.get(plain["data.target"], ("", {}))
-    return {key: values[first]} if first in values and key not in by_key(overrides) else {}
+    key, values = _ANSWERS.get(target, ("", {}))
+    found = {key: values[first]} if first in values and key not in by_key(overrides) else {}
+    watched = "val/loss" if first == "val/log_loss" else first
+    if plain["trainer.monitor"] == "auto" and watched in reported_metrics(target):
+        found |= {"trainer.monitor": watched} if watched != PRIMARY[target] else {}
+    return found
 
 
 def _shared(overrides: Sequence[str]) -> list[str]:

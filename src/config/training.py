@@ -229,7 +229,7 @@ class TrainerSettings(Settings):
     )
     monitor: _Monitored = setting(
         "what best.ckpt and early stopping look at; auto for accuracy, for map of several labels, "
-        "for kappa of ordered classes, for mean IoU of pixels",
+        "for kappa of ordered classes, for mean IoU of pixels, in a sweep for what that goes by",
         "auto",
     )
     final_weights: Literal["last", "best"] = setting(

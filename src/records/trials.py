@@ -227,6 +227,7 @@ class SweepRecord:
             in; two empty texts otherwise.
         costs: of each prediction by name, for each true class by name, where it goes by a cost.
         left_out: why a family had no trial, by name; "" where that is not known.
+        closed: why a family got no further trial before the budget was used up, by name.
     """
 
     study: str
@@ -253,6 +254,7 @@ class SweepRecord:
     only: tuple[str, str] = ("", "")
     costs: Mapping[str, Mapping[str, float]] | None = None
     left_out: Mapping[str, str] = field(default_factory=dict)
+    closed: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def higher_is_better(self) -> bool:

@@ -42,6 +42,7 @@ def verdict_sentences(comparison: Comparison) -> tuple[str, ...]:
         sentences.append(_collapsed(verdict, verdict.collapses))
     if several:  # "it" is the winner here, and cautions are about the choice
         sentences += [_tied(verdict), _chances(verdict), _difference(verdict), _choice(verdict)]
+        sentences.append(_likelier(verdict))
     sentences += caution_sentences(verdict)
     if several:
         sentences += [_disturbed(comparison), _need(verdict)]
@@ -233,6 +234,22 @@ def _chances(verdict: Recommendation) -> str:
     return (
         f"Its probability of being the best is {chance_text(winner.best)}{equal}; its expected "
         f"loss (regret) is {gap_text(measure, winner.loss, 2)}."
+    )
+
+
+def _likelier(verdict: Recommendation) -> str:
+    """Return that another candidate is the best with a higher probability, where one is.
+
+    Of two this cannot be, but by the chance of the draws.
+    """
+    other = max(verdict.tied, key=lambda one: one.best)
+    chance = chance_text(other.best)
+    if len(verdict.standings) == 2 or chance == chance_text(verdict.winner.best):
+        return ""
+    return (
+        f"{_called(other)} has a higher probability of being the best ({chance}), but ranks lower "
+        "by its figure, and so by its expected loss: a candidate that is less certain, or less "
+        "like the others, is more often the best, and further behind where it is not."
     )
 
 

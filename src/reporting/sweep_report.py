@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 from ..machine.text import counted, csv_text
@@ -60,8 +61,9 @@ def format_result(record: SweepRecord, width: int = 100) -> str:
     if sum(one.best is not None for one in best_of_families(record)) > 1:
         tables.insert(1, families_table(record))
     parts += [table.text(width) for table in tables if table.rows]
-    if reasons := _reasons(record):
-        parts.append("\n".join(f"{name}: left out: {why}" for name, why in reasons))
+    reasons = [f"{name}: left out: {why}" for name, why in _reasons(record, record.left_out)]
+    reasons += [f"{name}: no further trial: {why}" for name, why in _reasons(record, record.closed)]
+    parts += filter(None, ["\n".join(reasons)])
     rows = {name: text for name, text in verdict(record).items() if name != COMMAND}
     label = max(map(len, rows), default=0)
     parts += filter(None, ["\n".join(f"{name:<{label}}  {text}" for name, text in rows.items())])
@@ -173,7 +175,8 @@ def sweep_page(record: SweepRecord) -> str:
         "metric": ranked_by(record),
         "higher": record.higher_is_better,
         "families": families_table(record),
-        "left_out": _reasons(record),
+        "left_out": _reasons(record, record.left_out),
+        "closed": _reasons(record, record.closed),
         "finalists": finalists_table(record),
         "networks": networks_table(record),
         "leaderboard": table,
@@ -264,9 +267,9 @@ def _price(winner: TrialRecord | None) -> str:
     return "; ".join(filter(None, (f"In its trial {', '.join(price)}" if price else "", whole)))
 
 
-def _reasons(record: SweepRecord) -> list[tuple[str, str]]:
-    """Return the families that were left out, as far as it is known why, each with the reason."""
-    known = [(name, record.left_out.get(name, "")) for name in record.families]
+def _reasons(record: SweepRecord, why_not: Mapping[str, str]) -> list[tuple[str, str]]:
+    """Return the families that have a reason, by name in `why_not`, each with the reason."""
+    known = [(name, why_not.get(name, "")) for name in record.families]
     return [(name, one_line(why).rstrip(".")) for name, why in known if why]
 
 

@@ -156,7 +156,8 @@ class RunFolder:
             OSError: it cannot be made.
         """
         run_id = uuid.uuid4().hex
-        now = time.strftime("%Y%m%d-%H%M%S")
+        # In UTC, since runs are put in order of time by their names.
+        now = time.strftime("%Y%m%d-%H%M%S", time.gmtime())
         name = f"{plain_name(model)}-{plain_name(data)}-{now}-{run_id[:6]}"
         path = output_dir.absolute() / _RUNS / name
         path.mkdir(parents=True)

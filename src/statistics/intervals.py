@@ -6,18 +6,22 @@ import math
 
 import numpy as np
 
-from ..machine.arrays import BoolArray, Float64Array, Int64Array
+from ..machine.arrays import BoolArray, Float32Array, Int64Array
 from ..metrics.intervals import score_interval
 from ..records.comparison import Interval
-from .candidates import Candidate
+from ..records.run import Predictions
+from ..targets import kind_of
+from .candidates import Candidate, Measure, Scale
 from .evidence import Evidence, normal_quantile, student_quantile
 from .resampling import Errors
 
 __all__ = [
     "bounded_interval",
-    "cost_interval",
     "difference_interval",
     "figure_interval",
+    "measure_interval",
+    "scaled_interval",
+    "scores_interval",
     "share_interval",
     "simultaneous_quantile",
 ]
@@ -96,32 +100,42 @@ def share_interval(right: BoolArray, groups: Int64Array | None = None) -> Interv
     return figure_interval(Evidence.of([alone], groups), 0, normal_quantile(0.95))
 
 
-def cost_interval(
-    costs: Float64Array, groups: Int64Array | None, ends: tuple[float, float]
-) -> Interval:
-    """Return the 95 % interval of the mean of costs, of one candidate alone.
+def measure_interval(predictions: Predictions, measure: Measure) -> Interval:
+    """Return `scores_interval` of predictions of a part by a measure of their kind of targets.
+
+    Raises:
+        ValueError: as `Measure.scores`.
+    """
+    kind, groups = kind_of(predictions.kind), predictions.groups
+    probs, targets = kind.checked(predictions.probs, predictions.targets)
+    scores = measure.scores(probs, predictions.decided, targets, kind, groups)
+    return scores_interval(scores, groups, Scale(measure.name, ends=measure.ends))
+
+
+def scores_interval(scores: Float32Array, groups: Int64Array | None, scale: Scale) -> Interval:
+    """Return the 95 % interval of the figure of one candidate alone, which was trained once.
 
     Of one picture, or one group, it reaches from end to end.
 
     Args:
-        costs: (N,) of the pictures.
+        scores: (N,) of the pictures, higher for better.
         groups: (N,) of the pictures, or None.
-        ends: the least and the greatest cost that there can be.
+        scale: of the figure.
 
     Raises:
         ValueError: the groups do not fit.
     """
-    if _independent(len(costs), groups) < 2:
-        return Interval(*ends)
+    if _independent(len(scores), groups) < 2:
+        return Interval(*scale.ends)
     alone = Candidate(
         name="",
         run_ids=("",),
-        right=np.zeros((1, len(costs)), np.bool_),
+        right=np.zeros((1, len(scores)), np.bool_),
         log_losses=np.zeros(1),
-        scores=costs[None].astype(np.float32),
+        scores=scores[None],
     )
-    evidence = Evidence.of([alone], groups, lowest=None)
-    return bounded_interval(evidence, 0, normal_quantile(0.95), ends)
+    evidence = Evidence.of([alone], groups, lowest=scale.lowest)
+    return scaled_interval(evidence, 0, normal_quantile(0.95), scale)
 
 
 def _independent(pictures: int, groups: Int64Array | None) -> int:
@@ -161,6 +175,22 @@ def bounded_interval(
             unseen = score_interval(0.0, evidence.groups.effective, quantile)[1]
             found = Interval(figure - unseen * (figure - low), figure + unseen * (high - figure))
     return Interval(min(max(found.low, low), high), min(max(found.high, low), high))
+
+
+def scaled_interval(evidence: Evidence, candidate: int, quantile: float, scale: Scale) -> Interval:
+    """Return the interval of a candidate's true figure, within the ends of the scale.
+
+    The evidence is of scores, which are higher for better, as figures need not be.
+
+    Args:
+        evidence, candidate, quantile: as of `figure_interval`.
+        scale: of the figures.
+    """
+    low, high = scale.ends
+    if scale.sign > 0:
+        return bounded_interval(evidence, candidate, quantile, (low, high))
+    found = bounded_interval(evidence, candidate, quantile, (-high, -low))
+    return Interval(-found.high, -found.low)
 
 
 def difference_interval(

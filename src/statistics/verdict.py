@@ -16,9 +16,9 @@ from .chances import Chances, chances_of
 from .collapse import collapsed_trainings, exact_interval
 from .evidence import Evidence, normal_quantile
 from .intervals import (
-    bounded_interval,
     difference_interval,
     figure_interval,
+    scaled_interval,
     simultaneous_quantile,
 )
 from .looks import decided_by_seeds, look_confidence
@@ -214,7 +214,7 @@ def _standings(
             accuracy=float(evidence.accuracy[index]),
             figure=scale.sign * float(one.values.mean(dtype=np.float64)) + 0.0,  # no -0
             spread=_spread(one.values),
-            interval=_shown(evidence, index, quantile, scale),
+            interval=scaled_interval(evidence, index, quantile, scale),
             behind=Interval(float(best.lowest[index]), float(best.highest[index])),
             tied=bool(best.tied[index]),
             best=float(chances.best[index]),
@@ -227,18 +227,6 @@ def _standings(
         )
         for index, one in enumerate(ranked)
     )
-
-
-def _shown(evidence: Evidence, index: int, quantile: float, scale: Scale) -> Interval:
-    """Return the interval of a candidate's figure, within the ends of the scale.
-
-    Intervals are computed of scores, which are higher for better, as figures need not be.
-    """
-    low, high = scale.ends
-    if scale.sign > 0:
-        return bounded_interval(evidence, index, quantile, (low, high))
-    found = bounded_interval(evidence, index, quantile, (-high, -low))
-    return Interval(-found.high, -found.low)
 
 
 def _within(interval: Interval, value: float) -> float:

@@ -34,10 +34,11 @@ SAFETY_FACTOR = 1.5
 # of them owes more to chance. Of 8, 12, 24 and 48 it is the least that never lost more than about a
 # standard error of the best accuracy in recorded studies (docs/concepts.md, "Budget").
 _PATIENCE = 24
-# Complete trials of a family before it can be too far behind, and how many times the way from its
-# median to its best it may be behind. In races of recorded trials they ended a family that would
-# have won in 0.3 % of the races at most (docs/figures.md, "Sweeps").
-_LEAST_TRIALS, _REACH = 4, 2.0
+# How many times the way from its median to its best a family may be behind, and beyond that how
+# many times the intervals, by the least number of complete trials: two hardly show that way, but
+# one may be a bad configuration. In races of recorded trials the best of all was none the worse for
+# it (docs/figures.md, "Sweeps").
+_REACH, _INTERVALS = 2.0, {4: 1.0, 2: 3.0}
 # Number of latest trials of a kind that are used, since the load of the machine changes.
 _LATEST_TRIALS = 3
 
@@ -142,8 +143,9 @@ class TimeForecast:
     def behind(self, judged: Sequence[TrialRecord], direction: str, metric: str) -> dict[str, str]:
         """Return the families whose best trial is too far behind the best of all, with the reason.
 
-        That is farther than their 95 % intervals, together, and `_REACH` times what a family's best
-        is ahead of its median. There is none if the metric has no intervals.
+        That is farther than their 95 % intervals, together, as many times as `_INTERVALS` has it,
+        and `_REACH` times what a family's best is ahead of its median. There is none if the metric
+        has no intervals.
 
         Args:
             judged, direction: as of `saturated`.
@@ -156,15 +158,16 @@ class TimeForecast:
         found: dict[str, str] = {}
         for name in sorted(self.families.keys() & self.prepared.keys()):
             own = [one for one in complete if one[0].family == name and self._is_current(one[0])]
-            if len(own) < _LEAST_TRIALS:
+            times = next((n for least, n in _INTERVALS.items() if len(own) >= least), None)
+            if times is None:
                 continue
             best, level = min(own, key=lambda one: one[0].place(direction))
             reach = abs(level - median(value for _, value in own))
             error = math.hypot(_half_interval(first, metric), _half_interval(best, metric))
-            if abs(lead - level) > _REACH * reach + error:
+            if abs(lead - level) > _REACH * reach + times * error:
                 found[name] = (
-                    f"after {len(own)} its best, {metric_text(metric, level)}, is too far behind "
-                    f"{metric_text(metric, lead)}"
+                    f"its best of {len(own)} trials, {metric_text(metric, level)}, is too far "
+                    f"behind {metric_text(metric, lead)}"
                 )
         return found
 

@@ -62,7 +62,7 @@ from .study_pictures import (
     describe_judging,
     shorter_side,
 )
-from .sweep_study import SECOND, record_of, resuming_command, spent, steps_of, study_spec
+from .sweep_study import CLOSED, SECOND, record_of, resuming_command, spent, steps_of, study_spec
 from .tasks import SweepJobs, limit_of
 
 __all__ = ["run_sweep"]
@@ -100,7 +100,7 @@ class _Race:
         self._remark = remark
         self._folder = settings.study_folder
         self._prepared: dict[str, Prepared] = {}
-        self._behind: set[str] = set()  # families of which that was shown
+        self._closed: Mapping[str, str] = study.recall(CLOSED) or {}
         minutes = settings.budget.minutes
         self._clock = Clock(
             None if minutes is None else 60 * minutes,
@@ -339,7 +339,7 @@ class _Race:
             observers=(self._display, self._parent, self._finals_time),
             is_current=self._jobs.is_current,
             affordable=affordable,
-            closed=partial(self._closed, forecast),
+            closed=partial(self._close, forecast),
             trials=trials,
             epochs=self._settings.budget.epochs if until is None else None,
             at_once=1 if any(one.takes_turns for one in self._prepared.values()) else None,
@@ -353,7 +353,7 @@ class _Race:
         self._interruption.check()
         return driver.why_over
 
-    def _closed(self, forecast: TimeForecast, judged: Sequence[TrialRecord]) -> dict[str, str]:
+    def _close(self, forecast: TimeForecast, judged: Sequence[TrialRecord]) -> dict[str, str]:
         """Return the families of which no further trial is proposed, each with the reason.
 
         With several metrics, of which the first alone is not what a trial is for, there is none.
@@ -362,14 +362,18 @@ class _Race:
         if len(self._settings.metrics) > 1:
             return {}
         metric, direction = self._settings.metrics[0], self._settings.directions[0]
-        behind = forecast.behind(judged, direction, metric)
-        for name in behind.keys() - self._behind:
-            self._display.show(f"{name}: no further trial: {behind[name]}")
-        self._behind |= behind.keys()
-        if self._settings.budget.trials is not None:
-            return behind
-        why = "its latest trials were no better than earlier ones"
-        return behind | dict.fromkeys(forecast.saturated(judged, direction), why)
+        closed = forecast.behind(judged, direction, metric)
+        for name in closed.keys() - self._closed.keys():
+            self._display.show(f"{name}: no further trial: {closed[name]}")
+        if self._settings.budget.trials is None:
+            why = "its latest trials were no better than earlier ones"
+            closed = dict.fromkeys(forecast.saturated(judged, direction), why) | closed
+        # A race of some families alone says nothing of the others.
+        known = {n: why for n, why in self._closed.items() if n not in forecast.families} | closed
+        if known != self._closed:
+            self._closed = known
+            self._study.remember(CLOSED, known)
+        return closed
 
     def _changed_proposals(self, ended: bool) -> str | None:
         """Return a sentence on settings of sampler and pruner that the last start had not; or None.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
@@ -28,6 +29,7 @@ from ..machine.failures import DiskRefuses, OutOfMemory, RunFailed, explained
 from ..machine.interruption import Interrupted, Interruption, Stopped
 from ..machine.memory import memory_kept
 from ..machine.package import PACKAGE
+from ..records.run import Predictions, RunSummary
 from ..runs import build
 from ..runs.experiment import run_experiment
 from ..runs.finished.evaluate import measure_again
@@ -37,6 +39,10 @@ from ..runs.settings import of_pictures, read_resumed_settings
 from ..search.jobs import Channel, Ending, Job, NoReports
 from ..search.workers.local import run_in_process
 from ..search.workers.slots import GPU_SHARE
+from ..statistics.candidates import Measure
+from ..statistics.intervals import measure_interval
+from ..statistics.paired_tests import corrected_resampled_t
+from ..targets import kind_of
 from .measuring import measured
 from .prepared import Prepared
 from .tasks import MeasureTest, Prepare, Train, command_of, plain_task, read_task
@@ -176,7 +182,8 @@ class TrialRunner:
             return Ending("failed", reason=str(error), again=_smaller(settings))
         if summary is None:  # a further process of a run on several devices
             return Ending("complete")
-        return Ending("complete", summary.metrics, {"run_dir": summary.run_dir})
+        figures = summary.metrics | _interval(summary, task.metric, settings)
+        return Ending("complete", figures, {"run_dir": summary.run_dir})
 
     def _measure_test(self, job: Job, task: MeasureTest, channel: Channel) -> Ending:
         run_dir = task.run_dir
@@ -228,6 +235,26 @@ device_runner = partial(TrialRunner, spawns=False)
 def _table(costs: Mapping[str, Mapping[str, float]] | None) -> CostTable | None:
     """Return the table of a task's costs; None if it has none."""
     return None if costs is None else CostTable.parse(costs, Path("the table"))
+
+
+def _interval(summary: RunSummary, metric: str, settings: RunSettings) -> dict[str, float]:
+    """Return the 95 % interval of the metric that a race goes by, by key; {} where it has none.
+
+    Of a cross-validation, whose figure is a mean over folds, it is that of such a mean.
+    """
+    keys = f"{metric}_low", f"{metric}_high"
+    part, _, name = metric.partition("/")
+    if part != "val" or keys[0] in summary.metrics:
+        return {}
+    if summary.folds is not None and settings.cv.folds is not None:
+        found = corrected_resampled_t(summary.folds[metric], 1 / settings.cv.folds).interval
+    elif name in kind_of(settings.data.target).measures:
+        file = RunFolder.open(Path(summary.run_dir)).predictions / "val.parquet"
+        found = measure_interval(Predictions.read(file), Measure(name))
+    else:
+        return {}
+    ends = dict(zip(keys, (found.low, found.high)))
+    return ends if all(map(math.isfinite, ends.values())) else {}
 
 
 def _keep_to_share() -> None:

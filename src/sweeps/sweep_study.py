@@ -28,10 +28,12 @@ from .prepared import kept_preparations, reasons_without_trial
 from .short_budget import report_single_family
 from .tasks import commands
 
-__all__ = ["SECOND", "record_of", "resuming_command", "spent", "steps_of", "study_spec"]
+__all__ = ["CLOSED", "SECOND", "record_of", "resuming_command", "spent", "steps_of", "study_spec"]
 
 # Key in a study of the family that a longer budget would allow, with its minutes.
 SECOND = "second"
+# Key in a study of the families of which no further trial was proposed, by name with the reason.
+CLOSED = "closed"
 _FOLDERS = ("data.root", "data.cache_dir")
 
 
@@ -182,4 +184,5 @@ def record_of(
         next_step=command("compare", *plugin_overrides(), f"sweep={settings.study}", *place),
         only=report_single_family(trials, families, study.recall(SECOND), again),
         left_out=reasons_without_trial(study),
+        closed=study.recall(CLOSED) or {},
     )

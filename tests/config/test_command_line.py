@@ -15,6 +15,7 @@ import yaml
 from src.config.checks import ConfigError, Settings, from_plain, setting
 from src.config.command_line import Invocation, parse, run_entry
 from src.config.finished import CompareSettings
+from src.config.python_calls import given_overrides
 from src.config.tracking import TrackingSwitch
 from src.machine.interruption import Interrupted
 
@@ -119,6 +120,20 @@ def test_help_stays_within_the_terminal(
 def test_cfg_job_prints_yaml(capsys: pytest.CaptureFixture[str]) -> None:
     assert run_entry("", read, fail, argv=["--cfg", "job", "seed=5"]) == 0
     assert capsys.readouterr().out == "seed: 5\n"
+
+
+def test_settings_in_braces_are_read_one_by_one_in_each_job(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    given: list[list[str]] = []
+
+    def note(overrides: Sequence[str]) -> Numbered:
+        given.append(list(overrides))
+        return Numbered(seed=1)
+
+    assert run_entry("", note, lambda *_: None, argv=["-m", "a={b:1,c:x}", "seed=1,2"]) == 0
+    assert given == [["a.b=1", "a.c=x", "seed=1"], ["a.b=1", "a.c=x", "seed=2"]]
+    assert given_overrides(["a={b:1,c:x}"], {}) == ["a.b=1", "a.c=x"], "nor are they from Python"
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from src.config.compose import (
     compose_settings,
     data_overrides,
     expand,
+    flattened,
     groups,
     leaves,
     read_run_settings,
@@ -330,6 +331,26 @@ def test_a_multirun_is_every_combination() -> None:
         ["model.pretrained=null"],
         ["model.pretrained=true"],
     ]
+
+
+@pytest.mark.parametrize(
+    ("override", "single"),
+    [
+        ("budget={minutes:3,epochs:9}", ["budget.minutes=3", "budget.epochs=9"]),
+        ("+model={widths:[8,16],drop_path:null}", ["model.widths=[8,16]", "model.drop_path=null"]),
+        ("data={root:'/a b',crop:{x:1}}", ["data.root=/a b", "data.crop.x=1"]),
+        ("seed=1", ["seed=1"]),
+    ],
+)
+def test_values_in_braces_are_those_of_single_settings(override: str, single: list[str]) -> None:
+    assert flattened([override]) == single
+
+
+def test_braces_in_a_path_and_several_values_for_a_multirun_stay() -> None:
+    given = ["data.root={a:1}", "optimizer={lr:0.1},{lr:0.2}", "study={"]
+    with pytest.raises(ConfigError, match="study="):
+        flattened(given)
+    assert flattened(given[:2]) == given[:2]
 
 
 def test_a_multirun_takes_the_options_that_a_pattern_names() -> None:

@@ -158,6 +158,28 @@ def test_two_candidates_have_a_difference() -> None:
     assert any(one.startswith("It is 0.0 points ahead (") for one in level)
 
 
+def test_a_higher_probability_of_being_the_best_than_the_winners_is_explained() -> None:
+    """Two that answer alike share the chance of being the best, which the third has for itself.
+
+    Of the last 120 of 400 pictures they have 42, 41 and 41 right, the first two 32 in common.
+    """
+    right = np.ones((3, 400), np.bool_)
+    right[:, 280:] = False
+    right[0, 280:322] = right[1, 290:331] = right[2, 335:376] = True
+    twins = [candidate(f"c{number}", one[None]) for number, one in enumerate(right)]
+    first, second, other = judge(twins).standings
+    assert (first.name, other.name) == ("c0", "c2") and first.best < other.best
+    assert first.loss < min(second.loss, other.loss)
+    (said,) = (one for one in sentences(twins) if "has a higher probability" in one)
+    assert said.startswith(
+        f"c2 has a higher probability of being the best ({100 * other.best:.0f} %)"
+    )
+    assert not any("higher probability" in one for one in sentences(twins[1:]))
+    assert not any(
+        "higher probability" in one for one in sentences(random_field([0.9, 0.8], [3, 3]))
+    )
+
+
 def test_long_lists_are_of_ranks_which_are_joined_where_they_follow_each_other() -> None:
     said = " ".join(sentences(random_field([0.8] * 12, [1] * 12, 300)))
     assert "Corrected for selection" in said

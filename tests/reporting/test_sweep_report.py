@@ -398,6 +398,16 @@ def test_the_reason_for_a_family_that_was_left_out_stands_beneath_the_table() ->
     assert "left out" not in sweep_page(RECORD) and "left out" not in format_result(RECORD)
 
 
+def test_why_a_family_got_no_further_trial_stands_beneath_the_table() -> None:
+    record = dataclasses.replace(RECORD, closed={"mlp": "its best is <b>too far behind."})
+    lines = format_result(record).splitlines()
+    assert "mlp: no further trial: its best is <b>too far behind" in lines
+    assert "mlp got no further trial: its best is &lt;b&gt;too far behind.</p>" in sweep_page(
+        record
+    )
+    assert "further trial" not in sweep_page(RECORD) + format_result(RECORD)
+
+
 def test_the_headline_says_which_trainings_its_figure_is_of() -> None:
     head = sweep_page(RECORD).partition("</header>")[0]
     assert "Validation accuracy 97.0 % ± 1.4, mean of 2 seeds; 98.0 % in its trial" in head

@@ -7,7 +7,9 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -160,6 +162,21 @@ def test_a_damaged_identity_is_told_from_one_that_is_not_there(
         (tmp_path / "run.json").write_text(content)
     with pytest.raises(ValueError, match=said):
         RunFolder.open(tmp_path)
+
+
+def test_names_of_runs_are_in_order_of_time_whatever_zone_the_clocks_show(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    request.addfinalizer(time.tzset)
+    request.addfinalizer(monkeypatch.undo)
+    before = time.time()
+    times = []
+    for zone in ("XXX-14", "XXX+12"):
+        monkeypatch.setenv("TZ", zone)
+        time.tzset()
+        name = RunFolder.create(tmp_path, "cnn", "digits").name
+        times.append(datetime.strptime(f"{name[-22:-7]}+0000", "%Y%m%d-%H%M%S%z").timestamp())
+    assert int(before) <= times[0] <= times[1] <= time.time()
 
 
 def test_exports_that_a_kill_left_aside_are_taken_back(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,13 +13,15 @@ from scipy.stats import binomtest, norm, ttest_ind
 from scipy.stats import t as student
 
 from src.metrics.intervals import score_interval, wilson_interval
-from src.statistics.candidates import Candidate, Scale
+from src.records.run import Predictions
+from src.statistics.candidates import Candidate, Measure, Scale
 from src.statistics.evidence import Evidence
 from src.statistics.intervals import (
     Interval,
-    cost_interval,
     difference_interval,
     figure_interval,
+    measure_interval,
+    scores_interval,
     share_interval,
     simultaneous_quantile,
 )
@@ -210,10 +213,16 @@ def test_a_kappa_below_0_is_compared() -> None:
     assert verdict.difference.high == 2 and len(verdict.tied) == 1
 
 
+def interval_of_costs(
+    costs: NDArray[np.floating], groups: NDArray[np.int64] | None, most: float
+) -> Interval:
+    return scores_interval(-costs.astype(np.float32), groups, Scale("cost", ends=(0.0, most)))
+
+
 def test_the_interval_of_a_mean_cost_is_a_score_interval_between_its_ends() -> None:
     generator = np.random.default_rng(0)
     costs = np.where(generator.random(400) < 0.2, generator.choice([1.0, 5.0], 400), 0.0)
-    found = cost_interval(costs, None, (0.0, 5.0))
+    found = interval_of_costs(costs, None, 5.0)
     mean, error = costs.mean(), costs.std(ddof=1) / 20
     # Each end is the mean that has the measured one as far off, where variance grows as a share's.
     reaches = [
@@ -223,24 +232,60 @@ def test_the_interval_of_a_mean_cost_is_a_score_interval_between_its_ends() -> N
     assert reaches[0] == pytest.approx(reaches[1], rel=1e-5)
     assert 1.96 < reaches[0] < 2.02 and found.high - mean > mean - found.low
     groups = np.arange(400) // 10
-    grouped = cost_interval(np.repeat(costs[:40], 10), groups, (0.0, 5.0))
-    alone = cost_interval(costs[:40], None, (0.0, 5.0))
+    grouped = interval_of_costs(np.repeat(costs[:40], 10), groups, 5.0)
+    alone = interval_of_costs(costs[:40], None, 5.0)
     assert (grouped.low, grouped.high) == pytest.approx((alone.low, alone.high), rel=1e-3)
     # Nothing is known of other groups, or pictures.
-    assert cost_interval(costs, np.zeros(400, np.int64), (0.0, 5.0)) == Interval(0.0, 5.0)
-    assert cost_interval(costs[:1], None, (0.0, 5.0)) == Interval(0.0, 5.0)
+    assert interval_of_costs(costs, np.zeros(400, np.int64), 5.0) == Interval(0.0, 5.0)
+    assert interval_of_costs(costs[:1], None, 5.0) == Interval(0.0, 5.0)
 
 
 def test_costs_that_are_all_alike_have_an_interval_for_those_that_were_not_met() -> None:
     """That no picture of 300 cost anything does not say that none will."""
     unseen = binomtest(0, 300).proportion_ci(0.95, method="wilson").high
-    found = cost_interval(np.zeros(300), None, (0.0, 20.0))
+    found = interval_of_costs(np.zeros(300), None, 20.0)
     assert (found.low, found.high) == (0.0, pytest.approx(20 * unseen))
-    found = cost_interval(np.ones(300), None, (0.0, 20.0))
+    found = interval_of_costs(np.ones(300), None, 20.0)
     assert (found.low, found.high) == pytest.approx((1 - unseen, 1 + 19 * unseen))
     field = [candidate("right", np.ones(300, np.bool_), scores=np.zeros((1, 300), np.float32))]
     shown = judge(field, scale=Scale("cost", ends=(0.0, 20.0))).winner
     assert (shown.interval.low, shown.interval.high) == (0.0, pytest.approx(20 * unseen))
+
+
+@pytest.mark.parametrize(
+    ("kind", "measure"),
+    [("single", "log_loss"), ("single", "macro_f1"), ("ordinal", "kappa"), ("multi", "map")],
+)
+def test_the_interval_of_any_measure_is_about_that_of_the_bootstrap(
+    kind: str, measure: str
+) -> None:
+    generator = np.random.default_rng(4)
+    targets = generator.integers(0, 4, 300)
+    logits = generator.standard_normal((300, 4)) + 2 * np.eye(4)[targets]
+    probs = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    if kind == "multi":
+        targets = (generator.random((300, 4)) < 0.4).astype(np.uint8)
+        probs = 1 / (1 + np.exp(1 - logits - 2 * targets))
+    names = tuple("abcd")
+    whole = Predictions(np.arange(300), None, targets, probs.astype(np.float32), names, kind=kind)
+    found = measure_interval(whole, Measure(measure))
+    drawn = [
+        kind_of(kind).evaluate(probs[rows], targets[rows], names)[measure]
+        for rows in generator.integers(0, 300, (400, 300))
+    ]
+    figure = kind_of(kind).evaluate(probs, targets, names)[measure]
+    assert found.low < figure < found.high
+    assert (found.high - found.low) / 2 == pytest.approx(1.96 * np.std(drawn), rel=0.15)
+    # Groups that are copies of a picture know no more than one of them.
+    twice = replace(
+        whole,
+        sample_ids=np.arange(600),
+        targets=np.repeat(targets, 2, axis=0),
+        probs=np.repeat(whole.probs, 2, axis=0),
+        groups=np.repeat(np.arange(300), 2),
+    )
+    grouped = measure_interval(twice, Measure(measure))
+    assert (grouped.low, grouped.high) == pytest.approx((found.low, found.high), rel=0.03)
 
 
 def test_who_met_no_dear_mistake_by_luck_varies_as_the_field_does() -> None:

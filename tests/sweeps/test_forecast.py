@@ -258,9 +258,13 @@ def test_families_that_are_too_far_behind_are_named_by_their_figures() -> None:
     lead = trials(0.9, 0.5, family="embedding", half=0.04)
     assert behind(*lead, *trials(0.8, 0.78, 0.7, 0.78)) == ["handcrafted"]
     assert known.behind([*lead, *trials(0.8, 0.78, 0.7, 0.78)], "maximize", "val/accuracy") == {
-        "handcrafted": "after 4 its best, 80.0 %, is too far behind 90.0 %"
+        "handcrafted": "its best of 4 trials, 80.0 %, is too far behind 90.0 %"
     }
     assert not behind(*lead, *trials(0.8, 0.78, 0.7)), "three say little"
+    # Beyond three times the intervals two are enough, as far as they are from each other.
+    assert behind(*lead, *trials(0.74, 0.74)) and not behind(*lead, *trials(0.76, 0.76))
+    assert behind(*lead, *trials(0.7, 0.66)) and not behind(*lead, *trials(0.7, 0.64))
+    assert not behind(*lead, *trials(0.1)), "its own configuration may be a bad one"
     assert not behind(*lead, *trials(0.8, 0.77, 0.7, 0.77)), "it may gain as much again, and more"
     assert behind(*lead, *trials(0.8, 0.78, 0.1, 0.78)), "what is worse is nothing to gain"
     assert not behind(*trials(0.9, family="embedding", half=0.08), *trials(0.8, 0.78, 0.7, 0.78))

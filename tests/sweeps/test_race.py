@@ -34,6 +34,7 @@ from src.records.trials import (
     TrialRecord,
 )
 from src.reporting.sweep_figures import draw_sweep_figures
+from src.reporting.sweep_report import format_result
 from src.search.driver import Driver
 from src.search.space import Family
 from src.search.study import SweepStudy
@@ -41,6 +42,7 @@ from src.sweeps import race as race_module
 from src.sweeps.clock import Clock
 from src.sweeps.earlier_command import completed_command, keep_command
 from src.sweeps.families import default_values, load_families, name_of_kind
+from src.sweeps.forecast import TimeForecast
 from src.sweeps.prepared import PREPARED, Prepared
 from src.sweeps.race import run_sweep
 from src.sweeps.sweep_study import study_spec
@@ -467,12 +469,37 @@ def test_a_family_that_is_too_far_behind_leaves_its_trials_to_the_others(
     tried = Counter(trial.family for trial in record.trials)
     assert tried.total() == 20 and 4 <= tried["mlp"] <= 5
     shown = capsys.readouterr().err
-    line = "mlp: no further trial: after 4 its best, 80.0 %, is too far behind 90.0 %"
+    line = "mlp: no further trial: its best of 4 trials, 80.0 %, is too far behind 90.0 %"
     assert shown.count(line) == 1 and "embedding: no further" not in shown
-    sweep(tmp_path, *wide, "budget.trials=null", "budget.minutes=60")
+    assert record.closed.keys() == {"mlp"} and "is too far behind 90.0 %" in record.closed["mlp"]
+    assert "mlp: no further trial: its best of " in format_result(record)
+    folder = tmp_path / "sweeps" / "s"
+    assert json.loads((folder / "sweep.json").read_text())["closed"] == record.closed
+    assert "mlp got no further trial: its best of " in (folder / "sweep.html").read_text()
+    # What has ended already keeps it, and what goes on says it anew.
+    again = sweep(tmp_path, *wide, "budget.trials=20", "budget.minutes=60")
+    assert again.closed == record.closed
+    more = sweep(tmp_path, *wide, "budget.trials=null", "budget.minutes=60")
     shown = capsys.readouterr().err
-    assert "nothing better is expected of mlp (after " in shown
-    assert " and embedding (its latest trials were no better than earlier ones)" in shown
+    why = "its latest trials were no better than earlier ones"
+    assert f"nothing better is expected of embedding ({why}) and mlp (its best of " in shown
+    assert more.closed["embedding"] == why
+    assert more.closed["mlp"] == record.closed["mlp"]
+
+
+def test_a_family_is_open_again_when_a_trial_of_it_that_was_running_is_better(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def behind(self: TimeForecast, judged: Sequence[TrialRecord], *_: str) -> dict[str, str]:
+        closed = len(judged) < reopened and "mlp" in self.families
+        return {"mlp": "too far behind"} if closed else {}
+
+    monkeypatch.setattr(TimeForecast, "behind", behind)
+    reopened = 10
+    assert sweep(tmp_path, "budget.trials=2", "finalists=0").closed == {"mlp": "too far behind"}
+    reopened = 3
+    more = sweep(tmp_path, "budget.trials=4", "finalists=0")
+    assert more.closed == {}
 
 
 def test_a_journal_that_lost_its_end_between_two_lines_is_not_gone_on_with_in_silence(

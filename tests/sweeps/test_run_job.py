@@ -422,6 +422,37 @@ def test_parts_are_measured_by_the_costs_of_the_sweep_after_each_epoch_and_at_th
     )
 
 
+@pytest.mark.parametrize("folds", [None, 3])
+def test_what_the_sweep_goes_by_has_an_interval(folds: int | None, tmp_path: Path) -> None:
+    own = ["model=handcrafted", "model.features=[raw]", "model.classifier=nearest_mean"]
+    overrides = [*own, "data.limit=400", *([] if folds is None else [f"cv.folds={folds}"])]
+    train = read_task(job(tmp_path, overrides).task)
+    assert isinstance(train, Train)
+    task = plain_task(replace(train, metric="val/log_loss", direction="minimize"))
+    ending = TrialRunner()(Job(task, overrides=overrides), NoReports())
+    assert ending.state == "complete", ending.reason
+    folder = RunFolder.open(Path(ending.result["run_dir"]))
+    summary = RunSummary.read(folder.summary)
+    figure, low, high = (ending.metrics[f"val/log_loss{end}"] for end in ("", "_low", "_high"))
+    assert figure == summary.metrics["val/log_loss"]
+    if folds is None:
+        held_out = Predictions.read(folder.predictions / "val.parquet")
+        losses = -np.log(held_out.probs[np.arange(len(held_out.targets)), held_out.targets])
+        # A bit more, as few pictures with large losses decide the variance.
+        half = 1.1 * 1.96 * losses.std(ddof=1) / len(losses) ** 0.5
+    else:
+        assert summary.folds is not None
+        values = np.array(summary.folds["val/log_loss"])
+        # Student's with two degrees of freedom, and the variance of folds that share pictures.
+        half = 4.303 * values.std(ddof=1) * (1 / 3 + 1 / 2) ** 0.5
+    assert (figure - low, high - figure) == pytest.approx(
+        (half, half), rel=0.1 if folds is None else 1e-3
+    )
+    usual = [f"val/{name}_low" for name in ("accuracy", "log_loss")]
+    assert [key for key in ending.metrics if key.endswith("_low")] == usual
+    assert usual[1] not in summary.metrics
+
+
 def test_what_the_test_part_adds_to_a_run_is_mirrored_by_the_sweep(tmp_path: Path) -> None:
     """The worker may be on another host: with an MLflow and a count of measurements of its own."""
     given = [one.replace("enabled=false", "enabled=true") for one in places(tmp_path)]

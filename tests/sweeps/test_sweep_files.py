@@ -399,6 +399,26 @@ def test_trials_answer_for_what_the_sweep_goes_by(
 
 
 @pytest.mark.parametrize(
+    ("overrides", "monitor"),
+    [
+        (["metric=log_loss", "pruner=none"], "val/loss"),
+        (["metric=[val/loss,val/accuracy]", "pruner=none"], "val/loss"),
+        (["metric=log_loss", "pruner=none", "trainer.monitor=val/accuracy"], None),
+        (["metric=accuracy"], None),
+        (["metric=macro_f1", "pruner=none"], None),
+        (["metric=accuracy", "data.target=ordinal", "data.root=pictures.csv"], "val/accuracy"),
+        (["data.target=ordinal", "data.root=pictures.csv"], None),
+    ],
+)
+def test_trials_watch_what_the_sweep_goes_by(overrides: list[str], monitor: str | None) -> None:
+    """The best weights, early stopping and exported variants go by it."""
+    found = base_overrides(overrides, "default")
+    expected = [] if monitor is None else [f"trainer.monitor={monitor}"]
+    stated = [override for override in found if "trainer.monitor" in override]
+    assert [one for one in stated if one not in overrides] == expected
+
+
+@pytest.mark.parametrize(
     ("overrides", "trials", "minutes"),
     [
         ([], 24, 20),

@@ -27,7 +27,8 @@ from ...records.comparison import Interval
 from ...records.pictures import ClassMaps, Pixels
 from ...records.run import Predictions
 from ...serving.predictor import Predictor
-from ...statistics.intervals import cost_interval, share_interval
+from ...statistics.candidates import Measure
+from ...statistics.intervals import measure_interval, share_interval
 from ...storage.files import write_atomically
 from ...targets import kind_of
 from ...tracking.tracker import Tracker
@@ -285,9 +286,9 @@ def cost_scores(costs: Float64Array, predictions: Predictions) -> dict[str, floa
         costs: (K, K) of each predicted class (column) for each true one (row).
         predictions: of a part.
     """
-    each = costs[predictions.targets, predictions.decided]
-    interval = cost_interval(each, predictions.groups, (float(costs.min()), float(costs.max())))
-    return {"cost": float(each.mean()), "cost_low": interval.low, "cost_high": interval.high}
+    interval = measure_interval(predictions, Measure("cost", costs))
+    mean = float(costs[predictions.targets, predictions.decided].mean())
+    return {"cost": mean, "cost_low": interval.low, "cost_high": interval.high}
 
 
 def cross_fitted(predictions: Predictions, best_for: str) -> tuple[Predictions, Float64Array]:
