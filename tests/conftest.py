@@ -18,6 +18,9 @@ from tests.warm_python import COST_SECONDS, WarmPython
 
 Outputs = Callable[[str], Path]
 
+# A file system of Linux that is in memory, and more than the quick tests keep at a time.
+_MEMORY, _ROOM_BYTES = Path("/dev/shm"), 2 << 30
+
 # Tests start a hundred processes, and each would compile all that it imports.
 sys.dont_write_bytecode = False
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
@@ -39,6 +42,19 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="FOLDER",
         help="where tests/tracking/test_ui_browser.py leaves the README's pictures of MLflow",
     )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Keep what quick tests write in memory, where there is room: a run waits for a disk 50 times.
+
+    The tests of `make test-all` write to the disk.
+    """
+    if _is_quick(config) and _MEMORY.is_dir() and shutil.disk_usage(_MEMORY).free > _ROOM_BYTES:
+        os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(_MEMORY))
+
+
+def _is_quick(config: pytest.Config) -> bool:
+    return config.option.markexpr == "not slow"
 
 
 @pytest.hookimpl(wrapper=True)
@@ -63,8 +79,8 @@ class _Scheduling(LoadFileScheduling):
 
     def _split_scope(self, nodeid: str) -> str:
         file: str = super()._split_scope(nodeid)
-        quick = self.config.option.markexpr == "not slow"
-        return "commands" if quick and file.startswith("tests/entries/") else file
+        commands = _is_quick(self.config) and file.startswith("tests/entries/")
+        return "commands" if commands else file
 
 
 @pytest.hookimpl(optionalhook=True)

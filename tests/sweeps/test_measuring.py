@@ -105,7 +105,7 @@ def test_a_sweep_is_told_what_was_remarked_about_the_pictures(
     """Also where they were open already, in another format."""
     monkeypatch.setenv("BAKEOFF_CACHE", str(tmp_path / "cache"))
     root = tree(tmp_path / "pictures", {"a": 12, "b": 12})
-    shutil.copy(next((root / "a").iterdir()), root / "b" / "copy.png")
+    shutil.copy(root / "a" / "000.png", root / "b" / "copy.png")
     overrides = ["model=handcrafted", "data=folder", f"data.root={root}", "runtime.threads=1"]
     ending = TrialRunner()(Job(plain_task(Prepare(places(tmp_path))), overrides=overrides), Mock())
     assert ending.state == "complete", ending.reason
