@@ -30,6 +30,9 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 if os.environ.get("BAKEOFF_TEST_GPU") != "1":
     os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
+# Where quick tests fork commands: of `WarmPython`, or by the fixture `forking`.
+_OF_COMMANDS = ("tests/entries/", "tests/sweeps/test_race.py", "tests/tracking/test_tracker.py")
+
 # A busy machine is slow, not wrong.
 settings.register_profile("patient", deadline=None)
 settings.load_profile("patient")
@@ -75,12 +78,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 class _Scheduling(LoadFileScheduling):
-    """A file in one process, and quick tests of commands, which share trained runs, all in one."""
+    """A file in one process; quick tests of commands, which share runs and a server, all in one."""
 
     def _split_scope(self, nodeid: str) -> str:
         file: str = super()._split_scope(nodeid)
-        commands = _is_quick(self.config) and file.startswith("tests/entries/")
-        return "commands" if commands else file
+        return "commands" if _is_quick(self.config) and file.startswith(_OF_COMMANDS) else file
 
 
 @pytest.hookimpl(optionalhook=True)
