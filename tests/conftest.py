@@ -113,6 +113,25 @@ def brief_costs() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="module")
+def blank_figures() -> Iterator[None]:
+    """Figures of this process are made, but not rendered: their files hold a white pixel.
+
+    To render those of a short run takes as long as its training; tests/reporting looks at them.
+    """
+    from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+    from PIL import Image
+
+    def blank(figure: Figure, path: Path, **_: object) -> None:
+        Image.new("L", (1, 1), 255).save(path, format="png")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Figure, "savefig", blank)
+        patch.setattr(ConstrainedLayoutEngine, "execute", lambda *_: None)
+        yield
+
+
 @pytest.fixture(scope="session")
 def warm_python() -> Iterator[WarmPython]:
     """An interpreter that has imported what commands do; it starts with the first command."""

@@ -30,6 +30,8 @@ from src.selection.scaling_plan import ScalingPlan, plan_scaling
 from tests.selection.test_combined_kinds import MODELS, pictures
 from tests.selection.test_refit import HANDCRAFTED, MLP, settings_of, trained
 
+pytestmark = pytest.mark.usefixtures("blank_figures")
+
 
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,6 +27,8 @@ from src.runs.folder import RunFolder
 from src.runs.folds import mean_of
 from src.selection.refit import _keep_thresholds, earlier_refit, refit, refit_settings
 
+pytestmark = pytest.mark.usefixtures("blank_figures")
+
 MLP = ["model=mlp", "model.hidden=[32]", "runtime=float32", "trainer.progress=false"]
 HANDCRAFTED = ["model=handcrafted", "model.classifier=knn", "model.features=[raw]"]
 
