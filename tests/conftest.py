@@ -18,6 +18,9 @@ from tests.warm_python import COST_SECONDS, WarmPython
 
 Outputs = Callable[[str], Path]
 
+# A file system of Linux that is in memory, and more than the quick tests keep at a time.
+_MEMORY, _ROOM_BYTES = Path("/dev/shm"), 2 << 30
+
 # Tests start a hundred processes, and each would compile all that it imports.
 sys.dont_write_bytecode = False
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
@@ -26,6 +29,9 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 # BAKEOFF_TEST_GPU=1 leaves it that, which shows what is wrong there.
 if os.environ.get("BAKEOFF_TEST_GPU") != "1":
     os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+# Where quick tests fork commands: of `WarmPython`, or by the fixture `forking`.
+_OF_COMMANDS = ("tests/entries/", "tests/sweeps/test_race.py", "tests/tracking/test_tracker.py")
 
 # A busy machine is slow, not wrong.
 settings.register_profile("patient", deadline=None)
@@ -39,6 +45,19 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="FOLDER",
         help="where tests/tracking/test_ui_browser.py leaves the README's pictures of MLflow",
     )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Keep what quick tests write in memory, where there is room: a run waits for a disk 50 times.
+
+    The tests of `make test-all` write to the disk.
+    """
+    if _is_quick(config) and _MEMORY.is_dir() and shutil.disk_usage(_MEMORY).free > _ROOM_BYTES:
+        os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(_MEMORY))
+
+
+def _is_quick(config: pytest.Config) -> bool:
+    return config.option.markexpr == "not slow"
 
 
 @pytest.hookimpl(wrapper=True)
@@ -59,12 +78,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 class _Scheduling(LoadFileScheduling):
-    """A file in one process, and quick tests of commands, which share trained runs, all in one."""
+    """A file in one process; quick tests of commands, which share runs and a server, all in one."""
 
     def _split_scope(self, nodeid: str) -> str:
         file: str = super()._split_scope(nodeid)
-        quick = self.config.option.markexpr == "not slow"
-        return "commands" if quick and file.startswith("tests/entries/") else file
+        return "commands" if _is_quick(self.config) and file.startswith(_OF_COMMANDS) else file
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -85,6 +103,13 @@ def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "mlflow.db"
 
 
+@pytest.fixture
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cache of the test's own, and no run of a first device to join."""
+    monkeypatch.setenv("BAKEOFF_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("BAKEOFF_RUN_FOLDER", raising=False)
+
+
 @pytest.fixture(scope="module")
 def brief_costs() -> Iterator[None]:
     """Runs in this process that time their networks for hundredths of a second, not for one."""
@@ -92,6 +117,25 @@ def brief_costs() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(cost, "_BUDGET_SECONDS", COST_SECONDS)
+        yield
+
+
+@pytest.fixture(scope="module")
+def blank_figures() -> Iterator[None]:
+    """Figures of this process are made, but not rendered: their files hold a white pixel.
+
+    To render those of a short run takes as long as its training; tests/reporting looks at them.
+    """
+    from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+    from PIL import Image
+
+    def blank(figure: Figure, path: Path, **_: object) -> None:
+        Image.new("L", (1, 1), 255).save(path, format="png")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Figure, "savefig", blank)
+        patch.setattr(ConstrainedLayoutEngine, "execute", lambda *_: None)
         yield
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 
@@ -13,7 +11,5 @@ def brief(brief_costs: None) -> None:
 
 
 @pytest.fixture(autouse=True)
-def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A cache of the test's own, and no run of a first device to join."""
-    monkeypatch.setenv("BAKEOFF_CACHE", str(tmp_path / "cache"))
-    monkeypatch.delenv("BAKEOFF_RUN_FOLDER", raising=False)
+def with_own_cache(own_cache: None) -> None:
+    """Nothing of another test's runs is found."""

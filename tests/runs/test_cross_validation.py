@@ -29,6 +29,8 @@ from src.runs.settings import read_resumed_settings
 from src.training.task import ClassificationTask
 from tests.data.pictures import tree
 
+pytestmark = pytest.mark.usefixtures("blank_figures")
+
 SMALL = [
     *("model=mlp", "model.hidden=[32]", "runtime=float32", "runtime.threads=1"),
     "trainer.max_epochs=1",

@@ -34,6 +34,8 @@ from src.runs.settings import read_resumed_settings
 from src.tracking.spool import Spool
 from src.training.task import ClassificationTask
 
+pytestmark = pytest.mark.usefixtures("blank_figures")
+
 SMALL = [
     *("model=mlp", "runtime=float32", "trainer.max_epochs=4", "data.batch_size=128"),
     # To draw a run's pictures takes five times as long as its training.

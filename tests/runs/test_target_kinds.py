@@ -47,6 +47,8 @@ from src.training.linear_head import fit_linear_head
 from tests.features.test_classifier import network_features
 from tests.models.test_conformance import ALL
 
+pytestmark = pytest.mark.usefixtures("blank_figures")
+
 CLASSES, SIDE, PICTURES = 4, 16, 80
 OF_PICTURES = [name for name, kind in KINDS.items() if not kind.pixels]
 slow = pytest.mark.slow

@@ -27,6 +27,8 @@ from src.serving.masks import PredictedMask, masks_of, predicted_masks
 from src.training.sliding_windows import sliding_windows
 from tests.data.pictures import write_pair
 
+pytestmark = pytest.mark.usefixtures("blank_figures")
+
 SIDE = 32
 SIZES = ((150, 90), (96, 130), (20, 70), (64, 64))
 

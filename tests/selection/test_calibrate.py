@@ -47,6 +47,8 @@ from src.statistics.novelty import (
     novelty_p_values,
 )
 
+pytestmark = pytest.mark.usefixtures("blank_figures")
+
 
 @pytest.fixture(scope="module")
 def champion(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:

@@ -37,6 +37,8 @@ from src.targets import kind_of
 from tests.runs.unsealed import copied
 from tests.serving.stranger import a_stranger_asks
 
+pytestmark = pytest.mark.usefixtures("blank_figures")
+
 SIDE = 16
 QUICK = (
     *("evaluate_test=false", "tracking=none", "tracking.figures=false"),

@@ -30,11 +30,7 @@ from src.selection.scaling_plan import ScalingPlan, plan_scaling
 from tests.selection.test_combined_kinds import MODELS, pictures
 from tests.selection.test_refit import HANDCRAFTED, MLP, settings_of, trained
 
-
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("BAKEOFF_CACHE", str(tmp_path / "cache"))
-    monkeypatch.delenv("BAKEOFF_RUN_FOLDER", raising=False)
+pytestmark = pytest.mark.usefixtures("own_cache", "blank_figures")
 
 
 def settings(run: RunFolder, *overrides: str) -> ScalingSettings:

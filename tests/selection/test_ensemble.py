@@ -42,6 +42,8 @@ from src.tracking.addresses import default_uri
 from src.tracking.mlflow_store import Store
 from tests.selection.changed_runs import changed, cross_validation, moved, of_plugin, val, with_loss
 
+pytestmark = pytest.mark.usefixtures("blank_figures")
+
 QUIET = ["tracking=none", "tracking.figures=false", "tracking.log_model=false"]
 SHORT = ["recipe=quick", "trainer.max_epochs=2", "runtime=float32", "trainer.progress=false"]
 MLP = ["model=mlp", "model.batch_norm=false", "model.hidden=[64]", *SHORT]

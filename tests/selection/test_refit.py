@@ -27,14 +27,10 @@ from src.runs.folder import RunFolder
 from src.runs.folds import mean_of
 from src.selection.refit import _keep_thresholds, earlier_refit, refit, refit_settings
 
+pytestmark = pytest.mark.usefixtures("own_cache", "blank_figures")
+
 MLP = ["model=mlp", "model.hidden=[32]", "runtime=float32", "trainer.progress=false"]
 HANDCRAFTED = ["model=handcrafted", "model.classifier=knn", "model.features=[raw]"]
-
-
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("BAKEOFF_CACHE", str(tmp_path / "cache"))
-    monkeypatch.delenv("BAKEOFF_RUN_FOLDER", raising=False)
 
 
 def trained(output_dir: Path, *overrides: str) -> RunFolder:

@@ -30,6 +30,8 @@ from src.serving.bundle import open_predictor
 from src.serving.bundle_files import CERTAINTY
 from tests.runs.unsealed import copied, unseal
 
+pytestmark = pytest.mark.usefixtures("blank_figures")
+
 RUNS = (
     [
         *("model=mlp", "model.hidden=[32]", "runtime=float32"),

@@ -36,8 +36,8 @@ from tests.warm_python import ROOT
 
 SHAPE = (3, 16, 24)
 WITH_EXTRA = importlib.util.find_spec("onnxruntime") is not None
-# Every block is traced like the first.
-SMALLER = {"vit": ["model.depth=1"]}
+# Every block is traced like the first, and every stage of a CNN like the second.
+SMALLER = {"vit": ["model.depth=1"], "cnn": ["model.widths=[48,96]"]}
 Exported = tuple[WholeNetwork, Path, Path]
 
 
@@ -118,7 +118,8 @@ def test_files_compute_any_batch_as_the_network_does(
 def test_files_give_the_probabilities_of_every_kind_and_say_what_they_are(
     link: str, tmp_path: Path
 ) -> None:
-    network, metadata = whole("mlp", "trainer.tta=flip", link=link)
+    small = ["model.hidden=[32,32]", "model.batch_norm=false"]
+    network, metadata = whole("mlp", "trainer.tta=flip", *small, link=link)
     images = pictures(5)
     wanted = network_classifier(network.network, metadata, torch.device("cpu"))(images)
     program = traced(network, SHAPE)

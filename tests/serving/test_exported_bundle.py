@@ -30,10 +30,10 @@ def bundles(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A bundle of each format, of one network that looks at its pictures mirrored, too."""
     folder = tmp_path_factory.mktemp("bundles")
     network, metadata = network_and_metadata("trainer.tta=flip", shape=SHAPE)
-    whole = exportable(network, metadata, "contiguous")
-    write_pt2(traced(whole, SHAPE), folder / "a.pt2", outputs_note(metadata))
+    program = traced(exportable(network, metadata, "contiguous"), SHAPE)
+    write_pt2(program, folder / "a.pt2", outputs_note(metadata))
     if WITH_EXTRA:
-        write_onnx(traced(whole, SHAPE), folder / "a.onnx", outputs_note(metadata))
+        write_onnx(program, folder / "a.onnx", outputs_note(metadata))
     for name in NAMES:
         write_exported_bundle(folder / name, folder / f"a.{name}", metadata, pictures(1)[0])
     return folder

@@ -55,18 +55,21 @@ def same(found: np.ndarray, wanted: np.ndarray) -> None:
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Exported:
-    """`exported("fcn")`: its network, metadata and file, ONNX where that is installed; made once.
+    """`exported("fcn")`: its network, metadata and a file; in its folder is one of each format.
 
-    Pictures are taken window by window, at half their size.
+    The file is ONNX where that is installed. They are made once, of pictures that are taken window
+    by window, at half their size.
     """
 
     @cache
     def made(model: str) -> tuple[WholeNetwork, dict, Path]:
         folder = tmp_path_factory.mktemp(model)
         network, metadata = whole(model, "data.fit=windows", "data.scale=0.5")
-        write, name = (write_onnx, "onnx") if WITH_EXTRA else (write_pt2, "pt2")
-        write(traced(network, SHAPE), folder / f"network.{name}", outputs_note(metadata))
-        return network, metadata, folder / f"network.{name}"
+        program, note = traced(network, SHAPE), outputs_note(metadata)
+        write_pt2(program, folder / "network.pt2", note)
+        if WITH_EXTRA:
+            write_onnx(program, folder / "network.onnx", note)
+        return network, metadata, folder / f"network.{'onnx' if WITH_EXTRA else 'pt2'}"
 
     return made
 
@@ -78,12 +81,11 @@ def test_files_answer_windows_in_batches_of_any_size(
     model: str, exported: Exported, tmp_path: Path
 ) -> None:
     network, metadata, exact = exported(model)
-    note, file = outputs_note(metadata), tmp_path / "network.pt2"
-    write_pt2(traced(network, SHAPE), file, note)
+    note = outputs_note(metadata)
     assert note["targets"] == "dense" and json.loads(note["class_names"]) == list(CLASSES)
     assert "(pictures, classes, height, width)" in note["outputs"]
     assert "windows" in note["outputs"] and "0.5" in note["outputs"]
-    opened = [open_pt2(file), *([open_onnx(exact)] if WITH_EXTRA else [])]
+    opened = [open_pt2(exact.with_suffix(".pt2")), *([open_onnx(exact)] if WITH_EXTRA else [])]
     for count in (1, 2, 5):
         with torch.inference_mode():
             wanted = network.at_once(torch.from_numpy(batch(count))).numpy()

@@ -105,7 +105,7 @@ def test_a_sweep_is_told_what_was_remarked_about_the_pictures(
     """Also where they were open already, in another format."""
     monkeypatch.setenv("BAKEOFF_CACHE", str(tmp_path / "cache"))
     root = tree(tmp_path / "pictures", {"a": 12, "b": 12})
-    shutil.copy(next((root / "a").iterdir()), root / "b" / "copy.png")
+    shutil.copy(root / "a" / "000.png", root / "b" / "copy.png")
     overrides = ["model=handcrafted", "data=folder", f"data.root={root}", "runtime.threads=1"]
     ending = TrialRunner()(Job(plain_task(Prepare(places(tmp_path))), overrides=overrides), Mock())
     assert ending.state == "complete", ending.reason
@@ -122,7 +122,7 @@ def test_a_stated_size_that_is_not_the_networks_is_told(
     monkeypatch.setenv("BAKEOFF_CACHE", str(tmp_path / "cache"))
     root = tree(tmp_path / "pictures", {"a": 8, "b": 8}, height=64, width=64)
     overrides = ["model=efficientnet_lite0", "data=folder", f"data.root={root}", "runtime=float32"]
-    overrides += ["data.image_size=48", "data.batch_size=4", "trainer.max_epochs=1"]
+    overrides += ["data.image_size=48", "data.batch_size=2", "trainer.max_epochs=1"]
     ending = TrialRunner()(Job(plain_task(Prepare(places(tmp_path))), overrides=overrides), Mock())
     assert ending.state == "complete", ending.reason
     (note,) = Prepared(**ending.result).notes
