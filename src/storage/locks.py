@@ -54,7 +54,7 @@ class ProcessLock(FileLock):
             except Timeout:
                 _log.warning("waiting for the lock %s of %s", self.lock_file, holder_of(self))
             left = patience - _QUIET_SECONDS if patience > 0 else patience
-            # Not by `super()`: filelock before 4.3 makes another class of it where `flock` is missing.
+            # Not by `super()`: before 4.3, filelock makes another class of it without `flock`.
             return BaseFileLock.acquire(self, left, *args, **options)
         except OSError as error:
             if error.errno not in _HAS_NO_LOCKS:
