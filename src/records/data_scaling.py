@@ -74,6 +74,8 @@ class DataScalingRecord:
         fitted: median figure of the fitted curve with all pictures there are, from which gains
             count.
         sets: whether pictures have sets of labels, of which accuracy is the exact match.
+        epochs: of the run, where they are so few that fewer pictures got more of them, for as many
+            steps; else None.
     """
 
     metric: str
@@ -88,6 +90,7 @@ class DataScalingRecord:
     most: int = 0
     fitted: float = math.nan
     sets: bool = False
+    epochs: int | None = None
 
 
 def scaling_text(runs: Mapping[int, str], record: DataScalingRecord | None = None) -> str:

@@ -7,7 +7,7 @@ from typing import Literal
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullLocator
 
-from ..machine.text import fixed, percent
+from ..machine.text import counted, fixed, percent
 from ..metrics.summary import metric_name
 from ..records.comparison import LOWEST
 from ..records.data_scaling import DataScalingRecord, ForecastRecord, MeasuredRecord
@@ -41,10 +41,18 @@ def scaling_sentences(record: DataScalingRecord) -> list[str]:
         )
     if record.goal is not None:
         sentences.append(_goal_sentence(record))
+    stays = "the settings stay"
+    if record.epochs is not None:
+        stays = "as many steps of training"
+        sentences.append(
+            f"Trained for {counted(record.epochs, 'epoch')}, it may not have learnt all that its "
+            "pictures show: more epochs, or as many on more pictures, which are more steps, may "
+            "bring more than is forecast."
+        )
     return [
         *sentences,
         f"Assumed: further pictures are like the {now.pictures:,} there are, labelled as well, and "
-        "the settings stay; a forecast is the less sure the farther it goes.",
+        f"{stays}; a forecast is the less sure the farther it goes.",
     ]
 
 

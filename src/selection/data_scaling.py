@@ -171,6 +171,13 @@ def _longer(settings: RunSettings, fraction: float) -> float:
     return max(epochs, min(round(epochs / fraction), _ENOUGH_EPOCHS)) / epochs
 
 
+def _few_epochs(plan: ScalingPlan) -> int | None:
+    """Return the epochs of the run if its trainings on fewer pictures have more; else None."""
+    settings = plan.chosen.settings
+    few = _longer(settings, plan.fewer[0] / plan.pictures) > 1
+    return settings.trainer.epochs if few else None
+
+
 def _settings(settings: RunSettings, count: int, pictures: int) -> RunSettings:
     """Return the settings of a run for a training on so many of its pictures."""
     trainer, longer = settings.trainer, _longer(settings, count / pictures)
@@ -219,6 +226,7 @@ def _record(
         **_needed(law, settings.goal, plan.pictures, best, sign),
         fitted=sign * (best - law.loss(1)[0]),
         sets=kind_of(plan.chosen.settings.data.target).sets,
+        epochs=_few_epochs(plan),
     )
 
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from src.records.data_scaling import DataScalingRecord, ForecastRecord, MeasuredRecord
@@ -26,6 +28,13 @@ def test_a_gain_that_the_table_does_not_show_is_explained() -> None:
     explained = "Gains count from the fitted curve, which has 62.0 % at 500 pictures"
     assert f"{explained}; measured are 64.0 %." in scaling_sentences(record(0.62))
     assert not any("fitted" in one for one in scaling_sentences(record(0.6400001)))
+
+
+def test_a_forecast_of_few_epochs_is_of_as_many_steps() -> None:
+    *_, few, assumed = scaling_sentences(replace(record(0.64), epochs=2))
+    assert few.startswith("Trained for 2 epochs, it may not have learnt all")
+    assert "as many steps of training;" in assumed
+    assert "the settings stay;" in scaling_sentences(record(0.64))[-1]
 
 
 @pytest.mark.parametrize(

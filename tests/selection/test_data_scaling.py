@@ -59,6 +59,7 @@ def test_fractions_are_trained_once_and_judged_on_the_same_pictures(
     counts = [round(one * len(whole.train)) for one in (0.125, 0.25, 0.5, 1)]
     assert [one.pictures for one in record.measured] == counts
     assert record.measured[-1].run == chosen.name and record.held_out == len(whole.val)
+    assert record.epochs is None
     before = whole.train[:0]
     for one in record.measured:
         folder = RunFolder.open(tmp_path / "runs" / one.run)
@@ -112,6 +113,7 @@ def test_a_killed_training_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr("src.selection.retrain.run_experiment", usual)
     record = scaled(chosen, "fractions=[0.5]")
     assert record.measured[0].run == begun and runs(tmp_path) == {chosen.name, begun}
+    assert record.epochs == 1
     # As many steps as on all pictures.
     assert settings_of(RunFolder.open(tmp_path / "runs" / begun)).trainer.epochs == 2
     # One that was deleted is trained anew.
