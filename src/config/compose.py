@@ -254,6 +254,7 @@ def _completed(
     if not _refers(plain):
         return plain
     resolved = OmegaConf.to_container(OmegaConf.create(plain), resolve=True)
+    assert isinstance(resolved, dict)
     return {str(key): value for key, value in resolved.items()}
 
 
