@@ -38,7 +38,7 @@ _PATIENCE = 24
 # many times the intervals, by the least number of complete trials: two hardly show that way, but
 # one may be a bad configuration. In races of recorded trials the best of all was none the worse for
 # it (docs/figures.md, "Sweeps").
-_REACH, _INTERVALS = 2.0, {4: 1.0, 2: 3.0}
+_REACH, _INTERVALS = 2.0, {4: 1.0, 2: 2.0}
 # Number of latest trials of a kind that are used, since the load of the machine changes.
 _LATEST_TRIALS = 3
 

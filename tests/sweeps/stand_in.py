@@ -86,7 +86,7 @@ class StandIn:
                 return Ending("pruned", reason=stop)
         run_dir, metrics = str(output_dir / task.name), self._metrics(task, level)
         if (output_dir / "intervals").exists():
-            ends = {"val/accuracy_low": level - 0.03, "val/accuracy_high": level + 0.03}
+            ends = {"val/accuracy_low": level - 0.04, "val/accuracy_high": level + 0.04}
             metrics |= ends
         return Ending("complete", metrics, {"run_dir": run_dir})
 

@@ -261,9 +261,9 @@ def test_families_that_are_too_far_behind_are_named_by_their_figures() -> None:
         "handcrafted": "its best of 4 trials, 80.0 %, is too far behind 90.0 %"
     }
     assert not behind(*lead, *trials(0.8, 0.78, 0.7)), "three say little"
-    # Beyond three times the intervals two are enough, as far as they are from each other.
-    assert behind(*lead, *trials(0.74, 0.74)) and not behind(*lead, *trials(0.76, 0.76))
-    assert behind(*lead, *trials(0.7, 0.66)) and not behind(*lead, *trials(0.7, 0.64))
+    # Beyond twice the intervals two are enough, as far as they are from each other.
+    assert behind(*lead, *trials(0.79, 0.79)) and not behind(*lead, *trials(0.81, 0.81))
+    assert behind(*lead, *trials(0.75, 0.71)) and not behind(*lead, *trials(0.75, 0.69))
     assert not behind(*lead, *trials(0.1)), "its own configuration may be a bad one"
     assert not behind(*lead, *trials(0.8, 0.77, 0.7, 0.77)), "it may gain as much again, and more"
     assert behind(*lead, *trials(0.8, 0.78, 0.1, 0.78)), "what is worse is nothing to gain"
