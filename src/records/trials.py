@@ -89,6 +89,11 @@ class TrialRecord:
         """Trained so far."""
         return self.curve[-1][0] if self.curve else 0
 
+    @property
+    def known_epochs(self) -> int | None:
+        """`epochs`; None of a complete trial of which the metric was known at the end alone."""
+        return None if self.state == COMPLETE and not self.curve else self.epochs
+
     def place(self, direction: str) -> Place:
         """Return the key that sorts trials by their values; see `src.records.ties`."""
         log_loss, latency = map(self.figures.get, METRICS)

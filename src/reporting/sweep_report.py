@@ -111,7 +111,8 @@ def leaderboard_csv(record: SweepRecord) -> str:
             *(ranks.get(trial.number), trial.name, trial.number, trial.family, trial.state),
             str(trial.is_default).lower(),
             *objectives,
-            *(trial.last, trial.best, trial.epochs, trial.seconds, trial.reason, trial.run_id),
+            *(trial.last, trial.best, trial.known_epochs, trial.seconds, trial.reason),
+            trial.run_id,
             *(trial.figures.get(key) for key in figures),
             *(value_text(trial.values[key]) if key in trial.values else None for key in keys),
             record.commands.get(trial.number),
@@ -325,7 +326,7 @@ def _about(record: SweepRecord, trial: TrialRecord) -> list[tuple[str, str]]:
         f"at its best {record.steps[:-1]}": None
         if trial.best is None
         else metric_text(metric, trial.best),
-        record.steps: str(trial.epochs),
+        record.steps: None if trial.known_epochs is None else str(trial.known_epochs),
         "time of the whole trial": None if trial.seconds is None else duration(trial.seconds),
         "settings": settings_text(trial.values),
         **{

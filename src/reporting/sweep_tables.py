@@ -55,7 +55,7 @@ def leaderboard_table(record: SweepRecord, most: int | None = None) -> Table:
             (
                 *(str(ranks.get(trial.number, "")), trial.name),
                 *("" if v is None else metric_text(k, v) for k, v in zip(record.metrics, values)),
-                *(", ".join([trial.state, *about]), str(trial.epochs)),
+                *(", ".join([trial.state, *about]), _count(trial.known_epochs)),
                 *("" if trial.seconds is None else duration(trial.seconds), last),
             )
         )
@@ -176,3 +176,7 @@ def _why_none(record: SweepRecord, standing: FamilyStanding) -> str:
         return "left out" if standing.family in record.left_out else "no trial"
     last = [t for t in record.trials if t.family == standing.family and t.state != RUNNING][-1]
     return f"pruned: {last.reason}" if last.state == PRUNED and last.reason else last.state
+
+
+def _count(number: int | None) -> str:
+    return "" if number is None else str(number)

@@ -398,6 +398,16 @@ def test_the_reason_for_a_family_that_was_left_out_stands_beneath_the_table() ->
     assert "left out" not in sweep_page(RECORD) and "left out" not in format_result(RECORD)
 
 
+def test_epochs_that_nobody_counted_are_left_open() -> None:
+    """The log-loss of a network is known at its end alone."""
+    ended = dataclasses.replace(trial(0, "cnn", COMPLETE, 0.97), curve=())
+    stopped = trial(1, "mlp", PRUNED)
+    record = dataclasses.replace(RECORD, trials=(ended, stopped), finalists=(), winner=None)
+    assert [row[4] for row in leaderboard_table(record).rows] == ["", "0"]
+    rows = list(csv.DictReader(leaderboard_csv(record).splitlines()))
+    assert [row["epochs"] for row in rows] == ["", "0"]
+
+
 def test_why_a_family_got_no_further_trial_stands_beneath_the_table() -> None:
     record = dataclasses.replace(RECORD, closed={"mlp": "its best is <b>too far behind."})
     lines = format_result(record).splitlines()
