@@ -737,7 +737,9 @@ def test_a_study_of_a_version_with_other_defaults_goes_on_by_the_command_that_is
     begun = sweep(tmp_path, *overrides)
     later = {"single": ("data.answer", {"val/accuracy": "balanced_accuracy"})}
     monkeypatch.setattr("src.config.sweep._ANSWERS", later)
-    with pytest.raises(ConfigError, match=r"data\.answer=balanced_accuracy now, not then") as refused:
+    with pytest.raises(
+        ConfigError, match=r"data\.answer=balanced_accuracy now, not then"
+    ) as refused:
         sweep(tmp_path, *overrides)
     line = overrides_of(str(refused.value).partition("resume it: ")[2], "sweep")
     given, name = take_config_name(line or [], default="")
