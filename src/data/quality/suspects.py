@@ -33,7 +33,7 @@ __all__ = ["Examination", "examine", "list_suspects"]
 _log = logging.getLogger(__name__)
 
 # Part of every key: to be raised when the same pictures would be judged otherwise.
-_VERSION = 2
+_VERSION = 3
 # Files are compared at this size, or at their own if they share a small one, whatever the network
 # sees: the split must not depend on data.image_size.
 _PRINT_SIZE = (32, 32)

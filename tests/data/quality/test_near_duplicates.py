@@ -120,3 +120,21 @@ def test_bursts_are_neighbours_by_number_that_look_alike() -> None:
     # Nor by numbers that count through look-alikes.
     numbers = [f"{number}.png" for number in range(100)]
     assert len(burst_pairs(shots(1, 100), numbers, [""] * 100).pairs) == 0
+
+
+@pytest.mark.parametrize("each", [3, 25])
+def test_chance_resemblances_in_small_sets_are_no_bursts(each: int) -> None:
+    """Three pairs of such pictures in a hundred are alike; the level of the test is 1 %."""
+    series = [str(k // each) for k in range(2 * each)]
+    names = [f"{one}/{k % each}.jpg" for k, one in enumerate(series)]
+    linked = 0
+    for seed in range(50):
+        images = gaussian_filter(photos(2 * each, seed), (0, 2, 2))
+        linked += len(burst_pairs(images, names, series).pairs) > 0
+    assert linked <= 1
+
+
+def test_shots_of_one_subject_are_found_where_each_has_its_own_numbers() -> None:
+    names = [f"P{k // 3:02d}_{k % 3}.jpg" for k in range(60)]
+    found = burst_pairs(shots(20, 3), names, ["cat"] * 60)
+    assert found.pairs.tolist() == [[i, i + 1] for i in range(59) if i % 3 != 2]
