@@ -5,8 +5,9 @@ from __future__ import annotations
 import glob
 import logging
 import os
+import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,10 @@ from ...machine.regular_files import file_fault
 from ...machine.text import counted
 from ..decoding.picture_files import PICTURE_ENDINGS, PictureError, read_header
 from .archive import ARCHIVE_ENDINGS
+from .mask_names import masks_among
 from .source import Problem, is_left_behind
 
-__all__ = ["FoundPictures", "each_picture", "find_pictures"]
+__all__ = ["FoundPictures", "each_picture", "find_pictures", "without_masks"]
 
 _log = logging.getLogger(__name__)
 _WANTED = "picture file or folder"
@@ -70,10 +72,36 @@ def find_pictures(images: str) -> FoundPictures:
     return found
 
 
+def without_masks(found: FoundPictures, images: str) -> tuple[FoundPictures, str]:
+    """Return files without masks that lie beside their pictures, which a training leaves out, too.
+
+    Args:
+        found: the files of `images`.
+        images: path or pattern; what it matches alone, such as `*_mask.png`, is wanted.
+
+    Returns:
+        What is left, and a remark on what is not; "" where that is nothing.
+    """
+    named = re.split("[*?[]", images, maxsplit=1)[0]
+    top = images if os.path.isdir(images) else os.path.dirname(named)
+    start = len(os.path.join(top, ""))
+    below = {f"./{path[start:].replace(os.sep, '/')}": path for path in found.pictures}
+    masks = {below[one] for one in masks_among({".": [*below]})}
+    if not masks:
+        return found, ""
+    left = replace(found, pictures=[path for path in found.pictures if path not in masks])
+    them = "it" if len(masks) == 1 else "them"
+    return left, (
+        f"left out: {counted(len(masks), 'file')} with the name of another picture, taken for its "
+        f"mask, such as {min(masks)}; a path or pattern without the others takes {them}"
+    )
+
+
 def each_picture(pictures: Any) -> Iterator[Any]:
     """Yield single pictures of one or several; of paths and patterns the files, as `Path`.
 
-    Anything else is yielded as it is. Files of a folder that are no pictures are named in the log.
+    Anything else is yielded as it is. Files of a folder that are no pictures, or that are masks of
+    others, are named in the log.
 
     Raises:
         ValueError: as `find_pictures`.
@@ -84,7 +112,9 @@ def each_picture(pictures: Any) -> Iterator[Any]:
         if not isinstance(one, str | Path):
             yield one
             continue
-        found = find_pictures(str(one))
+        found, masks = without_masks(find_pictures(str(one)), str(one))
+        if masks:
+            _log.info(masks)
         for problem in found.left_out:
             _log.info("skipped %s", problem)
         yield from map(Path, found.pictures)

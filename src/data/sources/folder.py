@@ -20,7 +20,7 @@ from .label_spelling import (
     merged_remarks,
     refuse_alike_across_parts,
 )
-from .mask_pairs import are_pairs, masks_among
+from .mask_names import are_pairs, masks_among
 from .masks import MaskClasses, list_masks
 from .npz import list_arrays
 from .roots import existing_root

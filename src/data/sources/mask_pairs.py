@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,9 +12,16 @@ import numpy as np
 
 from ...config.checks import ConfigError
 from ...machine.arrays import TextArray
-from ..decoding.videos import VIDEO_ENDINGS
 from .class_folders import FolderTree, is_held_out, part_named
 from .csv_lines import read_csv_lines
+from .mask_names import (
+    MASK_FOLDERS,
+    PICTURE_FOLDERS,
+    by_key,
+    in_mask_folder,
+    key_of_pair,
+    marked_as_masks,
+)
 from .source import PARTS, Problem
 from .table import listed_rows
 from .table_columns import TableSchema
@@ -24,19 +30,10 @@ from .table_paths import found_files
 __all__ = [
     "NAMED",
     "MaskPairs",
-    "are_pairs",
-    "masks_among",
     "pairs_in_folders",
     "pairs_in_table",
 ]
 
-_PICTURE_FOLDERS = frozenset(("images", "image", "imgs", "img", "pictures", "photos", "jpegimages"))
-_MASK_FOLDERS = frozenset(("masks", "mask", "labels", "annotations", "segmentations", "gt")) | {
-    *("segmentationclass", "ground_truth", "groundtruth"),
-}
-_SUFFIX = "_mask"
-# In the paths of several files, a line each.
-_MASK_NAME = re.compile(rf"{_SUFFIX}\.|(?:^|/)(?:{'|'.join(_MASK_FOLDERS)})/", re.MULTILINE)
 # Files that a message names at most.
 NAMED = 5
 
@@ -59,11 +56,11 @@ def pairs_in_folders(root: Path, shown: str) -> MaskPairs:
     """Return the pairs in a folder; errors, and `shown`, as of `list_masks`."""
     tree = FolderTree(str(root))
     files = tree.pictures_below("")
-    in_folders = list(filter(_in_mask_folder, files))
+    in_folders = list(filter(in_mask_folder, files))
     if in_folders:
         masks = dict[str, str]()
         for path in in_folders:
-            if (other := masks.setdefault(_key(path), path)) is not path:
+            if (other := masks.setdefault(key_of_pair(path), path)) is not path:
                 raise ConfigError(f"{other} and {path} are masks of one picture: keep one of them.")
         pictures = sorted(set(files) - set(in_folders))
     else:
@@ -73,7 +70,7 @@ def pairs_in_folders(root: Path, shown: str) -> MaskPairs:
             f"{shown} holds no pictures with masks: put pictures into {shown}/images and masks of "
             f"the same names into {shown}/masks, or each NAME.png beside its NAME.jpg."
         )
-    alone = [path for path in pictures if _key(path) not in masks]
+    alone = [path for path in pictures if key_of_pair(path) not in masks]
     if alone:
         more = f" and {len(alone) - NAMED} more" if len(alone) > NAMED else ""
         raise ConfigError(
@@ -81,7 +78,7 @@ def pairs_in_folders(root: Path, shown: str) -> MaskPairs:
             f"{', '.join(alone[:NAMED])}{more}. A mask has the name of its picture, in a folder "
             "masks beside the folder images, or as a PNG file beside the picture."
         )
-    taken = {_key(path) for path in pictures}
+    taken = {key_of_pair(path) for path in pictures}
     problems = [
         Problem(path, "is a mask without a picture; left out", "masks have no picture")
         for key, path in masks.items()
@@ -91,7 +88,7 @@ def pairs_in_folders(root: Path, shown: str) -> MaskPairs:
     return MaskPairs(
         root,
         pictures,
-        [masks[_key(path)] for path in pictures],
+        [masks[key_of_pair(path)] for path in pictures],
         [_class_folder(path) for path in pictures],
         given,
         problems=(*problems, *tree.problems),
@@ -127,50 +124,6 @@ def pairs_in_table(file: Path, columns: Sequence[str | None] | None) -> MaskPair
         problems=tuple(Problem(file.name, remark) for remark in table.remarks),
         missing=missing,
     )
-
-
-def are_pairs(folders: Mapping[str, Sequence[str]]) -> bool:
-    """Return whether two folders hold pictures and masks of the same names, and not two classes.
-
-    Args:
-        folders: paths of the pictures in each folder, by its name.
-    """
-    keys = {name.lower(): {*map(_key, paths)} for name, paths in folders.items()}
-    pictures, masks = (keys.keys() & names for names in (_PICTURE_FOLDERS, _MASK_FOLDERS))
-    if len(keys) != 2 or not pictures or not masks:
-        return False
-    one, other = keys.values()
-    return 2 * len(one & other) > max(len(one), len(other))
-
-
-def masks_among(folders: Mapping[str, Sequence[str]]) -> set[str]:
-    """Return the files of class folders that are by their names masks of others in their folder.
-
-    None where most of the files that are called so have no other one beside them, and so are
-    pictures of their own.
-
-    Args:
-        folders: paths of the pictures of each class, by its folder.
-    """
-    found, alone = set[str](), 0
-    for folder, files in folders.items():
-        # Without the name of the class, which may be that of a folder of masks.
-        inside = [path.removeprefix(f"{folder}/") for path in files]
-        # Sets of a million pictures have none as a rule, and pairing takes as long as listing.
-        text = "\n".join((*inside, "")).lower()
-        named_png = text.count(".png\n")
-        if named_png in (0, len(files)) and not _MASK_NAME.search(text):
-            alone += named_png
-            continue
-        for group in _by_key(inside).values():
-            marked = _marked(group)
-            # Beside a video lies a still of it.
-            videos = any(os.path.splitext(path)[1].lower() in VIDEO_ENDINGS for path in group)
-            if len(group) == 2 and len(marked) == 1 and not videos:
-                found.add(f"{folder}/{marked[0]}")
-            else:
-                alone += len(marked)
-    return found if len(found) > alone else set()
 
 
 def _parts(
@@ -220,8 +173,8 @@ def _side_by_side(files: Sequence[str]) -> tuple[list[str], dict[str, str]]:
     """
     pictures: list[str] = []
     masks: dict[str, str] = {}
-    for key, group in _by_key(files).items():
-        marked = _marked(group)
+    for key, group in by_key(files).items():
+        marked = marked_as_masks(group)
         if len(group) == 1:
             pictures += group
             continue
@@ -235,42 +188,9 @@ def _side_by_side(files: Sequence[str]) -> tuple[list[str], dict[str, str]]:
     return pictures, masks
 
 
-def _by_key(files: Sequence[str]) -> dict[str, list[str]]:
-    together: dict[str, list[str]] = {}
-    for path in files:
-        together.setdefault(_key(path), []).append(path)
-    return together
-
-
-def _marked(files: Sequence[str]) -> list[str]:
-    """Return those files of one key that are called as masks, by the surest sign there is."""
-    signs = (
-        _in_mask_folder,
-        lambda path: _stem(path).endswith(_SUFFIX),
-        lambda path: path.lower().endswith(".png"),
-    )
-    found = ([path for path in files if sign(path)] for sign in signs)
-    return next(filter(None, found), [])
-
-
-def _in_mask_folder(path: str) -> bool:
-    return not _MASK_FOLDERS.isdisjoint(path.lower().split("/")[:-1])
-
-
-def _stem(path: str) -> str:
-    return os.path.splitext(path)[0]
-
-
-def _key(path: str) -> str:
-    """Return what a picture and its mask have in common."""
-    *folders, name = _stem(path).removesuffix(_SUFFIX).split("/")
-    named = _PICTURE_FOLDERS | _MASK_FOLDERS
-    return "/".join([*(one for one in folders if one.lower() not in named), name])
-
-
 def _class_folder(path: str) -> str:
     """Return the folder that names a class: the first that is none of a part, pictures or masks."""
     for folder in path.split("/")[:-1]:
-        if folder.lower() not in _PICTURE_FOLDERS | _MASK_FOLDERS and part_named(folder) is None:
+        if folder.lower() not in PICTURE_FOLDERS | MASK_FOLDERS and part_named(folder) is None:
             return folder
     return ""

@@ -20,7 +20,7 @@ from ...config.finished import PredictSettings
 from ...data.decoding.decode import thumbnail
 from ...data.decoding.picture_files import PICTURE_ENDINGS, PictureError
 from ...data.sources.answers import EXPLAINED, is_table_of_answers, without_answers
-from ...data.sources.files import FoundPictures
+from ...data.sources.files import FoundPictures, without_masks
 from ...machine.arrays import UInt8Array
 from ...machine.disk import named_file, refusal
 from ...machine.memory import memory_kept
@@ -53,7 +53,8 @@ def label_pictures(model: Path, found: FoundPictures, settings: PredictSettings)
 
     Args:
         model: a run's checkpoint, or the bundle of an exported variant.
-        found: picture files and others; what earlier calls have written is left out.
+        found: picture files and others; what earlier calls have written, and masks
+            beside their pictures, are left out.
         settings: what to write, and where to.
 
     Returns:
@@ -75,12 +76,15 @@ def label_pictures(model: Path, found: FoundPictures, settings: PredictSettings)
     sheets = _Sheets.beside(settings.out, explain=settings.explain)
     to_label = _label_next(sheets.table, settings.label_next)
     found, left_out = without_answers(found, settings.images)
+    found, masks = without_masks(found, settings.images)
 
     with _output(settings.out) as stream:
         with doing("loading the model"):
             predictor, maps = open_model(model, settings)
         for problem in found.left_out:
             print(f"skipped {problem}", file=sys.stderr)
+        if masks:
+            print(masks, file=sys.stderr)
         pages = [page for file in map(Path, found.pictures) for page in predictor.pages_in(file)]
         sample = _write_rows(
             predictor, pages, settings.top_k, stream=stream, tally=tally, to_label=to_label

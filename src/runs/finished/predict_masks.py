@@ -24,7 +24,7 @@ from ...data.decoding.masks import LEFT_OUT, mask_png
 from ...data.decoding.picture_files import PictureError
 from ...data.decoding.windows import mean_over_windows
 from ...data.sources.answers import MASKS, OVERLAYS, SHARES, without_answers
-from ...data.sources.files import FoundPictures
+from ...data.sources.files import FoundPictures, without_masks
 from ...data.sources.source import Problem
 from ...machine.arrays import UInt8Array
 from ...machine.memory import memory_kept
@@ -65,7 +65,8 @@ def write_masks(model: Path, found: FoundPictures, settings: PredictSettings) ->
 
     Args:
         model: a run's checkpoint, or the bundle of an exported variant.
-        found: picture files and others; what earlier calls have written is left out.
+        found: picture files and others; what earlier calls have written, and masks
+            beside their pictures, are left out.
         settings: where to, in the place of what an earlier call has written; without `out` the
             rows alone are written, to standard output.
 
@@ -87,15 +88,17 @@ def write_masks(model: Path, found: FoundPictures, settings: PredictSettings) ->
         to_label = MasksNext(place, settings.label_next)
     inside = "" if place is None else f"{place}{os.sep}"
     found, left_out = without_answers(found, settings.images)
-    pictures = [  # a call that was killed has left masks and no table
-        file
-        for file in found.pictures
-        if not inside or not os.path.abspath(file).startswith(inside)
-    ]
+    if inside:  # a call that was killed has left masks and no table
+        outside = [x for x in found.pictures if not os.path.abspath(x).startswith(inside)]
+        found = replace(found, pictures=outside)
+    found, masks = without_masks(found, settings.images)
+    pictures = found.pictures
     with doing("loading the model"):
         predictor, _ = open_model(model, settings)
     for problem in found.left_out:
         print(f"skipped {problem}", file=sys.stderr)
+    if masks:
+        print(masks, file=sys.stderr)
     earlier = _listed(place)
     windows = settings.windows and not predictor.formats[0].windowed  # which goes so anyway
     answers = (windowed_masks if windows else predicted_masks)(predictor, map(Path, pictures))

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from src.data.sources.files import FoundPictures, find_pictures
+from src.data.sources.files import FoundPictures, each_picture, find_pictures, without_masks
 
 
 @pytest.fixture
@@ -135,3 +135,35 @@ def test_what_is_no_file_is_called_what_it_is(tmp_path: Path) -> None:
     ]:
         with pytest.raises(ValueError, match=f"^{path} .*{said}"):
             find_pictures(path)
+
+
+@pytest.mark.parametrize(
+    ("images", "expected"),
+    [
+        ("", ["a.JPG", "b.jpg", "more/c.webp"]),
+        ("/", ["a.JPG", "b.jpg", "more/c.webp"]),
+        ("/**", ["a.JPG", "b.jpg", "more/c.webp"]),
+        ("/*.*", ["a.JPG", "b.jpg"]),
+        ("/*_mask.png", ["a_mask.png", "b_mask.png"]),
+        ("/a_mask.png", ["a_mask.png"]),
+        ("/more/masks", ["more/masks/c.png"]),
+    ],
+)
+def test_masks_beside_their_pictures_are_left_out_as_in_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, images: str, expected: list[str]
+) -> None:
+    files = ("a.JPG", "a_mask.png", "b.jpg", "b_mask.png", "more/c.webp", "more/masks/c.png")
+    for name in files:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    monkeypatch.chdir(tmp_path.parent)
+    for root in (tmp_path, Path(tmp_path.name)):
+        asked = f"{root}{images}"
+        found, remark = without_masks(find_pictures(asked), asked)
+        assert names(found, root) == expected
+        assert ("3 files" in remark) == (len(expected) == 3)
+        given = [os.path.relpath(path, root) for path in each_picture(asked)]
+        assert given == expected
+    monkeypatch.chdir(tmp_path)
+    inside = without_masks(find_pictures("*.*"), "*.*")[0]
+    assert inside.pictures == ["a.JPG", "b.jpg"]

@@ -163,6 +163,20 @@ def test_masks_in_class_folders_are_no_pictures(root: Path, name: str, target: s
     assert "one of 3 files with the name of another picture" in said
 
 
+def test_masks_are_left_out_by_their_names_however_many_other_png_files_there_are(
+    root: Path,
+) -> None:
+    for number in range(4):
+        picture(root / "cat" / f"{number}.jpg")
+        mask(root / "cat" / f"{number}_mask.png", 0, 1)
+        for more in "abc":
+            picture(root / "dog" / f"{number}{more}.png")
+    picture(root / "cat" / "0.webp")  # a second picture of a mask
+    source = listed(root, target="single")
+    assert source.sample_paths is not None and len(source) == 17
+    assert not any("_mask" in path for path in source.sample_paths)
+
+
 def test_files_of_one_name_are_pictures_where_most_of_their_kind_stand_alone(root: Path) -> None:
     for number in range(3):
         picture(root / "cat" / f"{number}.png")

@@ -93,6 +93,19 @@ def test_what_has_no_row_is_named_and_counted(
         assert len(rows_of(new / "labels.csv")) == 2
 
 
+def test_masks_beside_pictures_are_not_labelled_and_one_line_says_so(
+    label: Callable[..., str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    new = tmp_path / "new"
+    new.mkdir()
+    for name in ("a.png", "b.png", "a_mask.png", "b_mask.png"):
+        picture(new / name)
+    said = label(find_pictures(str(new)), tmp_path / "labels.csv")
+    assert "2 pictures labelled" in said and "0 skipped" in said
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("left out: 2 files with the name of another picture, taken for its mask")
+
+
 @pytest.mark.parametrize(
     ("out", "overrides"),
     [
@@ -274,7 +287,9 @@ def test_why_nothing_can_be_explained_is_true_of_the_model(
     overrides = ["run=some", f"images={tmp_path}", "explain=true", "out=a.csv"]
     settings = compose_settings(PredictSettings, overrides)
     with pytest.raises(ConfigError, match=f"explain: .*{said}.*leave explain=true out"):
-        label_pictures(tmp_path / "model.ckpt", FoundPictures([tmp_path / "a.png"], []), settings)
+        label_pictures(
+            tmp_path / "model.ckpt", FoundPictures([str(tmp_path / "a.png")], []), settings
+        )
 
 
 @pytest.mark.parametrize(
@@ -292,4 +307,4 @@ def test_maps_that_no_such_model_has_are_refused_before_it_is_read(
     overrides = ["run=some", f"images={tmp_path}", "explain=true", "out=a.csv"]
     settings = compose_settings(PredictSettings, overrides)
     with pytest.raises(ConfigError, match=f"^explain: .*{advice}"):
-        label_pictures(tmp_path / model, FoundPictures([tmp_path / "a.png"], []), settings)
+        label_pictures(tmp_path / model, FoundPictures([str(tmp_path / "a.png")], []), settings)
