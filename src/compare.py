@@ -43,6 +43,10 @@ def _compare(settings: CompareSettings, overrides: Sequence[str], spare: SpareCo
         from .selection.comparison import compared
 
         comparison, made = compared(settings, spare=spare), None
+        if settings.subgroup is not None:  # a wrong one is refused before anything is shown or made
+            from .selection.comparison.report import subgroups_of
+
+            subgroups_of(comparison, settings)
     if settings.ensemble:
         with doing("loading PyTorch and Lightning"):
             from .selection.ensemble import with_ensemble

@@ -35,18 +35,15 @@ def evaluate(settings: EvaluateSettings, overrides: Sequence[str]) -> None:
     refuse_measuring(folder, settings.split)
 
     with doing("loading PyTorch and Lightning"):
-        from .metrics.summary import metric_name
-        from .reporting.formatting import figure_text, times_measured
+        from .records.run import Predictions
+        from .reporting.formatting import times_measured
+        from .reporting.terminal import format_metrics
         from .runs.finished.evaluate import measure_again
 
     metrics, measurements = measure_again(folder, checkpoint, settings)
-    prefix = f"{settings.split}/"
-    ends = {f"{key}{end}" for key in metrics for end in ("_low", "_high")}
-    sets = f"{prefix}map" in metrics
-    for key in metrics:
-        if key not in ends:  # of an interval, which is printed beside its figure
-            name = metric_name(key.removeprefix(prefix), sets=sets)
-            print(f"{name:<24} {figure_text(metrics, key)}")
+    stored = folder.predictions / f"{settings.split}.parquet"
+    class_names = Predictions.read(stored, with_paths=False).class_names
+    print(format_metrics(metrics, settings.split, class_names))
     if measurements is not None:
         print(f"the test part has been measured {times_measured(measurements)}", flush=True)
     print(f"summary: {folder.summary}")

@@ -75,6 +75,9 @@ def no_option(group: str, given: str, options: Sequence[str]) -> str:
 
 def no_key(key: str, known: Sequence[str]) -> ConfigError:
     """Return the error for an unknown key, with the key that may have been meant."""
+    above = key.rpartition(".")[0]
+    if above in known and not any(one.startswith(f"{above}.") for one in known):
+        return ConfigError(f"{key}: {above} has no keys of its own: set {above}=VALUE.")
     elsewhere = hint_for_key(key, known)
     hint = f"; {elsewhere}" if elsewhere else _near_key(key, known) or LISTED
     return ConfigError(f"{key}: there is no such key{hint}.")

@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from rich.cells import cell_len
 
 from ..machine.package import typed
 from ..machine.text import visible
-from ..metrics.summary import metric_key, metric_name
+from ..metrics.summary import metric_key, metric_name, safe_class_names
 from ..records.combination import Combination
 from ..records.run import RunSummary
 from .formatting import (
@@ -18,6 +19,7 @@ from .formatting import (
     change_text,
     count,
     duration,
+    figure_text,
     gap_text,
     is_percent,
     metric_text,
@@ -25,8 +27,10 @@ from .formatting import (
     times_measured,
 )
 
-__all__ = ["format_combination", "format_summary", "format_weights"]
+__all__ = ["format_combination", "format_metrics", "format_summary", "format_weights"]
 
+# Cells of a name that the values beside all names give way to.
+_LONGEST_NAME = 40
 _ENDINGS = {"FINISHED": "finished in", "FAILED": "failed after", "KILLED": "stopped after"}
 _HEADERS = ("model", "model.name", "from", "pixels", "params", "top-1", "licence")
 _ELSEWHERE = (
@@ -66,9 +70,39 @@ def format_summary(summary: RunSummary, ui_command: str, measured_with: str | No
         "run folder": summary.run_dir,
         "open the UI": ui_command,
     }
-    shown = {name: visible(text) for name, text in rows.items() if text is not None}
-    width = max(map(len, shown))
-    return "\n".join([*lines, "", *(f"  {name:<{width}}  {shown[name]}" for name in shown)])
+    shown = [(name, visible(text)) for name, text in rows.items() if text is not None]
+    return "\n".join([*lines, "", *(f"  {line}" for line in _aligned(shown))])
+
+
+def format_metrics(metrics: Mapping[str, float], split: str, class_names: Sequence[str]) -> str:
+    """Return the figures of one part in aligned lines, with intervals and classes by their names.
+
+    Args:
+        metrics: by `{split}/{metric}`, of this part alone.
+        split: "train", "val" or "test".
+        class_names: in the order of the classes.
+    """
+    prefix = metric_key(split, "")
+    ends = {f"{key}{end}" for key in metrics for end in ("_low", "_high")}
+    sets = metric_key(split, "map") in metrics
+    names = dict(zip(safe_class_names(class_names), class_names, strict=True))
+    rows = []
+    for key in metrics:
+        figure = None if key in ends else figure_text(metrics, key)
+        if figure is not None:  # an end of an interval is printed beside its figure
+            name, slash, safe_name = key.removeprefix(prefix).partition("/")
+            plain = metric_name(name, sets=sets)
+            of_class = f" of {visible(names.get(safe_name, safe_name))}" if slash else ""
+            rows.append((f"{plain}{of_class}", figure))
+    return "\n".join(_aligned(rows))
+
+
+def _aligned(rows: Sequence[tuple[str, str]]) -> list[str]:
+    """Return lines of names and values, which begin in one column unless names are very long."""
+    width = max(
+        (cells for name, _ in rows if (cells := cell_len(name)) <= _LONGEST_NAME), default=0
+    )
+    return [f"{name}{' ' * (width - cell_len(name))}  {value}" for name, value in rows]
 
 
 def _over_folds(summary: RunSummary) -> str | None:

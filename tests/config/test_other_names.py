@@ -59,6 +59,8 @@ def test_an_entry_names_its_own_keys_alone() -> None:
         compose_settings(PredictSettings, ["conf=0.5", "run=b", "images=c"])
     with pytest.raises(ConfigError, match=r"n_trials is budget\.trials here"):
         read_sweep_settings(["n_trials=5"], "default")
+    with pytest.raises(ConfigError, match=r"^finalists\.count: finalists has no keys of its own: "):
+        read_sweep_settings(["finalists.count=5"], "default")
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,15 @@ from typing import Literal
 import numpy as np
 import pytest
 
+from src.metrics.summary import safe_class_names
 from src.models.weights import PublishedWeights
 from src.records.combination import Combination
-from src.reporting.terminal import format_combination, format_summary, format_weights
+from src.reporting.terminal import (
+    format_combination,
+    format_metrics,
+    format_summary,
+    format_weights,
+)
 from tests.records import summaries
 
 SUMMARY = dataclasses.replace(
@@ -40,6 +46,22 @@ def test_everything_a_finished_run_has_to_say() -> None:
         "  latency              1.33 ms for one picture",
         "  run folder           /runs/calm-otter",
         "  open the UI          make ui",
+    ]
+
+
+def test_figures_of_classes_have_the_names_of_the_classes() -> None:
+    names = ("Hemden & Blusen", "靴 (くつ)", "a/b", "x" * 60, "two\nlines")
+    metrics = {"val/accuracy": 0.5, "val/accuracy_low": 0.4, "val/accuracy_high": 0.6}
+    metrics |= {
+        f"val/recall/{safe}": number / 10 for number, safe in enumerate(safe_class_names(names))
+    }
+    assert format_metrics(metrics, "val", names).splitlines() == [
+        "accuracy                   50.0 %  (95 % interval 40.0 to 60.0)",
+        "recall of Hemden & Blusen  0.0 %",
+        "recall of 靴 (くつ)        10.0 %",
+        "recall of a/b              20.0 %",
+        f"recall of {'x' * 60}  30.0 %",
+        "recall of two\\nlines       40.0 %",
     ]
 
 

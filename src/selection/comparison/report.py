@@ -37,7 +37,7 @@ from ...targets.labels import has_class, label_codes, label_text
 from ...tracking.events import read_history
 from .subgroups import subgroup_scores, subgroup_values
 
-__all__ = ["PicturesGone", "gather", "leaders_of", "read_pictures", "with_pictures"]
+__all__ = ["PicturesGone", "gather", "leaders_of", "read_pictures", "subgroups_of", "with_pictures"]
 
 
 _NO_LABEL = "none"
@@ -51,20 +51,16 @@ def gather(comparison: Comparison, settings: CompareSettings) -> ReportData:
     """Gather the report data but for `with_pictures`; curves that no longer exist are left out.
 
     Raises:
-        ConfigError: the predictions of a leader no longer exist, or as of `subgroup_values`.
+        ConfigError: the predictions of a leader no longer exist, or as of `subgroups_of`.
     """
+    values = subgroups_of(comparison, settings)
     leaders = leaders_of(comparison.entrants)
     by_leader = [_predictions(one, comparison.part) for one in leaders]
     first = [repeats[0] for repeats in by_leader]
     disagreements: tuple[Disagreement, ...] = ()
     agreement = None
-    kind, values = kind_of(first[0].kind), None
+    kind = kind_of(first[0].kind)
     pixels = kind.pixels
-    if settings.subgroup is not None:
-        if pixels:
-            raise ConfigError("subgroup is about pictures that are right or wrong, not pixels.")
-        run_dir = Path(leaders[0].run_dirs[0])
-        values = subgroup_values(run_dir, settings.subgroup, first[0].sample_ids)
     if len(leaders) > 1 and not pixels:  # no two class maps are the same
         agreement = _agreement(first)
         disagreements = _disagreements(first)
@@ -85,6 +81,21 @@ def gather(comparison: Comparison, settings: CompareSettings) -> ReportData:
         of_classes="iou" if pixels else "recall",
         subgroup=settings.subgroup,
     )
+
+
+def subgroups_of(comparison: Comparison, settings: CompareSettings) -> tuple[str, ...] | None:
+    """Return the subgroup of each picture that the winner was judged by; None unless asked for.
+
+    Raises:
+        ConfigError: pixels are judged, or as of `subgroup_values`.
+    """
+    if settings.subgroup is None:
+        return None
+    winner = leaders_of(comparison.entrants)[0]
+    judged = _predictions(winner, comparison.part)[0]
+    if kind_of(judged.kind).pixels:
+        raise ConfigError("subgroup is about pictures that are right or wrong, not pixels.")
+    return subgroup_values(Path(winner.run_dirs[0]), settings.subgroup, judged.sample_ids)
 
 
 def with_pictures(data: ReportData) -> ReportData:
