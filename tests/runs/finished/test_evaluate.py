@@ -139,7 +139,7 @@ def test_pictures_at_a_relative_root_are_found_from_another_folder(
     }
     compare(by_camera, [*place, "subgroup=camera"])  # which is about its page, not the choice
     assert capsys.readouterr().out.splitlines()[-1] == f"next: {command('select', *place)}"
-    with pytest.raises(ConfigError, match=r"^subgroup=camra is no column .* did you mean camera"):
+    with pytest.raises(ConfigError, match=r"^subgroup=camra is no column .*did you mean camera"):
         compare(replace(by_camera, subgroup="camra"), [*place, "subgroup=camra"])
     assert not capsys.readouterr().out  # a verdict, before anything was refused
     assert read_pictures(folder.path, [0])
