@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar, Union, get_ar
 
 from ..machine.disk import NO_ROOM
 from ..machine.imports import is_foreign
-from ..machine.text import nearest
+from ..machine.text import nearest, share_meant
 from .credentials import credentials_problem, texts_of
 from .type_messages import allowed_values, expected
 
@@ -179,7 +179,8 @@ def _problem(field: dataclasses.Field[Any], value: Any) -> str | None:
                 allowed = " and ".join(
                     f"{relation} {bound:g}" for relation, bound in bounds.items()
                 )
-                return f"it must be {allowed or 'finite'}"
+                meant = share_meant(item) if set(bounds.values()) == {0, 1} else ""
+                return f"it must be {allowed or 'finite'}{meant}"
     return None if check is None else check(value)
 
 

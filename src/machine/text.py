@@ -26,6 +26,7 @@ __all__ = [
     "from_csv_cell",
     "nearest",
     "percent",
+    "share_meant",
     "text_fault",
     "visible",
     "visible_lines",
@@ -126,6 +127,11 @@ def counted(number: int, one: str, several: str | None = None, *, begins: bool =
     if number == 1:
         return f"{'One' if begins else '1'} {one}"
     return f"{number:,} {several or one + 's'}"
+
+
+def share_meant(value: float) -> str:
+    """Return how the refusal of a share ends that seems to be in percent: "; 90 % is 0.9"."""
+    return f"; {value:g} % is {value / 100:g}" if 2 <= value <= 100 else ""
 
 
 def visible(name: str) -> str:

@@ -14,6 +14,7 @@ from ..config.finished import ScalingSettings
 from ..config.models import EnsembleSettings
 from ..config.schema import RunSettings
 from ..data.splitting.splits import Split
+from ..machine.text import share_meant
 from ..records.comparison import LOWEST
 from ..records.run import Predictions
 from ..runs.earlier_runs import known_training_pictures, network_run
@@ -75,8 +76,9 @@ def plan_scaling(settings: ScalingSettings) -> ScalingPlan:
             f"be one of {', '.join(kind.measures)}."
         )
     if settings.goal is not None and not _is_reachable(settings.goal, metric):
-        bound = "above 0" if LOWEST.get(metric) is None else "below 1"
-        raise ConfigError(f"goal is {settings.goal:g}: of {metric} it must be {bound}.")
+        goal = settings.goal
+        bound = "above 0" if LOWEST.get(metric) is None else f"below 1{share_meant(goal)}"
+        raise ConfigError(f"goal is {goal:g}: of {metric} it must be {bound}.")
     held_out = folder.answers("val")[0]
     if not held_out.is_file():
         raise ConfigError(f"run: {folder.name} has no validation part to measure by.")

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from ..machine.arrays import BoolArray, Float32Array, Float64Array
+from ..machine.text import share_meant
 from ..records.certainty import Certainty
 from ..statistics.conformal import coverage_rank, fewest_pictures, set_thresholds
 from ..statistics.missed_labels import fewest_labelled, miss_threshold
@@ -68,7 +69,8 @@ class Promise:
         for name in ("coverage", "max_error"):
             value = getattr(self, name)
             if value is not None and not 0 < value < 1:
-                raise ValueError(f"{name} is {value:g}: it must be between 0 and 1")
+                meant = share_meant(value)
+                raise ValueError(f"{name} is {value:g}: it must be between 0 and 1{meant}")
         if self.classwise and self.coverage is None:
             raise ValueError("classwise is about the sets of labels: give coverage as well")
 

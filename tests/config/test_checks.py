@@ -82,6 +82,7 @@ def test_good_values_become_typed_objects() -> None:
         ("count", 1.5, ["count is 1.5", "a whole number"]),
         ("inner.rate", 0, ["inner.rate is 0", "above 0"]),
         ("inner.rate", 1.5, ["inner.rate is 1.5", "at most 1"]),
+        ("inner.rate", 90, ["inner.rate is 90", "at most 1; 90 % is 0.9."]),
         ("inner.rate", float("nan"), ["inner.rate is nan"]),
         ("inner.rate", "fast", ["inner.rate is 'fast'", "a number"]),
         ("inner.rate", "5%", ["as in inner.rate=0.05."]),

@@ -153,6 +153,7 @@ WRONG = {
     "fractions=[0.001]": "0.001 of 1,.* training pictures is 1, and it must be 20",
     "metric=map": "metric is map, .* must be one of accuracy",
     "goal=1": "goal is 1: of accuracy it must be below 1",
+    "goal=95": "goal is 95: of accuracy it must be below 1; 95 % is 0.95",
     "goal=0 metric=log_loss": "goal is 0: of log_loss it must be above 0",
     "fractions=[1.5]": "fractions .* above 0 and below 1",
     "fractions=[]": "fractions .* at least one",

@@ -201,6 +201,8 @@ def test_a_promise_that_cannot_be_kept_says_why() -> None:
     for arguments in ({"coverage": 1.0}, {"max_error": 0.0}, {"coverage": -0.5}):
         with pytest.raises(ValueError, match="must be between 0 and 1"):
             Promise(**arguments)
+    with pytest.raises(ValueError, match=r"must be between 0 and 1; 90 % is 0\.9$"):
+        Promise(coverage=90)
     with pytest.raises(ValueError, match="classwise"):
         Promise(classwise=True)
 
