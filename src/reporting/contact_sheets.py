@@ -359,7 +359,10 @@ def _sheet(
             for number, (text, color) in enumerate(cell.caption):
                 y = top + picture + line * (number + 0.3)
                 style: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 7.5}
-                axes.text(column + 0.5, y, text, color=color, **style)
+                written = axes.text(column + 0.5, y, text, color=color, **style)
+                # By steps, since a hinted font is not as much narrower as it is smaller.
+                while written.get_window_extent().width > (1 - _PADDING / 2) * inches * figure.dpi:
+                    written.set_fontsize(0.9 * written.get_fontsize())
     # Last, because imshow moves the limits and forces its own aspect.
     axes.set(xlim=(0, columns), ylim=(max(tops[-1], 1e-3), 0), aspect="auto")
     return figure

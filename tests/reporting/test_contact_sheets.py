@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from string import ascii_letters
 
@@ -98,6 +99,21 @@ def test_pictures_keep_their_content_and_proportions(shape: tuple[int, int, int]
     assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i]), (
         "two pictures overlap"
     )
+
+
+def test_captions_stay_within_their_cells_however_wide_their_letters_are() -> None:
+    names = ["Hemden & Blusen", "W" * 30]
+    probs = np.eye(2)[[0, 1] * 5]
+    found = replace(answered(probs, [1, 0] * 5), class_names=tuple(names))
+    figure = mistakes_sheet(np.zeros((10, 3, 8, 8), np.uint8), found, np.arange(10))
+    figure.canvas.draw()
+    written = [text for text in figure.findobj(Text) if "100 %" in text.get_text()]
+    boxes = [text.get_window_extent() for text in written]
+    cell = figure.bbox.width / 6
+    assert len(boxes) == 10 and max(box.width for box in boxes) < cell
+    sizes = [text.get_fontsize() for text in written]
+    assert set(sizes[::2]) == {7.5}  # of those that fit anyway
+    assert min(sizes) > 4.5
 
 
 def test_a_batch_shows_its_first_64_with_their_names() -> None:
