@@ -50,7 +50,8 @@ def main() -> int:
         print(f"bakeoff {package_version()}")
     elif name == "completion":
         if len(rest) != 1 or rest[0] not in _COMPLETION:
-            return _refuse(f"completion is for one of the shells {', '.join(_COMPLETION)}.")
+            shells = ", ".join(_COMPLETION)
+            return _refuse(f"completion is of one of the shells {shells}: bakeoff completion bash.")
         print(_COMPLETION[rest[0]], end="")
     elif name == "complete":
         from .config.completion import completions
@@ -76,10 +77,13 @@ def _run(module: str, arguments: list[str]) -> int:
 
 def _help() -> str:
     lines = ["Which image classifier should I use for these pictures, and how sure are you?", ""]
-    lines += [f"  bakeoff {name:<10} {meaning}" for name, (_, meaning) in ENTRIES.items()]
-    lines += ["  bakeoff completion bash|zsh|fish: what makes the shell complete commands and keys"]
+    meanings = {command(name): meaning for name, (_, meaning) in ENTRIES.items()}
+    if CHECKOUT is None:  # in a checkout the shell would complete `python`
+        meanings["bakeoff completion SHELL"] = "complete commands and keys in bash, zsh or fish"
+    width = max(map(len, meanings))
+    lines += [f"  {name:<{width}}  {meaning}" for name, meaning in meanings.items()]
     start = command("sweep", "data=folder", "data.root=FOLDER", "budget.minutes=10")
-    lines += ["", "bakeoff COMMAND --help lists its settings. To begin:", f"  {start}"]
+    lines += ["", "With --help each lists its settings. To begin:", f"  {start}"]
     return "\n".join(lines)
 
 

@@ -26,7 +26,8 @@ def typed(*overrides: str) -> subprocess.CompletedProcess[str]:
 def test_help_and_version() -> None:
     shown = typed()
     assert shown.returncode == 0 and shown.stdout == typed("--help").stdout
-    assert all(f"bakeoff {name} " in shown.stdout for name in ENTRIES)
+    assert all(f"  {command(name)} " in shown.stdout for name in ENTRIES)
+    assert "bakeoff " not in shown.stdout  # no command of a checkout
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert typed("--version").stdout == f"bakeoff {project['version']}\n"
     assert package_version() == project["version"]

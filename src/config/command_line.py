@@ -362,13 +362,17 @@ def _help(
     flags: Sequence[str],
 ) -> str:
     width = min(max(shutil.get_terminal_size().columns, 60), 120)
-    lines = [typed(description.strip()), "", f"flags: {', '.join(flags)}", ""]
+    lines = _wrapped(
+        [*typed(description.strip()).split("\n"), "", f"flags: {', '.join(flags)}"], width
+    )
+    lines += [""]
     if choices:
         lines += ["groups (choose with GROUP=OPTION):"]
         for name, options in choices.items():
             lines += _table_row(f"{name:<10}", ", ".join(options), 12, width)
         lines += [""]
-    lines += ["plugins=FOLDER or plugins=MODULE: code of your own that may be used", ""]
+    own_code = "plugins=FOLDER or plugins=MODULE: code of your own that may be used"
+    lines += [*_wrapped([own_code], width), ""]
     lines += ["keys (set with KEY=VALUE) with their values here:"]
     for key, value, meaning in sorted(_rows(settings), key=lambda row: row[0] not in not_given):
         if key in not_given:
@@ -378,14 +382,25 @@ def _help(
     return "\n".join(lines)
 
 
+def _wrapped(lines: Sequence[str], width: int) -> list[str]:
+    """Return lines of prose wrapped, and commands, which are to be copied, as they are."""
+    command = re.compile(r"python -m |bakeoff ")
+    found: list[str] = []
+    for line in lines:
+        whole = command.match(line)
+        found += [line] if whole else textwrap.wrap(line, width, break_on_hyphens=False) or [""]
+    return found
+
+
 def _table_row(left: str, right: str, column: int, width: int) -> list[str]:
     """Return the lines of a row with `right` wrapped in a second column."""
     wrapped = textwrap.wrap(right, width - column - 2) or [""]
     if len(left) > column - 2:
-        first, rest = f"  {left}", wrapped
+        style: dict[str, Any] = {"break_long_words": False, "break_on_hyphens": False}
+        first, rest = textwrap.wrap(left, width - 4, subsequent_indent="  ", **style), wrapped
     else:
-        first, rest = f"  {left:<{column}}{wrapped[0]}", wrapped[1:]
-    return [first, *(f"  {'':<{column}}{line}" for line in rest)]
+        first, rest = [f"{left:<{column}}{wrapped[0]}"], wrapped[1:]
+    return [f"  {line}" for line in (*first, *(f"{'':<{column}}{one}" for one in rest))]
 
 
 def _rows(settings: Any, prefix: str = "") -> list[tuple[str, str, str]]:

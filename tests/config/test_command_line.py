@@ -15,6 +15,7 @@ import yaml
 from src.config.checks import ConfigError, Settings, from_plain, setting
 from src.config.command_line import Invocation, parse, run_entry
 from src.config.finished import CompareSettings
+from src.config.models import WeightsSettings
 from src.config.python_calls import given_overrides
 from src.config.tracking import TrackingSwitch
 from src.machine.interruption import Interrupted
@@ -109,12 +110,14 @@ def test_help_stays_within_the_terminal(
     width: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("COLUMNS", str(width))
-    assert (
-        run_entry("", lambda _: CompareSettings(tracking=TrackingSwitch()), fail, argv=["-h"]) == 0
-    )
-    rows = capsys.readouterr().out.partition("keys (set")[2].splitlines()
-    assert max(map(len, rows)) <= width
-    assert max(map(len, rows)) > 0.9 * width
+    to_copy = f"python -m src.compare sweep={'long' * 30}"
+    described = f"{'Compare finished runs. ' * 6}\n\n{to_copy}\n"
+    weights = WeightsSettings(fetch=[], suggested=[f"network_{k:016}" for k in range(9)])
+    for settings in (CompareSettings(tracking=TrackingSwitch()), weights):
+        assert run_entry(described, lambda _, shown=settings: shown, fail, argv=["-h"]) == 0
+        rows = capsys.readouterr().out.splitlines()
+        rows.remove(to_copy)
+        assert 0.9 * width < max(map(len, rows)) <= width
 
 
 def test_cfg_job_prints_yaml(capsys: pytest.CaptureFixture[str]) -> None:
