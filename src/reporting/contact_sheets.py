@@ -40,6 +40,7 @@ _CELL_INCHES = 1.25
 _TITLE_INCHES = 0.5
 _CAPTION_INCHES = 0.17  # height of a line of text
 _LETTERS_AN_INCH = 15.5  # of a legend
+_LETTERS = 7.5  # points of those of a caption, or less where it is too wide
 _PADDING = 0.08
 _UNSURE = 0.5  # a label less probable than this is more likely wrong than right
 _RIVALS_INCHES = 1.6  # width of a picture of unknown class, which needs a closer look
@@ -358,11 +359,12 @@ def _sheet(
             _draw_picture(axes, cell, column + 0.5, top + picture / 2, picture - _PADDING)
             for number, (text, color) in enumerate(cell.caption):
                 y = top + picture + line * (number + 0.3)
-                style: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 7.5}
+                style: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": _LETTERS}
                 written = axes.text(column + 0.5, y, text, color=color, **style)
                 # By steps, since a hinted font is not as much narrower as it is smaller.
+                size = _LETTERS
                 while written.get_window_extent().width > (1 - _PADDING / 2) * inches * figure.dpi:
-                    written.set_fontsize(0.9 * written.get_fontsize())
+                    written.set_fontsize(size := 0.9 * size)
     # Last, because imshow moves the limits and forces its own aspect.
     axes.set(xlim=(0, columns), ylim=(max(tops[-1], 1e-3), 0), aspect="auto")
     return figure

@@ -241,11 +241,11 @@ def _numbered(names: Sequence[str], series: Sequence[str]) -> _Rows:
     Short rows, such as the shots of one subject each, change places with those of their series.
     """
     numbered: dict[tuple[str, str], list[tuple[int, int]]] = {}
-    for index, (name, key) in enumerate(zip(names, series, strict=True)):
+    for index, (name, one) in enumerate(zip(names, series, strict=True)):
         stem = os.path.splitext(name.rpartition("/")[2])[0]
         if match := re.fullmatch(r"(.*?)([0-9]{1,18})([^0-9]*)", stem):
             before, number, after = match.groups()
-            numbered.setdefault((key, f"{before}#{after}"), []).append((int(number), index))
+            numbered.setdefault((one, f"{before}#{after}"), []).append((int(number), index))
     pictures: list[int] = []
     follows: list[int] = []
     rows: list[int] = []
