@@ -1,4 +1,4 @@
-"""Trained networks as exported files: torch's .pt2, ONNX, and ONNX in 8-bit integers."""
+"""Trained models as exported files: torch's .pt2, ONNX, and ONNX in 8-bit integers."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import logging
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,15 +19,18 @@ from torch import Tensor, nn
 from ..records.pictures import Pixels
 from ..storage.files import temporary_folder
 from ..training.links import probabilities
-from .exported import INPUT, OUTPUTS, PT2_NOTE
+from .exported import INPUT, OUTPUTS, PT2_NOTE, Logits
 from .predictor import kind_in
 from .whole_network import WholeNetwork
 
 if TYPE_CHECKING:
     import onnx
 
+    from ..features.classifier_network import ClassifierNetwork
+
 __all__ = [
     "CannotExport",
+    "ExportSource",
     "exportable",
     "outputs_note",
     "traced",
@@ -42,8 +46,23 @@ _RECURRENT = frozenset({"LSTM", "GRU", "RNN", "Scan", "Loop"})
 _WITH_WEIGHTS = frozenset({"Conv", "MatMul", "Gemm"})
 
 
+@dataclass(frozen=True)
+class ExportSource:
+    """A trained model as it is exported, and what its files are compared with.
+
+    Attributes:
+        network: computes its logits, on the CPU in single precision.
+        metadata: of the bundles of its files.
+        originals: the model as it predicts, by name, the one first that all are compared with.
+    """
+
+    network: WholeNetwork | ClassifierNetwork
+    metadata: Mapping[str, Any]
+    originals: Mapping[str, Logits]
+
+
 class CannotExport(Exception):
-    """A network cannot have a variant; the message is the reason in a few words."""
+    """A model cannot have a variant; the message is the reason in a few words."""
 
     def __init__(self, why: BaseException | str) -> None:
         lines = str(why).strip().splitlines() or [type(why).__name__]
@@ -63,7 +82,7 @@ def exportable(
 class _Answers(nn.Module):
     """Decoded pictures, or windows of large ones, to logits and probabilities."""
 
-    def __init__(self, network: WholeNetwork) -> None:
+    def __init__(self, network: WholeNetwork | ClassifierNetwork) -> None:
         super().__init__()
         self.network = network
 
@@ -113,7 +132,9 @@ def outputs_note(metadata: Mapping[str, Any]) -> dict[str, str]:
 
 
 def traced(
-    network: WholeNetwork, shape: tuple[int, int, int], dtype: str = "uint8"
+    network: WholeNetwork | ClassifierNetwork,
+    shape: tuple[int, int, int],
+    dtype: str = "uint8",
 ) -> torch.export.ExportedProgram:
     """Return the graph of the network for pictures of `shape` (C, H, W) in batches of any size.
 
