@@ -311,7 +311,7 @@ class RunFolder:
     def _without_variant(self, what: str) -> str:
         """Return that the run lacks a variant, and the remedy."""
         if part := self.not_exported():
-            return f"{self.name} has no variants, for {part} cannot be exported: leave variant out"
+            return f"{self.name} has no variants, for no file can compute {part}: leave variant out"
         export = command("export", f"run={self.name}", *self.place_overrides())
         return f"{self.name} {what}: {export} makes it"
 
