@@ -127,7 +127,7 @@ class _Classes(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         logits: Tensor = self.layers((features - self.mean) * self.scale).log_softmax(dim=1)
-        return F.pad(logits, (0, 1), value=_ABSENT)[:, self.places]
+        return F.pad(logits, (0, 1), value=_ABSENT).index_select(1, self.places)
 
 
 def _layers(
@@ -246,8 +246,8 @@ class _Opponents(nn.Module):
     Its margins between each two classes, added up as by `src.features.rbf.sums_over_opponents`.
     """
 
-    first: Tensor
-    second: Tensor
+    upper: Tensor
+    lower: Tensor
     offset: Tensor
     signs: Tensor
 
@@ -257,18 +257,19 @@ class _Opponents(nn.Module):
         # Rows of the dual coefficients are a class's opponents, columns its support vectors.
         parts = np.split(machine.dual_coef_, np.cumsum(self.counts)[:-1], axis=1)
         self.against = nn.ModuleList(_linear(part.T, np.zeros(len(part))) for part in parts)
+        # Where each of a pair stands against the other: a class is no opponent of its own.
         first, second = np.triu_indices(len(parts), 1)
-        self.register_buffer("first", torch.from_numpy(first))
-        self.register_buffer("second", torch.from_numpy(second))
+        others = len(parts) - 1
+        self.register_buffer("upper", torch.from_numpy(first * others + second - 1))
+        self.register_buffer("lower", torch.from_numpy(second * others + first))
         self.register_buffer("offset", torch.from_numpy(machine.intercept_.astype(np.float32)))
         each = np.eye(len(parts), dtype=np.float32)
         self.register_buffer("signs", torch.from_numpy(each[first] - each[second]))
 
     def forward(self, kernel: Tensor) -> Tensor:
         parts = kernel.split(self.counts, dim=1)
-        sums = torch.stack([one(part) for one, part in zip(self.against, parts)], dim=1)
-        # Its own class is none of the opponents of a class.
-        margins = sums[:, self.first, self.second - 1] + sums[:, self.second, self.first]
+        sums = torch.cat([one(part) for one, part in zip(self.against, parts)], dim=1)
+        margins = sums.index_select(1, self.upper) + sums.index_select(1, self.lower)
         return torch.tanh(2 * (margins + self.offset)) @ self.signs
 
 

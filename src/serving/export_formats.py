@@ -44,6 +44,8 @@ _CALIBRATION_BATCH = 32
 # Recurrent layers, which onnxruntime computes in floats however they are quantised.
 _RECURRENT = frozenset({"LSTM", "GRU", "RNN", "Scan", "Loop"})
 _WITH_WEIGHTS = frozenset({"Conv", "MatMul", "Gemm"})
+# Of the names of what a `ClassifierNetwork` computes from features with, within `_Answers`.
+_HEAD = "network.head."
 
 
 @dataclass(frozen=True)
@@ -195,7 +197,8 @@ def write_int8(source: Path, file: Path, pictures: Sequence[Pixels]) -> None:
 
     Static quantisation (Jacob et al. 2018, arXiv:1712.05877): the range of every activation is that
     on `pictures`, weights have a scale for each output channel. Operations before the first layer
-    with weights, the last such layer and operations after it stay exact.
+    with weights, the last such layer and operations after it stay exact, and so does a classifier
+    on the features of networks.
 
     Args:
         source: a file of `write_onnx`.
@@ -242,7 +245,7 @@ def _divide_by_covered(graph: onnx.GraphProto) -> None:
 
 
 def _exact(graph: onnx.GraphProto) -> list[str]:
-    """Return the names of the nodes that are not between two layers with weights.
+    """Return the names of the nodes that are not between two layers with weights, or in a head.
 
     Raises:
         CannotExport: these are all nodes, or some have no 8-bit kernel.
@@ -254,6 +257,11 @@ def _exact(graph: onnx.GraphProto) -> list[str]:
     for node in graph.node:
         if node.op_type in _WITH_WEIGHTS or after.intersection(node.input):
             after.update(node.output)
+    weights = (one.name for one in graph.initializer)
+    head = {name for name in weights if name.startswith(_HEAD)}  # and tensors computed with them
+    for node in graph.node:
+        if head.intersection(node.input):
+            head.update(node.output)
     before: set[str] = set()  # tensors that such a layer needs, directly or not
     for node in reversed(graph.node):
         if node.op_type in _WITH_WEIGHTS or before.intersection(node.output):
@@ -261,7 +269,8 @@ def _exact(graph: onnx.GraphProto) -> list[str]:
     exact = [
         node.name
         for node in graph.node
-        if not (after.intersection(node.output) and before.intersection(node.output))
+        if head.intersection(node.output)
+        or not (after.intersection(node.output) and before.intersection(node.output))
     ]
     if len(exact) == len(graph.node):
         raise CannotExport("it has a single layer with weights, which stays exact")

@@ -18,7 +18,7 @@ from src.features.classifier_network import ClassifierNetwork
 from src.features.embedding import NetworkFeatures
 from src.serving.bundle import open_predictor
 from src.serving.bundle_writing import write_exported_bundle
-from src.serving.export_formats import outputs_note, traced, write_onnx, write_pt2
+from src.serving.export_formats import outputs_note, traced, write_int8, write_onnx, write_pt2
 from src.serving.exported import open_onnx, open_pt2
 from tests.features.classifiers import CLASSES, IMAGES, classifier, fitted, settings
 from tests.serving.bundles import network_and_metadata
@@ -99,6 +99,27 @@ def test_files_answer_batches_of_any_size_as_the_classifier(
         assert names == list(metadata["class_names"])
         probs = session.run(["probabilities"], {"images": IMAGES})[0]
         np.testing.assert_allclose(probs, made(IMAGES), rtol=0, atol=2e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not WITH_EXTRA, reason="the extra `export` is not installed")
+def test_of_8_bits_are_the_networks_and_the_classifier_stays_exact(tmp_path: Path) -> None:
+    import onnx
+
+    made, _ = on_networks("single", "model.classifier=rbf_svm", *ROWS)
+    exact, rough = tmp_path / "network.onnx", tmp_path / "int8.onnx"
+    write_onnx(traced(ClassifierNetwork(made), (1, 8, 8)), exact, {})
+    write_int8(exact, rough, [*IMAGES[:40]])
+    probs = softmax_rows(open_onnx(rough)(IMAGES).astype(np.float64))
+    assert (probs.argmax(axis=1) == made(IMAGES).argmax(axis=1)).mean() > 0.9
+    graph = onnx.load(rough).graph
+    assert sum(node.op_type == "QuantizeLinear" for node in graph.node) > 4
+    after, kinds = {"network.head.mean"}, []
+    for node in graph.node:
+        if after.intersection(node.input):
+            after.update(node.output)
+            kinds.append(node.op_type)
+    assert {"Gemm", "Exp", "Tanh"} <= {*kinds} and "QuantizeLinear" not in kinds
 
 
 def softmax_rows(raw: np.ndarray) -> np.ndarray:
