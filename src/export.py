@@ -35,7 +35,7 @@ def export(settings: ExportSettings, overrides: Sequence[str]) -> None:
 
     from .runs.finished.refusals import refuse_export
 
-    refuse_export(folder, checkpoint, settings)
+    refuse_export(folder, settings)
 
     with doing("loading PyTorch and Lightning"):
         from .reporting.export_report import format_export

@@ -26,6 +26,7 @@ from .models import ModelSettings
 __all__ = [
     "CLASSIFIERS",
     "DESCRIPTORS",
+    "EXPORTED",
     "ClassicalSettings",
     "EmbeddingSettings",
     "HandcraftedSettings",
@@ -42,6 +43,8 @@ DESCRIPTORS: dict[str, str | None] = {}
 # The classifiers, and what makes them: functions of the fields of their settings and of `seed`,
 # `threads` and `pictures` (that the smallest fit will see), which return a scikit-learn estimator.
 CLASSIFIERS: dict[str, str] = {}
+# Those that exported files compute; see src/features/classifier_network.py.
+EXPORTED = ("linear_svm", "rbf_svm", "logistic", "ridge", "nearest_mean")
 # Chosen by the search for the best classifier.
 _SEARCHED = ("scaling", "selection", "keep", "whitening", "normalise")
 

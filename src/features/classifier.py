@@ -98,8 +98,13 @@ class FeatureClassifier:
 
     def describe(self, images: Pixels) -> tuple[Float32Array, Float32Array]:
         """Return probabilities (N, K) and features (N, F), float32, of pictures (N, C, H, W)."""
-        features = np.concatenate([extractor(images) for extractor in self.extractors], axis=1)
-        return self.model.probabilities(features), features.astype(np.float32, copy=False)
+        features = self.features(images)
+        return self.model.probabilities(features), features
+
+    def features(self, images: Pixels) -> Float32Array:
+        """Return features (N, F) float32 of pictures (N, C, H, W)."""
+        found = np.concatenate([extractor(images) for extractor in self.extractors], axis=1)
+        return found.astype(np.float32, copy=False)
 
     def save(self, path: Path) -> None:
         """Write the file, whole or not at all.

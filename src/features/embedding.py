@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import threading
@@ -21,10 +22,36 @@ from ..models.arithmetic import MEMORY_FORMATS, autocast
 from ..models.folding import fold_batch_norms
 from ..records.pictures import Pixels
 
-__all__ = ["NetworkFeatures"]
+__all__ = ["DescribingNetwork", "NetworkFeatures"]
 
 # Settings that do not change features: their layout in memory, and later stages.
 _NO_DIFFERENCE = ("memory_format", "classes")
+
+
+class DescribingNetwork(nn.Module):
+    """Pictures (B, C, H, W) with values from 0 to 255 to features (B, D) float32.
+
+    Args:
+        network: without its classifier head.
+        mean, std: of its pictures, (C,) each, in units of 255.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, network: nn.Module, mean: Tensor, std: Tensor) -> None:
+        super().__init__()
+        self.network = network
+        self.register_buffer("mean", mean.view(1, -1, 1, 1))
+        self.register_buffer("std", std.view(1, -1, 1, 1))
+
+    def forward(self, images: Tensor) -> Tensor:
+        # The first step makes a copy: pictures in single precision may be the caller's own.
+        pixels = images.to(torch.float32).div(255).sub_(self.mean).div_(self.std)
+        found: Tensor = self.network(pixels)
+        if found.ndim > 2:  # (B, D, ...)
+            found = found.flatten(2).mean(dim=2)
+        return found.float()
 
 
 class NetworkFeatures:
@@ -62,10 +89,8 @@ class NetworkFeatures:
         self._network = network.requires_grad_(False).eval().cpu()
         self.device = device
         self.on_gpu = device.type != "cpu"
-        self._compute: nn.Module | None = None
+        self._compute: DescribingNetwork | None = None
         self._streams: dict[int, torch.cuda.Stream] = {}  # by thread
-        self._mean = torch.tensor(metadata["mean"], device=device).view(1, -1, 1, 1)
-        self._std = torch.tensor(metadata["std"], device=device).view(1, -1, 1, 1)
 
     @classmethod
     def restored(
@@ -133,7 +158,9 @@ class NetworkFeatures:
                 found[beyond] = self._rows(network, images[beyond], some, "float32")
         return found
 
-    def _rows(self, network: nn.Module, images: Pixels, some: int, precision: str) -> Float32Array:
+    def _rows(
+        self, network: DescribingNetwork, images: Pixels, some: int, precision: str
+    ) -> Float32Array:
         starts = range(0, len(images), some)
         rows = [self._described(network, images[at : at + some], precision) for at in starts]
         found: Float32Array = torch.cat(rows).cpu().numpy()  # a GPU is waited for once
@@ -148,27 +175,29 @@ class NetworkFeatures:
             self._streams[thread] = torch.cuda.Stream(self.device)
         return torch.cuda.stream(self._streams[thread])
 
-    def _ready(self) -> nn.Module:
+    def module(self) -> DescribingNetwork:
+        """Return a copy on the CPU that computes in single precision."""
+        return copy.deepcopy(self._ready()).cpu().to(memory_format=torch.contiguous_format)
+
+    def _ready(self) -> DescribingNetwork:
         """Return the network as it computes fastest."""
         if self._compute is None:  # on first use: weights may be loaded after the constructor
             channels, size = self.metadata["channels"], self.metadata["image_size"]
             noise = torch.rand(2, channels, *size, generator=torch.Generator().manual_seed(0))
-            example = (noise - self._mean.cpu()) / self._std.cpu()
+            mean, std = (torch.tensor(self.metadata[name]) for name in ("mean", "std"))
+            example = (noise - mean.view(1, -1, 1, 1)) / std.view(1, -1, 1, 1)
             folded = fold_batch_norms(self._network, example)
-            self._compute = folded.to(self.device).to(memory_format=self._layout)
+            whole = DescribingNetwork(folded, mean, std).eval()
+            self._compute = whole.to(self.device).to(memory_format=self._layout)
             if self.device.type == "cuda":  # before a stream of its own reads the weights
                 torch.cuda.synchronize(self.device)
         return self._compute
 
-    def _described(self, network: nn.Module, images: Pixels, precision: str) -> Tensor:
+    def _described(self, network: DescribingNetwork, images: Pixels, precision: str) -> Tensor:
         with torch.inference_mode(), autocast(self.device, precision):
             pixels = torch.from_numpy(images)
             if self.device.type == "cuda":  # the only memory that is copied while others compute
                 pixels = pixels.pin_memory()
             pixels = pixels.to(self.device, non_blocking=True)
-            pixels = pixels.to(torch.float32, memory_format=self._layout)
-            pixels = pixels.div_(255).sub_(self._mean).div_(self._std)
-            found: Tensor = network(pixels)
-            if found.ndim > 2:  # (N, D, ...)
-                found = found.flatten(2).mean(dim=2)
-            return found.float()
+            found: Tensor = network(pixels.to(torch.float32, memory_format=self._layout))
+            return found

@@ -16,7 +16,7 @@ OF_MASKS = "miou"
 
 @dataclass(frozen=True)
 class VariantRecord:
-    """One way to compute a network.
+    """One way to compute a model.
 
     Attributes:
         name: the variant's, or what tells an original apart.

@@ -1,4 +1,4 @@
-"""Exported variants of a network as text: on the terminal, and in a model card."""
+"""Exported variants of a model as text: on the terminal, and in a model card."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def format_export(record: ExportRecord, run: str, label: str, serving: str | Non
 def exported_lines(record: ExportRecord) -> list[str]:
     """Return the section of a model card, Markdown lines."""
     lines = [
-        "Files of the same network in `exports/` of the run's folder, beside the original: time of "
+        "Files of the same model in `exports/` of the run's folder, beside the original: time of "
         "a call and how many times faster it is, the median of some rounds and their range.",
         *("", *_table(record, "Variants").markdown().splitlines(), ""),
     ]

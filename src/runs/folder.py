@@ -15,9 +15,10 @@ from typing import Any
 import yaml
 
 from ..config.checks import not_written
+from ..config.features import EXPORTED, EmbeddingSettings, HandcraftedSettings
 from ..config.overrides import output_overrides
 from ..config.plugins import plugin_overrides
-from ..config.schema import RunSettings
+from ..config.schema import RunSettings, stored_settings
 from ..data.splitting.test_usage import refuse_uncountable
 from ..machine.disk import refusal
 from ..machine.package import command
@@ -26,6 +27,7 @@ from ..machine.text import nearest
 from ..machine.yaml_text import read_yaml
 from ..records.champions import find_champion, plain_name
 from ..records.run import RunSummary
+from ..serving.bundle_files import read_metadata
 from ..storage.files import write_atomically
 from ..storage.locks import if_free
 from ..targets import kind_of
@@ -285,12 +287,42 @@ class RunFolder:
             raise ValueError(self._without_variant(f"has no variant {variant}"))
         return bundle
 
+    def not_exported(self) -> str | None:
+        """Return which part of the run's model exported files cannot compute.
+
+        None where there is none, or where it shows once the model is loaded.
+
+        Raises:
+            ConfigError, OSError, UnicodeDecodeError, yaml.YAMLError: the settings are damaged.
+        """
+        suffix = self.chosen_checkpoint().suffix
+        if suffix == NETWORK:
+            return None
+        model = stored_settings(self.plain_settings()).model
+        if isinstance(model, HandcraftedSettings):
+            return "hand-crafted features"
+        if not isinstance(model, EmbeddingSettings):
+            return "a classifier of pixels" if suffix == ".skops" else "a combination of models"
+        kinds = [model.classifier]
+        if model.classifier == "auto":
+            kinds = _chosen_classifiers(self.path / "model")
+        return next((f"model.classifier={one}" for one in kinds if one not in EXPORTED), None)
+
     def _without_variant(self, what: str) -> str:
-        """Return that the run lacks a variant, and the remedy: only networks are exported."""
-        if self.chosen_checkpoint().suffix != NETWORK:
-            return f"{self.name} is no single network, and has no variants: leave variant out"
+        """Return that the run lacks a variant, and the remedy."""
+        if part := self.not_exported():
+            return f"{self.name} has no variants, for no file can compute {part}: leave variant out"
         export = command("export", f"run={self.name}", *self.place_overrides())
         return f"{self.name} {what}: {export} makes it"
+
+
+def _chosen_classifiers(bundle: Path) -> list[str]:
+    """Return the kinds of classifiers that searches have chosen; [] where the bundle is damaged."""
+    try:
+        record = read_metadata(bundle)["classifier"]
+        return [one["settings"]["classifier"] for one in record.get("problems", [record])]
+    except (ValueError, LookupError, TypeError, AttributeError):
+        return []
 
 
 def open_folder(settings: RunSettings) -> RunFolder:

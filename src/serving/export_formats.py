@@ -1,4 +1,4 @@
-"""Trained networks as exported files: torch's .pt2, ONNX, and ONNX in 8-bit integers."""
+"""Trained models as exported files: torch's .pt2, ONNX, and ONNX in 8-bit integers."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import logging
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,15 +19,18 @@ from torch import Tensor, nn
 from ..records.pictures import Pixels
 from ..storage.files import temporary_folder
 from ..training.links import probabilities
-from .exported import INPUT, OUTPUTS, PT2_NOTE
+from .exported import INPUT, OUTPUTS, PT2_NOTE, Logits
 from .predictor import kind_in
 from .whole_network import WholeNetwork
 
 if TYPE_CHECKING:
     import onnx
 
+    from ..features.classifier_network import ClassifierNetwork
+
 __all__ = [
     "CannotExport",
+    "ExportSource",
     "exportable",
     "outputs_note",
     "traced",
@@ -40,10 +44,27 @@ _CALIBRATION_BATCH = 32
 # Recurrent layers, which onnxruntime computes in floats however they are quantised.
 _RECURRENT = frozenset({"LSTM", "GRU", "RNN", "Scan", "Loop"})
 _WITH_WEIGHTS = frozenset({"Conv", "MatMul", "Gemm"})
+# Of the names of what a `ClassifierNetwork` computes from features with, within `_Answers`.
+_HEAD = "network.head."
+
+
+@dataclass(frozen=True)
+class ExportSource:
+    """A trained model as it is exported, and what its files are compared with.
+
+    Attributes:
+        network: computes its logits, on the CPU in single precision.
+        metadata: of the bundles of its files.
+        originals: the model as it predicts, by name, the one first that all are compared with.
+    """
+
+    network: WholeNetwork | ClassifierNetwork
+    metadata: Mapping[str, Any]
+    originals: Mapping[str, Logits]
 
 
 class CannotExport(Exception):
-    """A network cannot have a variant; the message is the reason in a few words."""
+    """A model cannot have a variant; the message is the reason in a few words."""
 
     def __init__(self, why: BaseException | str) -> None:
         lines = str(why).strip().splitlines() or [type(why).__name__]
@@ -63,7 +84,7 @@ def exportable(
 class _Answers(nn.Module):
     """Decoded pictures, or windows of large ones, to logits and probabilities."""
 
-    def __init__(self, network: WholeNetwork) -> None:
+    def __init__(self, network: WholeNetwork | ClassifierNetwork) -> None:
         super().__init__()
         self.network = network
 
@@ -113,7 +134,9 @@ def outputs_note(metadata: Mapping[str, Any]) -> dict[str, str]:
 
 
 def traced(
-    network: WholeNetwork, shape: tuple[int, int, int], dtype: str = "uint8"
+    network: WholeNetwork | ClassifierNetwork,
+    shape: tuple[int, int, int],
+    dtype: str = "uint8",
 ) -> torch.export.ExportedProgram:
     """Return the graph of the network for pictures of `shape` (C, H, W) in batches of any size.
 
@@ -174,7 +197,8 @@ def write_int8(source: Path, file: Path, pictures: Sequence[Pixels]) -> None:
 
     Static quantisation (Jacob et al. 2018, arXiv:1712.05877): the range of every activation is that
     on `pictures`, weights have a scale for each output channel. Operations before the first layer
-    with weights, the last such layer and operations after it stay exact.
+    with weights, the last such layer and operations after it stay exact, and so does a classifier
+    on the features of networks.
 
     Args:
         source: a file of `write_onnx`.
@@ -221,7 +245,7 @@ def _divide_by_covered(graph: onnx.GraphProto) -> None:
 
 
 def _exact(graph: onnx.GraphProto) -> list[str]:
-    """Return the names of the nodes that are not between two layers with weights.
+    """Return the names of the nodes that are not between two layers with weights, or in a head.
 
     Raises:
         CannotExport: these are all nodes, or some have no 8-bit kernel.
@@ -233,6 +257,11 @@ def _exact(graph: onnx.GraphProto) -> list[str]:
     for node in graph.node:
         if node.op_type in _WITH_WEIGHTS or after.intersection(node.input):
             after.update(node.output)
+    weights = (one.name for one in graph.initializer)
+    head = {name for name in weights if name.startswith(_HEAD)}  # and tensors computed with them
+    for node in graph.node:
+        if head.intersection(node.input):
+            head.update(node.output)
     before: set[str] = set()  # tensors that such a layer needs, directly or not
     for node in reversed(graph.node):
         if node.op_type in _WITH_WEIGHTS or before.intersection(node.output):
@@ -240,7 +269,8 @@ def _exact(graph: onnx.GraphProto) -> list[str]:
     exact = [
         node.name
         for node in graph.node
-        if not (after.intersection(node.output) and before.intersection(node.output))
+        if head.intersection(node.output)
+        or not (after.intersection(node.output) and before.intersection(node.output))
     ]
     if len(exact) == len(graph.node):
         raise CannotExport("it has a single layer with weights, which stays exact")

@@ -1,4 +1,4 @@
-"""Exported networks out of their files, as functions from pictures to logits.
+"""Exported models out of their files, as functions from pictures to logits.
 
 A file gives logits and probabilities, and says what they are: an ONNX file in its metadata, a .pt2
 archive in a part of its own. ONNX needs no torch, and a .pt2 file is read only if it holds nothing

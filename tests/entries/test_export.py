@@ -349,19 +349,53 @@ def test_a_forest_on_pixels_is_refused(
         *("tracking=none", "tracking.figures=false"),
     )
     result = run("src.export", f"run={folder}", "variants=[pt2]")
-    assert result.returncode == 2 and "is no single network" in result.stderr
-    assert "out=MASKS" in result.stderr
+    assert result.returncode == 2 and "it has a classifier of pixels" in result.stderr
+    assert "out=MASKS" in result.stderr and "recipe=dense" in result.stderr
     assert len(complaints(result.stderr)) == 1 and not (folder / "exports").exists()
 
 
-def test_a_classifier_on_features_is_refused(run: Run, train: Train, tmp_path: Path) -> None:
+def test_a_classifier_on_the_features_of_a_network_is_exported_as_networks_are(
+    short_run: Path, run: Run, train: Train, pictures: Path, tmp_path: Path
+) -> None:
+    overrides = [f"model.run={short_run}", "model.classifier=rbf_svm", "trainer.accelerator=cpu"]
+    folder = train(tmp_path, "model=embedding", *overrides, "tracking.figures=false")
+    asked = [f"run={folder}", f"variants=[{','.join(VARIANTS)}]", f"choose={VARIANTS[0]}"]
+    result = run("src.export", *asked, "rounds=2")
+    assert result.returncode == 0, result.stderr
+    record = json.loads((folder / "exports" / "export.json").read_text())
+    made = {row["name"]: row for row in record["variants"]}
+    assert list(made) == ["pytorch", *VARIANTS] and record["missing"] == {}
+    assert made["pytorch"]["accuracy"] == summary_of(folder)["metrics"]["val/accuracy"]
+    assert all(made[name]["largest_difference"] < 0.01 for name in VARIANTS if name != "int8")
+    before = labels(run, folder, pictures, tmp_path / "a.csv")
+    for name in VARIANTS:
+        after = labels(run, folder, pictures, tmp_path / "b.csv", f"variant={name}", "batch_size=7")
+        apart = [abs(float(a) - float(b)) for (_, a), (_, b) in zip(before, after, strict=True)]
+        assert max(apart) < (0.3 if name == "int8" else 1e-4)
+    assert f"/{VARIANTS[0]} --env-manager local" in result.stdout
+    assert {*rows(tmp_path, "select name from logged_models")} == {"model", VARIANTS[0]}
+
+
+def test_nearest_neighbours_on_the_features_of_a_network_are_refused(
+    short_run: Path, run: Run, train: Train, tmp_path: Path
+) -> None:
+    overrides = [f"model.run={short_run}", "model.classifier=knn", "trainer.accelerator=cpu"]
+    folder = train(
+        *(tmp_path, "model=embedding", *overrides, "tracking=none", "tracking.figures=false")
+    )
+    result = run("src.export", f"run={folder}", "variants=[pt2]")
+    (sentence,) = complaints(result.stderr)
+    assert result.returncode == 2 and "it has model.classifier=knn" in sentence
+    assert "model=embedding model.classifier=logistic" in sentence
+
+
+def test_a_classifier_on_hand_crafted_features_is_refused(
+    run: Run, train: Train, tmp_path: Path
+) -> None:
     overrides = ["model=handcrafted", "model.features=[raw]", "model.classifier=logistic"]
     folder = train(tmp_path, *overrides, "tracking=none", "tracking.figures=false")
     result = run("src.export", f"run={folder.name}", f"output_dir={tmp_path}", "variants=[pt2]")
-    assert (
-        result.returncode == 2
-        and "no single network, and only networks are exported" in result.stderr
-    )
+    assert result.returncode == 2 and "it has hand-crafted features" in result.stderr
     assert len(complaints(result.stderr)) == 1 and not (folder / "exports").exists()
     file = tmp_path / "a.png"
     Image.new("L", (8, 8)).save(file)

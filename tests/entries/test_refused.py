@@ -166,7 +166,7 @@ def test_a_finished_run_is_refused_before_anything_heavy_is_loaded(
         (["evaluate", f"run={moved}"], f"{gone}: put the pictures back"),
         (["export", f"run={moved}", "variants=[pt2]"], gone),
         (["train", f"resume={moved}"], f"was trained on /photos/moved, {gone}"),
-        (["export", f"run={classifier}"], "only networks are exported"),
+        (["export", f"run={classifier}"], "it has hand-crafted features"),
         (["evaluate", f"run={stopped}"], no_end),
         (["export", f"run={stopped}"], no_end),
         (["push", f"run={stopped}", f"to={tmp_path}/model"], no_end),

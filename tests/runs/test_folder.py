@@ -14,11 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from filelock import FileLock
 
-from src.config.checks import ConfigError
+from src.config.checks import ConfigError, to_plain
 from src.config.compose import compose_settings, read_run_settings
 from src.config.finished import SelectSettings
+from src.config.schema import RunSettings
 from src.data.splitting.test_usage import count_test_measurement, past_test_measurements
 from src.records.run import RunSummary
 from src.runs.folder import RunFolder, open_folder, sweep_file
@@ -232,3 +234,37 @@ def test_the_chosen_checkpoint_is_read_as_it_was_written_whatever_the_locale(
         check=True,
     )
     assert done.stdout.strip() == "best.ckpt"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "chosen", "suffix", "part"),
+    [
+        (["model=mlp"], None, "ckpt", None),
+        (["model=embedding", "model.classifier=ridge"], None, "skops", None),
+        (["model=embedding", "model.classifier=knn"], None, "skops", "model.classifier=knn"),
+        (["model=embedding"], ["rbf_svm"], "skops", None),
+        (["model=embedding"], ["knn"], "skops", "model.classifier=knn"),
+        (["model=embedding"], ["ridge", "knn"], "skops", "model.classifier=knn"),
+        (["model=embedding"], [], "skops", None),  # it shows once the model is loaded
+        (["model=handcrafted"], ["ridge"], "skops", "hand-crafted features"),
+        (["model=pixels", "data.target=dense"], None, "skops", "a classifier of pixels"),
+        (["model=ensemble", "model.runs=[a,b]"], None, "json", "a combination of models"),
+    ],
+)
+def test_what_cannot_be_exported_is_known_without_loading_the_model(
+    overrides: list[str], chosen: list[str] | None, suffix: str, part: str | None, tmp_path: Path
+) -> None:
+    folder = RunFolder.create(tmp_path, "a", "digits")
+    settings = to_plain(compose_settings(RunSettings, overrides))
+    folder.config.write_text(yaml.safe_dump(settings))
+    folder.checkpoints.mkdir(exist_ok=True)
+    (folder.checkpoints / f"model.{suffix}").touch()
+    folder.summary.write_text(json.dumps({"checkpoint": f"model.{suffix}"}))
+    records = [{"settings": {"classifier": one}} for one in chosen or []]
+    if records:
+        metadata = {"classifier": {"problems": records} if len(records) > 1 else records[0]}
+        (folder.path / "model").mkdir()
+        (folder.path / "model" / "passport.json").write_text(json.dumps(metadata))
+    assert folder.not_exported() == part
+    with pytest.raises(ValueError, match="leave variant out" if part else "makes it"):
+        folder.model_file("onnx")

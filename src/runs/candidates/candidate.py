@@ -26,6 +26,7 @@ from ...metrics.summary import metric_key
 from ...records.comparison import Interval
 from ...records.pictures import ClassMaps, Pixels
 from ...records.run import Predictions
+from ...serving.export_formats import ExportSource
 from ...serving.predictor import Predictor
 from ...statistics.candidates import Measure
 from ...statistics.intervals import measure_interval, share_interval
@@ -90,6 +91,13 @@ class Trained(Protocol):
 
     def write_bundle(self, folder: Path, example: Pixels) -> str:
         """Write the bundle that MLflow serves and return its digest; see `bundle_writing`."""
+
+    def export_source(self) -> ExportSource:
+        """Return the model as it is exported.
+
+        Raises:
+            ValueError: no file can compute it; the message says why.
+        """
 
     def class_maps(self) -> ClassMaps | None:
         """Return class maps; None for a model without values that belong to places of a picture."""

@@ -21,6 +21,7 @@ from ...machine.arrays import Float32Array, Float64Array, Int64Array
 from ...records.pictures import Pixels
 from ...serving.bundle_writing import write_ensemble_bundle
 from ...serving.ensemble_predictor import ensemble_predictor
+from ...serving.export_formats import ExportSource
 from ...serving.predictor import Predictor
 from ...storage.files import write_atomically
 from ...targets import kind_of
@@ -103,6 +104,9 @@ class TrainedEnsemble:
     def write_bundle(self, folder: Path, example: Pixels) -> str:
         writers = [partial(member.write_bundle, example=example) for member in self.members]
         return write_ensemble_bundle(folder, writers, self.metadata, example)
+
+    def export_source(self) -> ExportSource:
+        raise ValueError("it is a combination of several models")
 
     def class_maps(self) -> None:
         return None

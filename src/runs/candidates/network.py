@@ -19,6 +19,7 @@ from torch import Tensor
 
 from ...config.augment import OPERATIONS
 from ...config.checks import ConfigError, input_of, to_plain
+from ...config.finished import ORIGINAL
 from ...config.plugins import code_digest
 from ...config.schema import stored_settings
 from ...data.decoding.picture_format import PictureFormat
@@ -33,8 +34,9 @@ from ...models.arithmetic import autocast
 from ...models.pretrained import reason_of
 from ...records.pictures import ClassMaps, Pixels
 from ...serving.bundle_writing import write_bundle
+from ...serving.export_formats import ExportSource, exportable
 from ...serving.predictor import Predictor, kind_in
-from ...serving.whole_network import WholeNetwork, network_predictor
+from ...serving.whole_network import WholeNetwork, eager, network_predictor
 from ...storage.cache import cache_folder
 from ...training import cost
 from ...training.checkpoints import network_difference, read_checkpoint
@@ -139,6 +141,15 @@ class TrainedNetwork:
 
     def write_bundle(self, folder: Path, example: Pixels) -> str:
         return write_bundle(folder, self.task.evaluated, self.metadata, example)
+
+    def export_source(self) -> ExportSource:
+        network = exportable(self.task.evaluated, self.metadata)
+        originals = {ORIGINAL: eager(network)}
+        if self.precision != "float32":
+            originals[f"{ORIGINAL} {self.precision}"] = eager(network, self.precision)
+        # Contiguous whatever the run's layout: ONNX has none, and .pt2 stores no other completely.
+        plain = exportable(self.task.evaluated, self.metadata, "contiguous")
+        return ExportSource(plain, self.metadata, originals)
 
     def class_maps(self) -> ClassMaps | None:
         link = link_of(self.metadata)

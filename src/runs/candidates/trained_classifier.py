@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from threadpoolctl import threadpool_limits
 
+from ...config.finished import ORIGINAL
 from ...config.schema import RunSettings, stored_settings
 from ...data.decoding.picture_format import PictureFormat
 from ...data.loading.datamodule import PictureData
@@ -24,6 +25,7 @@ from ...machine.hardware import machine
 from ...machine.parallel import available_cores
 from ...records.pictures import Pixels
 from ...serving.bundle_writing import write_classifier_bundle
+from ...serving.export_formats import ExportSource
 from ...serving.predictor import Predictor
 from ...storage.cache import CachedMeasurement, load_measurement, store_measurement
 from ...training import cost
@@ -112,6 +114,13 @@ class TrainedClassifier:
 
     def write_bundle(self, folder: Path, example: Pixels) -> str:
         return write_classifier_bundle(folder, self.file, self.metadata, example)
+
+    def export_source(self) -> ExportSource:
+        from ...features.classifier_network import ClassifierNetwork  # scikit-learn takes seconds
+
+        network = ClassifierNetwork(self.classifier)
+        metadata = {**self.metadata, "link": network.link}
+        return ExportSource(network, metadata, {ORIGINAL: network.of_classifier})
 
     def class_maps(self) -> None:
         return None

@@ -1,4 +1,4 @@
-"""A trained network's exported variants: made, checked against it, timed, and one chosen."""
+"""A trained model's exported variants: made, checked against it, timed, and one chosen."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ...config.checks import ConfigError
+from ...config.checks import ConfigError, input_of
 from ...config.finished import ORIGINAL, ExportSettings
 from ...config.schema import RunSettings
 from ...data.decoding.windows import window_places
@@ -33,7 +33,7 @@ from ...serving.bundle_files import model_file
 from ...serving.bundle_writing import write_exported_bundle
 from ...serving.export_formats import (
     CannotExport,
-    exportable,
+    ExportSource,
     outputs_note,
     traced,
     write_int8,
@@ -43,12 +43,10 @@ from ...serving.export_formats import (
 from ...serving.exported import ONNX_FILE, PT2_FILE, Logits, open_logits
 from ...serving.variant_choice import fastest_within, speedups, times_in_turns
 from ...serving.variant_figures import LabelFigures, variant_figures
-from ...serving.whole_network import WholeNetwork, eager
 from ...storage.files import write_atomically
 from ...storage.locks import alone
 from ...targets import kind_of
 from ...tracking.addresses import serve_command
-from ..candidates.network import TrainedNetwork
 from ..folder import RunFolder
 from ..seal import amending
 from .evaluate import Revisited, reopen, revisit
@@ -95,29 +93,23 @@ def export_run(
         ConfigError: the chosen variant cannot be made, or the pictures have changed.
     """
     again = revisit(folder, checkpoint)
-    trained, data = again.trained, again.data
-    assert isinstance(trained, TrainedNetwork), "refuse_export goes first"
-    network = exportable(trained.task.evaluated, trained.metadata)
-    size = sum(tensor.nbytes for tensor in network.state_dict().values()) / _BYTES_PER_MB
-    models = {ORIGINAL: _Variant(eager(network), size)}
-    if trained.precision != "float32":
-        models[f"{ORIGINAL} {trained.precision}"] = _Variant(
-            eager(network, trained.precision), size
-        )
+    data = again.data
+    with input_of("run"):
+        source = again.trained.export_source()
+    size = sum(tensor.nbytes for tensor in source.network.state_dict().values()) / _BYTES_PER_MB
+    models = {name: _Variant(logits, size) for name, logits in source.originals.items()}
     seconds = _expected_seconds(models[ORIGINAL].logits, settings, data, len(models))
     _log.info(
         "export: some %s to compare and to time, by what a few pictures take now, after %s",
         duration(seconds),
         ", ".join(f"{name} ({_EFFORT[name]})" for name in settings.variants),
     )
-    # Contiguous whatever the run's layout: ONNX has none, and .pt2 stores no other completely.
-    plain = exportable(trained.task.evaluated, trained.metadata, "contiguous")
     with _replacing(folder) as place:
-        made, missing = _made(again, settings, plain, place)
+        made, missing = _made(source, settings, data, place)
         if settings.choose in missing:
             raise ConfigError(f"choose is {settings.choose}: {missing[settings.choose]}.")
         every, judged_by = {**models, **made}, _judged_by(again.settings)
-        record = _compared(settings, judged_by, every, missing, data, trained.metadata)
+        record = _compared(settings, judged_by, every, missing, data, source.metadata)
         write_atomically(place / "export.json", record.text())
     if folder.model_card.is_file():
         with amending(folder.path, updated=[folder.model_card.name]):
@@ -184,10 +176,9 @@ def _expected_seconds(
 
 
 def _made(
-    again: Revisited, settings: ExportSettings, network: WholeNetwork, place: Path
+    source: ExportSource, settings: ExportSettings, data: PictureData, place: Path
 ) -> tuple[dict[str, _Variant], dict[str, str]]:
     """Return the variants, whose bundles are in `place`, and why others cannot be made, by name."""
-    data, metadata = again.data, again.trained.metadata
     example = _pictures(data, data.split.train[:1])[0]
     models: dict[str, _Variant] = {}
     missing: dict[str, str] = {}
@@ -198,10 +189,9 @@ def _made(
             _log.info("export: writing %s", name)
             try:
                 count = settings.calibration_pictures
-                file = _written(
-                    name, Path(files), network, metadata=metadata, data=data, calibration=count
-                )
-                digest = write_exported_bundle(bundle, file, {**metadata, "variant": name}, example)
+                file = _written(name, Path(files), source, data, calibration=count)
+                metadata = {**source.metadata, "variant": name}
+                digest = write_exported_bundle(bundle, file, metadata, example)
                 size = file.stat().st_size / _BYTES_PER_MB
                 models[name] = _Variant(_opened(bundle, example), size, digest)
             except CannotExport as error:
@@ -211,18 +201,12 @@ def _made(
 
 
 def _written(
-    name: str,
-    folder: Path,
-    network: WholeNetwork,
-    *,
-    metadata: Mapping[str, Any],
-    data: PictureData,
-    calibration: int,
+    name: str, folder: Path, source: ExportSource, data: PictureData, *, calibration: int
 ) -> Path:
     """Write the file of a variant; int8 is made from the ONNX file. CannotExport where it fails."""
-    shape, note = (data.pictures.channels, *data.pictures.image_size), outputs_note(metadata)
+    shape, note = (data.pictures.channels, *data.pictures.image_size), outputs_note(source.metadata)
     # Traced for each variant: the exporters change the graph.
-    program = traced(network, shape, data.pictures.format.dtype)
+    program = traced(source.network, shape, data.pictures.format.dtype)
     if name == "pt2":
         write_pt2(program, folder / PT2_FILE, note)
         return folder / PT2_FILE

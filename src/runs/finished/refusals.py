@@ -8,6 +8,7 @@ from pathlib import Path
 import yaml
 
 from ...config.checks import ConfigError
+from ...config.features import EXPORTED
 from ...config.finished import ExportSettings
 from ...config.schema import RunSettings, stored_settings
 from ...data.splitting.splits import Split
@@ -84,20 +85,19 @@ def refuse_explaining(run: str, model: Path) -> None:
         )
 
 
-def refuse_export(folder: RunFolder, checkpoint: Path, settings: ExportSettings) -> None:
-    """Refuse a run that is no network, missing packages, and pictures that are gone.
+def refuse_export(folder: RunFolder, settings: ExportSettings) -> None:
+    """Refuse a model that no file can compute, missing packages, and pictures that are gone.
 
     Args:
         folder: of the run.
-        checkpoint: the one that it chose.
         settings: of the export.
 
     Raises:
         ConfigError: with the remedy.
     """
     run = _settings_of(folder)
-    if checkpoint.suffix != NETWORK:
-        raise ConfigError(_not_exportable(folder, run))
+    if part := folder.not_exported():
+        raise ConfigError(_not_exportable(folder, run, part))
     needing = [name for name in settings.variants if name != "pt2"]
     if needing and not all(map(importlib.util.find_spec, _EXTRA)):
         raise ConfigError(
@@ -108,17 +108,20 @@ def refuse_export(folder: RunFolder, checkpoint: Path, settings: ExportSettings)
     refuse_lost_pictures(folder, run.data)
 
 
-def _not_exportable(folder: RunFolder, settings: RunSettings) -> str:
-    """Return why a run that is no network is not exported, and what serves it instead."""
+def _not_exportable(folder: RunFolder, settings: RunSettings, part: str) -> str:
+    """Return why a run whose model has such a part is not exported, and what serves it instead."""
     place = folder.place_overrides()
     label = predict_command(folder.name, settings.data.target, *place)
     best = command("compare", *place)
-    recipe = "dense" if settings.data.target == "dense" else "finetune"
+    others = "model=embedding model.classifier=logistic"
+    if settings.data.target == "dense":
+        others = "recipe=dense"
     return (
-        f"run: {folder.name} ({settings.model.name}) is no single network, and only networks "
-        f"are exported. It labels pictures as it is, on any machine with its bundle "
-        f"({folder.path / 'model'}): {label}; for ONNX or int8, export the best network that "
-        f"{best} lists, or train one on the same pictures (python -m src.train recipe={recipe})."
+        f"run: {folder.name} ({settings.model.name}) cannot be exported, for that needs a network, "
+        f"or {', '.join(EXPORTED)} on the features of networks, and it has {part}. It labels "
+        f"pictures as it is, on any machine with its bundle ({folder.path / 'model'}): {label}; "
+        f"for ONNX or int8, export the best of those that {best} lists, or train one on the same "
+        f"pictures (python -m src.train {others})."
     )
 
 
