@@ -23,12 +23,13 @@ from .intervals import group_numbers, influence_errors, influence_interval, vari
 
 __all__ = [
     "auc_influence",
-    "auc_intervals",
+    "auc_interval",
     "class_aucs",
     "has_auc",
     "mean_auc",
     "placements",
     "roc_curve",
+    "side",
     "sides",
 ]
 
@@ -36,20 +37,36 @@ Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 Labels = NDArray[np.integer[Any]]
 
-# Columns that are taken out of the rows of a matrix at a time: one by one each would read them all.
+# Columns that are taken out of a matrix at a time: one by one each would read all of its rows.
 _COLUMNS = 32
 
 
+def side(
+    probs: NDArray[Any], targets: Labels, k: int, first: int = 0
+) -> tuple[NDArray[Any], Bools]:
+    """Return (N,) scores of a class, higher for more certain, and (N,) which pictures are of it.
+
+    Args:
+        probs: see above, or some of the columns.
+        targets: see above.
+        k: index of the class.
+        first: index of the class of the first column.
+    """
+    if targets.ndim == 2:
+        return probs[:, k - first], targets[:, k] > 0
+    # Of two, 1 - p is not exact: one that is nearly 1 would tie where p does not.
+    mirrored = k == 0 and probs.shape[1] == 2
+    return -probs[:, 1] if mirrored else probs[:, k - first], targets == k
+
+
 def sides(probs: NDArray[Any], targets: Labels) -> Iterator[tuple[int, NDArray[Any], Bools]]:
-    """Yield each class that has an AUC, with (N,) its scores and which pictures are of it."""
-    two = targets.ndim == 1 and probs.shape[1] == 2
-    for start in range(0, probs.shape[1], _COLUMNS):
-        block = np.ascontiguousarray(probs[:, start : start + _COLUMNS].T)
-        for k, scores in enumerate(block, start):
-            positive = targets == k if targets.ndim == 1 else targets[:, k] > 0
+    """Yield each class that has an AUC, with its `side`."""
+    for first in range(0, probs.shape[1], _COLUMNS):
+        block = np.asfortranarray(probs[:, first : first + _COLUMNS])
+        for k in range(first, first + block.shape[1]):
+            scores, positive = side(block, targets, k, first)
             if has_auc(positive):
-                # Of two, 1 - p is not exact: one that is nearly 1 would tie where p does not.
-                yield k, -probs[:, 1] if two and k == 0 else scores, positive
+                yield k, scores, positive
 
 
 def has_auc(positive: Bools) -> bool:
@@ -61,10 +78,12 @@ def class_aucs(probs: NDArray[Any], targets: Labels) -> Floats:
     """Compute the AUC of each class: (K,) in [0, 1], NaN where it has none."""
     found = np.full(probs.shape[1], np.nan)
     for k, scores, positive in sides(probs, targets):
-        of_class = int(positive.sum())
-        # Mann & Whitney's U, by the places of the class among all: its own are half below it.
-        higher = _below(scores[positive], scores).sum() - of_class**2 / 2
-        found[k] = higher / (of_class * (len(scores) - of_class))
+        # Mann & Whitney's U by the ranks of the class, halfway where scores are equal: of its own
+        # pictures half are below.
+        ordered, own = np.sort(scores), scores[positive]
+        ranks = [np.searchsorted(ordered, own, side=end).sum() for end in ("left", "right")]
+        higher = sum(ranks) / 2 - len(own) ** 2 / 2
+        found[k] = higher / (len(own) * (len(scores) - len(own)))
     return found
 
 
@@ -84,9 +103,17 @@ def placements(scores: NDArray[Any], positive: Bools) -> Floats:
         scores: (N,), higher for more certain.
         positive: (N,), of both kinds.
     """
-    found, of_class, others = np.empty(len(scores)), scores[positive], scores[~positive]
-    found[positive] = _below(of_class, others) / len(others)
-    found[~positive] = 1 - _below(others, of_class) / len(of_class)
+    order = np.argsort(scores)
+    ordered, of_class = scores[order], positive[order]
+    new = np.append(True, ordered[1:] != ordered[:-1])
+    starts = np.flatnonzero(new)
+    # At each level of the scores, and half of these with all below it.
+    own = np.add.reduceat(of_class, starts, dtype=np.int64)
+    others = np.diff(starts, append=len(scores)) - own
+    own_below, others_below = (np.cumsum(one) - one / 2 for one in (own, others))
+    right = others_below / others.sum(), 1 - own_below / own.sum()
+    level, found = np.cumsum(new) - 1, np.empty(len(scores))
+    found[order] = np.where(of_class, right[0][level], right[1][level])
     return found
 
 
@@ -109,30 +136,29 @@ def auc_influence(places: Floats, positive: Bools) -> Floats:
     return moves
 
 
-def auc_intervals(probs: NDArray[Any], targets: Labels, groups: Labels | None = None) -> Floats:
-    """Return (K, 3) the AUC of each class with the ends of its 95 % interval.
+def auc_interval(
+    scores: NDArray[Any], positive: Bools, groups: Labels | None = None
+) -> tuple[float, float, float]:
+    """Return the AUC of a class and the ends of its 95 % interval.
 
-    NaN where there is none; the ends also where fewer than two groups are on a side.
+    The ends are NaN where fewer than two groups are on a side.
 
     Args:
-        probs, targets: see above.
+        scores, positive: (N,), as of `placements`.
         groups: (N,) equal for pictures that go together; None where each stands for itself.
     """
-    found = np.full((probs.shape[1], 3), np.nan)
-    codes, freedom = group_numbers(len(probs), groups)
-    for k, scores, positive in sides(probs, targets):
-        places = placements(scores, positive)
-        auc = float(places[positive].mean())
-        moves = auc_influence(places, positive)
-        found[k, 0] = auc
-        independent = min(_distinct(codes[side], groups) for side in (positive, ~positive))
-        if independent < 2:
-            continue
-        (error,) = influence_errors(moves[:, None], codes)
-        # Few pictures of a class decide the variance.
-        own = min(freedom, variance_freedom(np.bincount(codes, moves)[None]))
-        found[k, 1:] = influence_interval(auc, float(error), own, independent)
-    return found
+    places = placements(scores, positive)
+    auc = float(places[positive].mean())
+    codes, freedom = group_numbers(len(scores), groups)
+    independent = min(len(np.unique(codes[one])) for one in (positive, ~positive))
+    if independent < 2:
+        return auc, float("nan"), float("nan")
+    moves = auc_influence(places, positive)
+    (error,) = influence_errors(moves[:, None], codes)
+    # Few pictures of a class decide the variance.
+    totals = np.bincount(codes, moves).astype(np.float64)
+    freedom = min(freedom, variance_freedom(totals[None]))
+    return auc, *influence_interval(auc, float(error), freedom, independent)
 
 
 def roc_curve(scores: NDArray[Any], positive: Bools) -> tuple[Floats, Floats]:
@@ -150,14 +176,3 @@ def roc_curve(scores: NDArray[Any], positive: Bools) -> tuple[Floats, Floats]:
     false = last + 1 - hits
     ends = np.concatenate([[0], false]), np.concatenate([[0], hits])
     return ends[0] / false[-1], ends[1] / hits[-1]
-
-
-def _distinct(codes: Labels, groups: Labels | None) -> int:
-    return len(codes) if groups is None else len(np.unique(codes))
-
-
-def _below(values: NDArray[Any], others: NDArray[Any]) -> Floats:
-    """Return how many of the others lie below each value, ties counted half."""
-    ordered = np.sort(others)
-    left, right = (np.searchsorted(ordered, values, side=side) for side in ("left", "right"))
-    return (left + right) / 2.0

@@ -121,7 +121,7 @@ def primary_text(metrics: Mapping[str, float], part: str) -> str | None:
 
 
 def part_texts(metrics: Mapping[str, float], part: str, name: str) -> dict[str, str | None]:
-    """Return what a part is judged by, and its accuracy, by name; None for what is unknown.
+    """Return what a part is judged by, its accuracy and its AUC, by name; None for what is unknown.
 
     A cost is known where a sweep goes by one.
     """
@@ -130,6 +130,7 @@ def part_texts(metrics: Mapping[str, float], part: str, name: str) -> dict[str, 
         f"{name} cost": figure_text(metrics, f"{part}/cost"),
         name: primary_text(metrics, part),
         f"{name} {accuracy}": figure_text(metrics, f"{part}/accuracy"),
+        f"{name} AUC": figure_text(metrics, f"{part}/auc"),
     }
 
 

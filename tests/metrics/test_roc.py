@@ -9,11 +9,12 @@ from sklearn import metrics as sk
 
 from src.metrics.roc import (
     auc_influence,
-    auc_intervals,
+    auc_interval,
     class_aucs,
     mean_auc,
     placements,
     roc_curve,
+    side,
     sides,
 )
 
@@ -133,18 +134,24 @@ def test_intervals_of_classes_hold_the_true_figure(grouped: bool) -> None:
         targets = (rng.random(300) < 0.25).astype(int)
         logits = 2 * targets + np.sqrt(0.5) * rng.normal(size=300)
         logits += np.sqrt(0.5) * rng.normal(size=300)[groups]  # of a subject with three pictures
-        second = 1 / (1 + np.exp(-logits))
-        probs = np.stack([1 - second, second], axis=1)
-        found = auc_intervals(probs, targets, groups if grouped else None)
-        held.append(found[1, 1] <= 0.92135 <= found[1, 2])
+        _, low, high = auc_interval(logits, targets == 1, groups if grouped else None)
+        held.append(low <= 0.92135 <= high)
     assert 0.92 <= np.mean(held) <= 0.98
 
 
 def test_of_one_picture_there_is_a_figure_and_no_interval() -> None:
-    probs, targets = np.array([[0.9, 0.1], [0.2, 0.8], [0.3, 0.7]]), np.array([0, 1, 1])
-    np.testing.assert_array_equal(auc_intervals(probs, targets)[1], [1, np.nan, np.nan])
-    groups = np.array([0, 1, 2, 2, 3, 1])
-    sorted_right = np.array([0.1, 0.2, 0.3, 0.6, 0.8, 0.9])
-    two = np.stack([1 - sorted_right, sorted_right], axis=1)
-    found = auc_intervals(two, np.array([0, 0, 0, 1, 1, 1]), groups)
-    assert found[1, 0] == 1 and 0 < found[1, 1] < 0.6  # three groups a side say little
+    auc, *ends = auc_interval(np.array([0.1, 0.8, 0.7]), np.array([False, True, True]))
+    assert auc == 1 and np.isnan(ends).all()
+    scores, positive = np.array([0.1, 0.2, 0.3, 0.6, 0.8, 0.9]), np.arange(6) > 2
+    auc, low, high = auc_interval(scores, positive, np.array([0, 1, 2, 2, 3, 1]))
+    assert auc == high == 1 and 0 < low < 0.6  # three groups a side say little
+
+
+def test_a_class_alone_is_what_it_is_among_all() -> None:
+    for classes in (2, 70):  # more than are taken at a time
+        probs, targets = predictions(classes=classes)
+        for given in (targets, np.eye(classes, dtype=np.uint8)[targets]):
+            for k, scores, positive in sides(probs, given):
+                alone = side(probs, given, k)
+                np.testing.assert_array_equal(scores, alone[0])
+                np.testing.assert_array_equal(positive, alone[1])
