@@ -117,21 +117,22 @@ def placements(scores: NDArray[Any], positive: Bools) -> Floats:
     return found
 
 
-def auc_influence(places: Floats, positive: Bools) -> Floats:
+def auc_influence(places: Floats, positive: Bools, groups: Labels | None = None) -> Floats:
     """Return (N,) by how much each picture moves the AUC.
 
-    The mean square over N is DeLong's variance, in which each side's is that of an unbiased
-    estimate; a side of one picture has none. Sums over groups of pictures have the variance of
-    Obuchowski, "Nonparametric Analysis of Clustered ROC Curve Data", Biometrics 1997, but for
-    corrections of order 1 / G.
+    The mean square over N is DeLong's variance, in which that of each side is an unbiased estimate,
+    and that of sums over groups of pictures the one of Obuchowski, "Nonparametric Analysis of
+    Clustered ROC Curve Data", Biometrics 1997, but for the correction, of order 1 / G, of what the
+    two sides have in common. A side of one picture, or group, has no variance of its own.
 
     Args:
         places, positive: (N,), see `placements`.
+        groups: (N,) equal for pictures that go together; None where each stands for itself.
     """
     moves = np.empty(len(places))
     for side in (positive, ~positive):
-        count = int(side.sum())
-        weight = len(places) / np.sqrt(count * max(count - 1, 1))
+        number = _independent(side, groups)
+        weight = len(places) / side.sum() * np.sqrt(number / max(number - 1, 1))
         moves[side] = weight * (places[side] - places[side].mean())
     return moves
 
@@ -150,10 +151,10 @@ def auc_interval(
     places = placements(scores, positive)
     auc = float(places[positive].mean())
     codes, freedom = group_numbers(len(scores), groups)
-    independent = min(len(np.unique(codes[one])) for one in (positive, ~positive))
+    independent = min(_independent(one, groups) for one in (positive, ~positive))
     if independent < 2:
         return auc, float("nan"), float("nan")
-    moves = auc_influence(places, positive)
+    moves = auc_influence(places, positive, groups)
     (error,) = influence_errors(moves[:, None], codes)
     # Few pictures of a class decide the variance.
     totals = np.bincount(codes, moves).astype(np.float64)
@@ -176,3 +177,8 @@ def roc_curve(scores: NDArray[Any], positive: Bools) -> tuple[Floats, Floats]:
     false = last + 1 - hits
     ends = np.concatenate([[0], false]), np.concatenate([[0], hits])
     return ends[0] / false[-1], ends[1] / hits[-1]
+
+
+def _independent(chosen: Bools, groups: Labels | None) -> int:
+    """Return of how many groups the pictures are that (N,) `chosen` says."""
+    return int(chosen.sum()) if groups is None else len(np.unique(groups[chosen]))

@@ -128,7 +128,7 @@ class MultiLabel(TargetKind):
             case "map":
                 found = _map_scores(probs, targets)
             case "auc":
-                found = _auc_scores(probs, targets)
+                found = _auc_scores(probs, targets, groups)
             case "macro_f1":
                 found = _f1_scores(preds, targets)
             case "micro_f1":
@@ -213,7 +213,7 @@ def _with_lone(
     return lone_errors(influence, deviations, reach * squares, sizes, alone)
 
 
-def _auc_scores(probs: Probs, targets: Labels) -> Float64Array:
+def _auc_scores(probs: Probs, targets: Labels, groups: Int64Array | None) -> Float64Array:
     """Return the mean AUC of the labels plus each picture's influence on it.
 
     Raises:
@@ -222,7 +222,7 @@ def _auc_scores(probs: Probs, targets: Labels) -> Float64Array:
     influence, rarer, singles, each = np.zeros(len(probs)), [], [], []
     for _, scores, positive in sides(probs, targets):
         places = placements(scores, positive)
-        influence += auc_influence(places, positive)
+        influence += auc_influence(places, positive, groups)
         # An AUC is that of not having the label as well: one picture alone may be on either side.
         rarer.append(positive if 2 * positive.sum() <= len(positive) else ~positive)
         singles.append(places[rarer[-1]])

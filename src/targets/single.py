@@ -117,7 +117,7 @@ def _auc(probs: Probs, targets: Labels, groups: Int64Array | None) -> Float64Arr
     for _, scores, positive in sides(probs, targets):
         places = placements(scores, positive)
         own[positive] = places[positive]
-        rest[~positive] += auc_influence(places, positive)[~positive]
+        rest[~positive] += auc_influence(places, positive, groups)[~positive]
         present += 1
     if not present:
         raise ValueError("All pictures are of one class, so that there is no AUC.")

@@ -10,9 +10,11 @@ from sklearn.metrics import (
     roc_auc_score,
 )
 
-from src.statistics.candidates import Candidate, Measure
+from src.metrics.intervals import score_interval
+from src.metrics.roc import auc_interval
+from src.statistics.candidates import Candidate, Measure, Scale
 from src.statistics.evidence import Evidence
-from src.statistics.intervals import difference_interval
+from src.statistics.intervals import difference_interval, scores_interval
 from src.targets import kind_of
 from src.targets.kind import lone_errors
 
@@ -281,6 +283,22 @@ def test_the_variance_of_auc_is_enough_with_classes_of_one_picture(
         figures.append(scores.mean(dtype=np.float64))
         variances.append(scores.var(dtype=np.float64) / len(scores))
     assert 0.75 <= np.mean(variances) / np.var(figures) <= 2.3
+
+
+@pytest.mark.parametrize("size", [1, 2])
+def test_the_interval_of_a_class_is_that_of_the_measure_where_there_are_two(size: int) -> None:
+    """With few pictures of a class, of which one is ranked low and decides the variance."""
+    generator, targets = np.random.default_rng(0), np.repeat([0, 1], (200, 8))
+    groups = np.arange(208) // size
+    probs = answers(generator, targets, np.arange(208), 3.0)
+    probs[-1] = [0.7, 0.3]
+    own = None if size == 1 else groups
+    scores = Measure("auc").scores(probs, targets, targets, groups=own)
+    expected = scores_interval(scores, own, Scale("auc", ends=(0.0, 1.0)))
+    auc, low, high = auc_interval(probs[:, 1], targets == 1, own)
+    assert (low, high) == pytest.approx((expected.low, expected.high), abs=0.004)
+    plain = score_interval(auc, auc * (1 - auc) / scores.var() * 208, 1.96)
+    assert high - low > 1.1 * (plain[1] - plain[0])
 
 
 def test_pictures_of_one_class_have_no_auc() -> None:
