@@ -285,6 +285,16 @@ def test_the_variance_of_auc_is_enough_with_classes_of_one_picture(
     assert 0.75 <= np.mean(variances) / np.var(figures) <= 2.3
 
 
+def test_not_to_have_a_label_is_as_good_a_label() -> None:
+    """So that one picture without a label is as little evidence as one picture with it."""
+    targets = np.repeat(np.arange(4), (30, 30, 1, 1))
+    probs = answers(np.random.default_rng(0), targets, np.arange(62), 1.0)
+    labels, kind = np.eye(4, dtype=np.uint8)[targets], kind_of("multi")
+    scores = kind.scores("auc", probs, labels, labels)
+    reversed_scores = kind.scores("auc", 1 - probs, 1 - labels, 1 - labels)
+    np.testing.assert_allclose(reversed_scores, scores, rtol=1e-6)
+
+
 @pytest.mark.parametrize("size", [1, 2])
 def test_the_interval_of_a_class_is_that_of_the_measure_where_there_are_two(size: int) -> None:
     """With few pictures of a class, of which one is ranked low and decides the variance."""
