@@ -41,7 +41,8 @@ def draw_label_sets(folder: Path, part: str, predicted: Predictions) -> Iterator
     yield saved(label_figure(scores, predicted.class_names), f"{part}_classes")
     if (curves := curves_figure(scores, predicted)) is not None:
         yield saved(curves, f"{part}_precision_recall")
-    if (curves := roc_figure(predicted)) is not None:
+    aucs = np.array([one.auc for one in scores])
+    if (curves := roc_figure(predicted, aucs)) is not None:
         yield saved(curves, f"{part}_roc")
     probs, targets = predicted.probs.astype(np.float64).ravel(), predicted.targets.ravel() > 0
     figure = reliability_diagram(

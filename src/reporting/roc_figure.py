@@ -7,7 +7,8 @@ import math
 import numpy as np
 from matplotlib.figure import Figure
 
-from ..metrics.roc import auc_interval, class_aucs, roc_curve, side
+from ..machine.arrays import Float64Array
+from ..metrics.roc import auc_interval, roc_curve, side
 from ..records.run import Predictions
 from .charts import panels
 from .formatting import metric_text
@@ -18,20 +19,23 @@ __all__ = ["auc_text", "roc_figure"]
 _MOST_CURVES = 24
 
 
-def roc_figure(predicted: Predictions) -> Figure | None:
+def roc_figure(predicted: Predictions, aucs: Float64Array) -> Figure | None:
     """Draw the ROC curve of each class against the rest, the lowest AUC first.
 
     A dot is where the answers are, which of more than two classes need not be on the curve, and a
     dotted line is chance. Of two classes the second one is drawn, whose curve is the other one's
     seen from the other corner. Of more than 24 those are drawn that come first; None where no class
     has an AUC.
+
+    Args:
+        predicted: with probabilities.
+        aucs: (K,) AUC of each class, NaN where it has none.
     """
     probs, targets, preds = predicted.probs, predicted.targets, predicted.decided
-    aucs = class_aucs(probs, targets)
-    if targets.ndim == 1 and probs.shape[1] == 2:
-        aucs[0] = math.nan
     known = int(np.isfinite(aucs).sum())
-    shown = np.argsort(aucs)[: min(known, _MOST_CURVES)].tolist()  # NaN is last
+    shown = np.argsort(aucs, kind="stable")[: min(known, _MOST_CURVES)].tolist()  # NaN is last
+    if targets.ndim == 1 and probs.shape[1] == 2:
+        shown = shown[1:]
     if not shown:
         return None
     labels = plain_labels(predicted.class_names)

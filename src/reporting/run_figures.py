@@ -122,11 +122,12 @@ def _draw_classes(
     yield saved(class_figure(matrix, names), f"{part}_classes")
     bins = reliability_bins(probs, targets, preds=preds)
     yield saved(reliability_diagram(bins), f"{part}_reliability")
-    if (curves := roc_figure(predicted)) is not None:
+    aucs = class_aucs(probs, targets)
+    if (curves := roc_figure(predicted, aucs)) is not None:
         yield saved(curves, f"{part}_roc")
     yield saved(mistakes_sheet(pictures, predicted, wrong), f"{part}_mistakes")
     table = folder / f"{part}_classes.csv"
-    write_atomically(table, class_table(matrix, names, class_aucs(probs, targets)))
+    write_atomically(table, class_table(matrix, names, aucs))
     yield table
 
 

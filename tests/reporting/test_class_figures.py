@@ -180,10 +180,10 @@ def _answered(classes: int, kind: str = "single") -> Predictions:
 @pytest.mark.parametrize(("classes", "kind"), [(2, "single"), (30, "single"), (3, "multi")])
 def test_roc_curves_have_the_areas_that_stand_beside_them(classes: int, kind: str) -> None:
     said = _answered(classes, kind)
-    figure = roc_figure(said)
+    aucs = class_aucs(said.probs, said.targets)
+    figure = roc_figure(said, aucs)
     assert figure is not None
     panels = [axes for axes in figure.axes if axes.axison]
-    aucs = class_aucs(said.probs, said.targets)
     weakest = [1] if classes == 2 else np.argsort(aucs)[:24].tolist()
     assert [axes.get_title(loc="left") for axes in panels] == [f"class {k}" for k in weakest]
     for axes, k in zip(panels, weakest, strict=True):
@@ -200,4 +200,5 @@ def test_roc_curves_have_the_areas_that_stand_beside_them(classes: int, kind: st
 
 def test_where_all_pictures_are_of_one_class_there_is_no_roc_curve() -> None:
     said = _answered(3)
-    assert roc_figure(replace(said, targets=np.zeros_like(said.targets))) is None
+    alone = replace(said, targets=np.zeros_like(said.targets))
+    assert roc_figure(alone, class_aucs(alone.probs, alone.targets)) is None
