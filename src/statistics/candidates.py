@@ -22,7 +22,7 @@ from ..machine.arrays import BoolArray, Float32Array, Float64Array, Int64Array, 
 from ..records.comparison import LOWEST, MEASURES
 from ..records.run import Predictions
 from ..targets import TargetKind, kind_of
-from ..targets.labels import has_class
+from ..targets.labels import has_class, label_counts
 
 __all__ = ["Candidate", "Measure", "MeasuredRun", "Scale", "candidates_of"]
 
@@ -111,11 +111,11 @@ class Measure:
         if self.name not in _OVER_CLASSES:
             return 0
         classes = np.shape(probs)[-1] if targets.ndim == 1 else targets.shape[1]
-        having = [has_class(targets, label) for label in range(classes)]
-        if self.name == "auc" and targets.ndim == 2:
-            having = [~own if 2 * own.sum() > len(own) else own for own in having]
+        counts = label_counts(targets, classes)
+        most = len(targets) / 2 if self.name == "auc" and targets.ndim == 2 else len(targets)
         if groups is None:
-            return sum(int(own.sum()) == 1 for own in having)
+            return int((np.where(counts > most, len(targets) - counts, counts) == 1).sum())
+        having = (has_class(targets, label) != (counts[label] > most) for label in range(classes))
         return sum(len(np.unique(groups[own])) == 1 for own in having)
 
 
