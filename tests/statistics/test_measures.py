@@ -11,7 +11,7 @@ from sklearn.metrics import (
 )
 
 from src.metrics.intervals import score_interval
-from src.metrics.roc import auc_interval
+from src.metrics.roc import auc_influence, auc_interval, class_aucs, placements, sides
 from src.statistics.candidates import Candidate, Measure, Scale
 from src.statistics.evidence import Evidence
 from src.statistics.intervals import difference_interval, scores_interval
@@ -283,6 +283,20 @@ def test_the_variance_of_auc_is_enough_with_classes_of_one_picture(
         figures.append(scores.mean(dtype=np.float64))
         variances.append(scores.var(dtype=np.float64) / len(scores))
     assert 0.75 <= np.mean(variances) / np.var(figures) <= 2.3
+
+
+def test_groups_move_the_mean_auc_as_they_move_that_of_each_class() -> None:
+    """Two or more groups of each class, of which one has pictures of two classes."""
+    targets, generator = np.repeat([0, 1, 2], (13, 4, 3)), np.random.default_rng(0)
+    groups = np.arange(20) // 2
+    probs = answers(generator, targets, np.arange(20), 1.0)
+    expected = np.zeros(10)
+    for _, scores, positive in sides(probs, targets):
+        moves = auc_influence(placements(scores, positive), positive, groups)
+        expected += np.bincount(groups, moves) / 3
+    found = Measure("auc").scores(probs, targets, targets, groups=groups).astype(np.float64)
+    totals = np.bincount(groups, found - class_aucs(probs, targets).mean())
+    np.testing.assert_allclose(totals, expected, atol=1e-5)
 
 
 def test_not_to_have_a_label_is_as_good_a_label() -> None:
