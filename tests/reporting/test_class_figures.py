@@ -19,6 +19,7 @@ from src.metrics.intervals import wilson_interval
 from src.metrics.multilabel import label_scores
 from src.metrics.roc import auc_interval, class_aucs, side
 from src.records.run import Predictions
+from src.reporting.charts import panels
 from src.reporting.class_figures import class_figure, class_table, confusion_figure
 from src.reporting.comparison_figures import draw_comparison_figures
 from src.reporting.label_set_figures import curves_figure
@@ -202,3 +203,11 @@ def test_where_all_pictures_are_of_one_class_there_is_no_roc_curve() -> None:
     said = _answered(3)
     alone = replace(said, targets=np.zeros_like(said.targets))
     assert roc_figure(alone, class_aucs(alone.probs, alone.targets)) is None
+
+
+def test_the_lowest_panel_of_each_column_has_its_ticks() -> None:
+    """Of five panels in rows of four, three are the lowest of their columns in the first row."""
+    figure, axes = panels(5, 2, 2)
+    figure.draw_without_rendering()
+    shown = [any(tick.label1.get_visible() for tick in one.xaxis.get_major_ticks()) for one in axes]
+    assert shown == [False, True, True, True, True]
