@@ -120,13 +120,13 @@ class _Judged:
 _JUDGED = (
     *(
         _Judged("single", _one_class, Measure(name))
-        for name in ("accuracy", "balanced_accuracy", "macro_f1", "log_loss")
+        for name in ("accuracy", "balanced_accuracy", "macro_f1", "auc", "log_loss")
     ),
     _Judged("single", _one_class, Measure("cost", _COSTS)),
     *(_Judged("ordinal", _ordered, Measure(name)) for name in ("kappa", "mae")),
     *(
         _Judged("multi", _labels, Measure(name))
-        for name in ("map", "macro_f1", "micro_f1", "hamming_loss")
+        for name in ("map", "auc", "macro_f1", "micro_f1", "hamming_loss")
     ),
     *(_Judged("dense", _pixels, Measure(name)) for name in ("miou", "dice", "pixel_accuracy")),
 )

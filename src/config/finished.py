@@ -95,7 +95,7 @@ class ScalingSettings(_OneRunSettings):
         None,
     )
     metric: (
-        Literal["accuracy", "balanced_accuracy", "macro_f1", "log_loss", "map", "micro_f1"]
+        Literal["accuracy", "balanced_accuracy", "macro_f1", "auc", "log_loss", "map", "micro_f1"]
         | Literal["hamming_loss", "kappa", "mae", "miou", "dice", "pixel_accuracy"]
         | None
     ) = setting(
@@ -235,7 +235,7 @@ class ComparisonSettings(Settings):
     data: str | None = setting("name of a data set, to leave out the runs on others", None)
     part: Literal["val", "test"] = setting("the part whose stored predictions are compared", "val")
     metric: (
-        Literal["accuracy", "balanced_accuracy", "macro_f1", "log_loss", "cost"]
+        Literal["accuracy", "balanced_accuracy", "macro_f1", "auc", "log_loss", "cost"]
         | Literal["map", "micro_f1", "hamming_loss", "kappa", "mae"]
         | Literal["miou", "dice", "pixel_accuracy"]
         | None

@@ -15,7 +15,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from .intervals import NORMAL_QUANTILE, score_interval, variance_freedom
+from .intervals import (
+    group_numbers,
+    influence_errors,
+    influence_interval,
+    variance_freedom,
+)
 
 __all__ = [
     "PixelScores",
@@ -138,8 +143,8 @@ def class_pixel_scores(
     hits, targets, preds = (one.sum(axis=0) for one in _counts(matrices))
     union = iou_sums(matrices)
     ious = ratios(union)
-    codes, freedom = _groups_of(len(matrices), groups)
-    errors = _standard_errors(_influence(union, ious), codes)
+    codes, freedom = group_numbers(len(matrices), groups)
+    errors = influence_errors(_influence(union, ious), codes)
     dices = ratios(dice_sums(matrices))
     there = matrices.sum(axis=2) > 0
     holding = there.sum(axis=0)
@@ -148,7 +153,9 @@ def class_pixel_scores(
     errors[independent < 2] = math.nan
     found = []
     for k, name in enumerate(class_names):
-        low, high = _interval(float(ious[k]), float(errors[k]), freedom, int(independent[k]))
+        low, high = influence_interval(
+            float(ious[k]), float(errors[k]), freedom, int(independent[k])
+        )
         found.append(
             PixelScores(
                 name=name,
@@ -175,61 +182,10 @@ def mean_interval(
         groups: as of `class_pixel_scores`.
     """
     mean = mean_ratio(sums)
-    codes, freedom = _groups_of(len(sums.above), groups)
+    codes, freedom = group_numbers(len(sums.above), groups)
     moves = influence_scores(sums) - mean
-    (error,) = _standard_errors(moves[:, None], codes)
+    (error,) = influence_errors(moves[:, None], codes)
     # Few pictures may decide a variance.
     totals = np.bincount(codes, moves).astype(np.float64)
     freedom = min(freedom, variance_freedom(totals[None]))
-    return _interval(mean, float(error), freedom, int(codes.max()) + 1)
-
-
-def _groups_of(
-    pictures: int, groups: NDArray[np.integer[Any]] | None
-) -> tuple[NDArray[np.integer[Any]], float]:
-    """Return (N,) the number of each picture's group, and the degrees of freedom of an error.
-
-    Those are infinite where each picture stands for itself.
-    """
-    if groups is None:
-        return np.arange(pictures), math.inf
-    known, codes = np.unique(groups, return_inverse=True)
-    return codes, len(known) - 1.0
-
-
-def _standard_errors(moves: Floats, codes: NDArray[np.integer[Any]]) -> Floats:
-    """Return (M,) standard errors of figures that each picture moves by (N, M) / N.
-
-    NaN of a single group, which `codes` (N,) number.
-    """
-    pictures, count = len(moves), int(codes.max()) + 1
-    if count < 2:
-        return np.full(moves.shape[1], np.nan)
-    totals = np.zeros((count, moves.shape[1]))
-    np.add.at(totals, codes, moves / pictures)
-    # Unbiased as for groups drawn at random, with N in the place of N - 1 as Wilson has it.
-    scale = count / (count - 1) * (pictures - 1) / pictures
-    return np.sqrt(scale * np.square(totals).sum(axis=0))
-
-
-def _interval(share: float, error: float, freedom: float, groups: int) -> tuple[float, float]:
-    """Return Wilson's interval with the trials that would have this standard error.
-
-    Korn and Graubard, Survey Methodology 1998, with Student's quantile where groups are few.
-
-    Args:
-        share: in [0, 1].
-        error: its standard error.
-        freedom: degrees of freedom of the error.
-        groups: that are independent.
-    """
-    if math.isnan(share) or math.isnan(error):
-        return math.nan, math.nan
-    # Where all is right, or all wrong, no variance shows: each group counts as one answer.
-    trials = max(share * (1 - share) / error**2, 1e-6) if error > 0 else float(groups)
-    reach = NORMAL_QUANTILE
-    if math.isfinite(freedom):
-        from scipy.special import stdtrit  # takes a moment to import
-
-        reach = float(stdtrit(freedom, 0.975))
-    return score_interval(share, trials, reach)
+    return influence_interval(mean, float(error), freedom, int(codes.max()) + 1)

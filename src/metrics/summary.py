@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from . import classification, probabilistic
+from . import classification, probabilistic, roc
 from .intervals import wilson_interval
 from .validation import checked
 
@@ -26,6 +26,7 @@ __all__ = [
 _NAMES = {
     "log_loss": "log-loss",
     "cost": "mean cost",
+    "auc": "AUC",
     "map": "mean average precision",
     "macro_f1": "macro F1",
     "micro_f1": "micro F1",
@@ -97,8 +98,8 @@ def scalar_metrics(
     """Compute every scalar metric, finite, by its plain name (without the split).
 
     "accuracy" comes with its 95 % Wilson interval as "accuracy_low" and "accuracy_high";
-    "top5_accuracy" is computed from six classes on, "recall/<class>" up to 20 classes and for
-    classes that occur among the targets.
+    "top5_accuracy" is computed from six classes on, "auc" where there are targets of two of them,
+    "recall/<class>" up to 20 classes and for classes that occur among the targets.
 
     Args:
         probs: (N, K) floating point in [0, 1], rows summing to one.
@@ -128,6 +129,8 @@ def scalar_metrics(
             probs, targets, preds=preds
         ).calibration_error,
     }
+    if not np.isnan(auc := roc.mean_auc(roc.class_aucs(probs, targets))):
+        metrics["auc"] = auc
     if num_classes > 5:
         metrics["top5_accuracy"] = classification.top_k_accuracy(probs, targets, k=5)
     return metrics | per_class("recall", class_names, classification.per_class_recall(matrix))

@@ -29,6 +29,7 @@ MEASURES = {
     "accuracy": True,
     "balanced_accuracy": True,
     "macro_f1": True,
+    "auc": True,
     "log_loss": False,
     "cost": False,
     "map": True,

@@ -13,6 +13,7 @@ from ..metrics.probabilistic import binned, reliability_bins
 from ..metrics.segmentation import class_pixel_scores
 from ..records.run import Predictions
 from .formatting import Table
+from .roc_figure import auc_text
 
 __all__ = ["PART_NAMES", "calibration_table", "class_scores_table"]
 
@@ -41,14 +42,14 @@ def class_scores_table(part: str, predictions: Predictions) -> Table:
         (
             *(names[row.index], f"{row.pictures:,}"),
             f"{percent(row.recall)} ({percent(row.recall_low)} to {percent(row.recall_high)})",
-            *(percent(row.precision), percent(row.f1)),
+            *(percent(row.precision), percent(row.f1), auc_text(predictions, row.index)),
             "" if row.confused_with is None else f"{names[row.confused_with]} ({row.confused})",
         )
         for row in rows
     )
-    scores = ("recall (95 % interval)", "precision", "F1")
+    scores = ("recall (95 % interval)", "precision", "F1", "AUC (95 % interval)")
     heads = ("class", "pictures", *scores, "mostly confused with")
-    return Table(title, heads, cells, frozenset({1, 2, 3, 4}))
+    return Table(title, heads, cells, frozenset(range(1, 6)))
 
 
 def _pixel_table(part: str, predictions: Predictions) -> Table:
@@ -84,11 +85,13 @@ def _label_table(part: str, predictions: Predictions) -> Table:
             *(predictions.class_names[row.index], f"{row.pictures:,}"),
             *map(percent, (row.average_precision, row.recall, row.precision, row.f1)),
             f"{0.5 if least is None else least[row.index]:.3f}",
+            auc_text(predictions, row.index),
         )
         for row in rows[:_MOST_CLASSES]
     )
     heads = ("label", "pictures", "average precision", "recall", "precision", "F1")
-    return Table(title, (*heads, "threshold"), cells, frozenset(range(1, 7)))
+    both = "threshold", "AUC (95 % interval)"
+    return Table(title, (*heads, *both), cells, frozenset(range(1, 8)))
 
 
 def calibration_table(part: str, predictions: Predictions) -> Table:

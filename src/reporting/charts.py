@@ -215,6 +215,8 @@ def panels(
     axes = list(grid.flat)
     for spare in axes[count:]:
         spare.set_axis_off()
+    for lowest in axes[:count][-columns:]:  # also those above a spare one, whose ticks are not seen
+        lowest.tick_params(labelbottom=True)
     return figure, axes[:count]
 
 

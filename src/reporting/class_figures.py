@@ -1,4 +1,4 @@
-"""Figures and the CSV table of single classes: confusion matrix, recall, precision and F1."""
+"""Figures and the CSV table of single classes: confusion matrix, recall, precision, F1 and AUC."""
 
 from __future__ import annotations
 
@@ -227,12 +227,18 @@ def score_cell(value: float) -> str:
     return "" if np.isnan(value) else f"{value:.4f}"
 
 
-def class_table(matrix: Int64Array, class_names: Sequence[str]) -> str:
-    """Return all classes as CSV, in their order; undefined scores are left empty."""
+def class_table(matrix: Int64Array, class_names: Sequence[str], aucs: Float64Array) -> str:
+    """Return all classes as CSV, in their order; undefined scores are left empty.
+
+    Args:
+        matrix, class_names: as of `confusion_figure`.
+        aucs: (K,) AUC of each class.
+    """
     scores = ("recall", "recall_low", "recall_high", "precision", "f1")
     rows = []
-    for row in class_scores(matrix):
+    for row, auc in zip(class_scores(matrix), aucs.tolist(), strict=True):
         known = [score_cell(getattr(row, score)) for score in scores]
         other = "" if row.confused_with is None else class_names[row.confused_with]
-        rows.append([class_names[row.index], row.pictures, *known, other, row.confused])
-    return csv_text(["class", "pictures", *scores, "most_confused_with", "confused"], rows)
+        known += [score_cell(auc), other]
+        rows.append([class_names[row.index], row.pictures, *known, row.confused])
+    return csv_text(["class", "pictures", *scores, "auc", "most_confused_with", "confused"], rows)

@@ -184,7 +184,9 @@ def _lone(verdict: Recommendation) -> str:
     if not verdict.lone:
         return ""
     single = "picture" if verdict.groups is None else "group of pictures"
-    names = ("label", "labels") if verdict.measure == "map" else ("class", "classes")
+    if verdict.measure == "auc" and verdict.sets:
+        single += " with it or without it"
+    names = ("label", "labels") if verdict.sets else ("class", "classes")
     has = f"has a single {single}" if verdict.lone == 1 else f"have a single {single} each"
     variance = "its variance is" if verdict.lone == 1 else "their variances are"
     return (

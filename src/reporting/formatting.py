@@ -52,6 +52,8 @@ _SHARES = (
 )
 # The same of the figures of single classes, such as "test/recall/cat".
 _SHARES_OF_A_CLASS = ("recall", "average_precision", "iou")
+# Those that end at 1 and are never written as a percentage.
+_IN_THREE_DIGITS = ("kappa", "auc")
 
 _GAP = "  "
 _JOINERS = "\u200c\u200d"  # of Persian and Indian scripts, and of emoji such as families
@@ -119,7 +121,7 @@ def primary_text(metrics: Mapping[str, float], part: str) -> str | None:
 
 
 def part_texts(metrics: Mapping[str, float], part: str, name: str) -> dict[str, str | None]:
-    """Return what a part is judged by, and its accuracy, by name; None for what is unknown.
+    """Return what a part is judged by, its accuracy and its AUC, by name; None for what is unknown.
 
     A cost is known where a sweep goes by one.
     """
@@ -128,6 +130,7 @@ def part_texts(metrics: Mapping[str, float], part: str, name: str) -> dict[str, 
         f"{name} cost": figure_text(metrics, f"{part}/cost"),
         name: primary_text(metrics, part),
         f"{name} {accuracy}": figure_text(metrics, f"{part}/accuracy"),
+        f"{name} AUC": figure_text(metrics, f"{part}/auc"),
     }
 
 
@@ -162,7 +165,7 @@ def metric_text(key: str, value: float | None) -> str:
         if name.endswith("seconds"):
             return duration(value)
         return count(round(value))
-    if _is_kappa(key):  # of [-1, 1]: 0.156 and 0.547, not 0.156 and 0.5469
+    if _has_three_digits(key):  # 0.156 and 0.547, not 0.156 and 0.5469
         return fixed(value, 3)
     return f"{value + 0.0:.4g}"
 
@@ -181,18 +184,18 @@ def mean_text(key: str, mean: float | None, spread: float | None) -> str:
         return text
     if is_percent(key):
         return f"{text} ± {100 * spread:.1f}"
-    return f"{text} ± {spread:.3f}" if _is_kappa(key) else f"{text} ± {spread:.2g}"
+    return f"{text} ± {spread:.3f}" if _has_three_digits(key) else f"{text} ± {spread:.2g}"
 
 
 def gap_text(key: str, difference: float, digits: int = 1) -> str:
     """Return the size of a difference of a metric, as in "1.2 points" or "0.034".
 
     Args:
-        digits: of points; kappa, of which 0.01 is a point, has two more.
+        digits: of points; kappa and AUC, of which 0.01 is a point, have two more.
     """
     if is_percent(key):
         return f"{fixed(100 * difference, digits)} points"
-    return fixed(difference, digits + 2) if _is_kappa(key) else f"{difference + 0.0:.2g}"
+    return fixed(difference, digits + 2) if _has_three_digits(key) else f"{difference + 0.0:.2g}"
 
 
 def change_text(key: str, difference: float, digits: int = 1) -> str:
@@ -203,11 +206,13 @@ def change_text(key: str, difference: float, digits: int = 1) -> str:
     """
     if is_percent(key):
         return fixed(100 * difference, digits, "+")
-    return fixed(difference, digits + 2, "+") if _is_kappa(key) else f"{difference + 0.0:+.3g}"
+    return (
+        fixed(difference, digits + 2, "+") if _has_three_digits(key) else f"{difference + 0.0:+.3g}"
+    )
 
 
-def _is_kappa(key: str) -> bool:
-    return key.rpartition("/")[2] == "kappa"
+def _has_three_digits(key: str) -> bool:
+    return key.rpartition("/")[2] in _IN_THREE_DIGITS
 
 
 def value_text(value: Any) -> str:

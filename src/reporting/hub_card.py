@@ -24,6 +24,7 @@ _METRICS = {
     "balanced_accuracy": "balanced_accuracy",
     "macro_f1": "f1",
     "micro_f1": "f1",
+    "auc": "roc_auc",
     "miou": "mean_iou",
 }
 _PARTS = {"test": "test", "val": "validation"}

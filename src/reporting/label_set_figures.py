@@ -17,13 +17,14 @@ from ..records.run import Predictions
 from ..storage.files import write_atomically
 from .charts import panels, reliability_diagram
 from .class_figures import class_bars, score_cell
+from .roc_figure import roc_figure
 from .style import ACCENT, MUTED, WARNING, in_percent, plain_labels, save_as, tidy
 
 __all__ = ["curves_figure", "draw_label_sets", "label_figure", "label_table"]
 
 _COLUMNS = (
     *("label", "pictures", "predicted", "average_precision", "recall", "precision", "f1"),
-    "threshold",
+    *("threshold", "auc"),
 )
 _MOST_ROWS = 50
 _MOST_CURVES = 24
@@ -40,6 +41,9 @@ def draw_label_sets(folder: Path, part: str, predicted: Predictions) -> Iterator
     yield saved(label_figure(scores, predicted.class_names), f"{part}_classes")
     if (curves := curves_figure(scores, predicted)) is not None:
         yield saved(curves, f"{part}_precision_recall")
+    aucs = np.array([one.auc for one in scores])
+    if (curves := roc_figure(predicted, aucs)) is not None:
+        yield saved(curves, f"{part}_roc")
     probs, targets = predicted.probs.astype(np.float64).ravel(), predicted.targets.ravel() > 0
     figure = reliability_diagram(
         binned(probs, targets), x="probability of a label", y="share that has it"
@@ -58,6 +62,7 @@ def label_table(scores: Sequence[LabelScores], predicted: Predictions) -> str:
             *(predicted.class_names[one.index], one.pictures, one.predicted),
             *map(score_cell, (one.average_precision, one.recall, one.precision, one.f1)),
             score_cell(0.5 if least is None else least[one.index]),
+            score_cell(one.auc),
         )
         for one in scores
     )

@@ -24,7 +24,6 @@ from .formatting import (
     duration,
     escaped,
     figure_text,
-    metric_text,
     times_measured,
 )
 
@@ -35,6 +34,7 @@ _SCORES = {
     "map": "mean average precision",
     "kappa": "quadratic kappa",
     "mae": "mean absolute error (classes)",
+    "auc": "AUC",
     "balanced_accuracy": "balanced accuracy",
     "dice": "Dice, mean over classes",
     "pixel_accuracy": "pixel accuracy",
@@ -155,8 +155,12 @@ def _metrics(facts: CardFacts) -> str:
         )
     if _of_pixels(facts):  # no probabilities of pixels are kept
         return text
+    area = "classes of the area under the ROC curve of each against the rest"
+    if _of_sets(facts):
+        area = "labels of the area under the ROC curve of each"
     return (
-        f"{text} The calibration error is the mean gap between confidence and accuracy (15 bins of "
+        f"{text} AUC is the mean over the {area}, with intervals by the variance of DeLong et al. "
+        "1988. The calibration error is the mean gap between confidence and accuracy (15 bins of "
         "the probability of the answer)."
     )
 
@@ -305,9 +309,9 @@ def _scores(facts: CardFacts) -> Table:
         rows.append(("mean cost", *costs))
     most = 1 if _of_sets(facts) else 2
     for key, name in (_SCORES | {"brier": f"Brier score (0 to {most})"}).items():
-        cells = [found.get(f"{part}/{key}") for part, found in shown.items()]
-        if any(cell is not None for cell in cells):
-            rows.append((name, *("" if c is None else metric_text(key, c) for c in cells)))
+        cells = [figure_text(found, f"{part}/{key}") or "" for part, found in shown.items()]
+        if any(cells):
+            rows.append((name, *cells))
     heads = [
         "validation (of the chosen run)" if part == "val" and facts.chosen else PART_NAMES[part]
         for part in shown

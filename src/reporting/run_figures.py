@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from ..machine.arrays import UInt8Array
 from ..metrics.classification import confusion_matrix
 from ..metrics.probabilistic import reliability_bins
+from ..metrics.roc import class_aucs
 from ..metrics.summary import metric_key, metric_name
 from ..records.pictures import ClassMaps, Pixels
 from ..records.run import Predictions
@@ -31,6 +32,7 @@ from .contact_sheets import (
 from .formatting import JUDGED_BY, is_percent, metric_text
 from .label_set_figures import draw_label_sets
 from .pixel_figures import draw_pixels
+from .roc_figure import roc_figure
 from .style import (
     ACCENT,
     INK,
@@ -120,9 +122,12 @@ def _draw_classes(
     yield saved(class_figure(matrix, names), f"{part}_classes")
     bins = reliability_bins(probs, targets, preds=preds)
     yield saved(reliability_diagram(bins), f"{part}_reliability")
+    aucs = class_aucs(probs, targets)
+    if (curves := roc_figure(predicted, aucs)) is not None:
+        yield saved(curves, f"{part}_roc")
     yield saved(mistakes_sheet(pictures, predicted, wrong), f"{part}_mistakes")
     table = folder / f"{part}_classes.csv"
-    write_atomically(table, class_table(matrix, names))
+    write_atomically(table, class_table(matrix, names, aucs))
     yield table
 
 

@@ -43,13 +43,15 @@ class ChosenRun:
         settings: of its configuration file.
         summary: its own.
         reasons: sentences; none for a run that was named.
-        costs: that the comparison or the study went by, if any.
+        measure: of `MEASURES`, that the comparison or the study went by; None for the primary one.
+        costs: of the measure "cost".
     """
 
     folder: RunFolder
     settings: RunSettings
     summary: RunSummary
     reasons: tuple[str, ...] = ()
+    measure: str | None = None
     costs: CostTable | None = None
 
 
@@ -133,14 +135,10 @@ def _with_a_model(chosen: ChosenRun, settings: SelectSettings) -> ChosenRun:
             f"run: {chosen.folder.name} is a cross-validation with a model for each fold: set "
             "refit=true to train one on all of their pictures."
         )
-    return replace(chosen, costs=_costs(settings))
-
-
-def _costs(settings: SelectSettings) -> CostTable | None:
-    if settings.run is not None and settings.sweep is None:  # the comparison used none
-        return None
+    if settings.run is not None and settings.sweep is None:  # nothing was compared
+        return chosen
     measure, costs = wanted_measure(settings)
-    return costs if measure == "cost" else None
+    return replace(chosen, measure=measure, costs=costs if measure == "cost" else None)
 
 
 def read_chosen(

@@ -18,7 +18,7 @@ from ..data.sources.costs import CostTable
 from ..data.splitting.splits import Split
 from ..data.splitting.test_usage import past_test_measurements, refuse_uncountable
 from ..machine.package import command, typed
-from ..metrics.summary import accuracy_name, metric_key
+from ..metrics.summary import accuracy_name, metric_key, metric_name
 from ..records.certainty import Certainty
 from ..records.champions import ALIAS, Champion, champions_folder
 from ..records.export import ExportRecord
@@ -77,7 +77,8 @@ def make_champion(model: ChosenRun, chosen: ChosenRun, place: TrackingSwitch) ->
     digest, certainty = _bundled(folder, calibration_basis(model, chosen, predictions, count))
     if predictions is not None:
         count = max(count, 1)  # the count may have been lost
-        print(f"test part: {_test_figures(model.summary)}, measured {times_measured(count)}")
+        figures = _test_figures(model.summary, chosen.measure)
+        print(f"test part: {figures}, measured {times_measured(count)}")
     class_names = load_trained(folder.chosen_checkpoint()).metadata["class_names"]
     champion = Champion(model.summary.data, folder.name, folder.run_id, tuple(class_names))
     enabled = place.enabled and (uri is not None or model.settings.tracking.enabled)
@@ -324,13 +325,21 @@ def _serve_command(champion: Champion, model: ChosenRun, uri: str | None) -> str
     return serve_command(address, place, model.folder.output_dir)
 
 
-def _test_figures(summary: RunSummary) -> str:
-    metrics = summary.metrics
-    cost, primary = figure_text(metrics, "test/cost"), primary_text(metrics, "test")
-    accuracy = figure_text(metrics, "test/accuracy")
-    figures = [None if cost is None else f"mean cost {cost}", primary]
+def _test_figures(summary: RunSummary, measure: str | None) -> str:
+    """Return the figures of the test part: of the measure that decided, and what is shown of any.
+
+    Args:
+        summary: of the run.
+        measure: as of `ChosenRun`.
+    """
+    metrics, sets = summary.metrics, "test/map" in summary.metrics
+    primary, accuracy = primary_text(metrics, "test"), figure_text(metrics, "test/accuracy")
+    figures = [primary]
+    if measure not in (None, "accuracy") and metric_name(measure) not in (primary or ""):
+        found = figure_text(metrics, metric_key("test", measure))
+        figures.insert(0, found and f"{metric_name(measure)} {found}")
     if accuracy is not None and any(figures):
-        accuracy = f"{accuracy_name('test/map' in metrics)} {accuracy}"
+        accuracy = f"{accuracy_name(sets)} {accuracy}"
     return "; ".join(filter(None, [*figures, accuracy])) or "not measured"
 
 

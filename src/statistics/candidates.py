@@ -1,10 +1,11 @@
 """Predictions reduced to scores by a measure, and the candidates that runs are repeats of.
 
 A measure gives one score a picture whose mean is the figure. Accuracy, log-loss and costs are means
-over pictures. Others, such as balanced accuracy, F1, mean average precision and kappa, are not;
-there a picture's score is the figure plus its influence on it (Hampel, "The Influence Curve and Its
-Role in Robust Estimation", JASA 1974), so that variances, covariances and resampled errors of the
-figure are those of a mean, to first order. The scores of each kind of targets are in `src.targets`.
+over pictures. Others, such as balanced accuracy, F1, AUC, mean average precision and kappa, are
+not; there a picture's score is the figure plus its influence on it (Hampel, "The Influence Curve
+and Its Role in Robust Estimation", JASA 1974), so that variances, covariances and resampled errors
+of the figure are those of a mean, to first order. The scores of each kind of targets are in
+`src.targets`.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from ..targets.labels import has_class, label_counts
 __all__ = ["Candidate", "Measure", "MeasuredRun", "Scale", "candidates_of"]
 
 # Means over classes, each with as much weight as any other.
-_OVER_CLASSES = ("balanced_accuracy", "macro_f1", "map", "miou", "dice")
+_OVER_CLASSES = ("balanced_accuracy", "macro_f1", "auc", "map", "miou", "dice")
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,15 +106,17 @@ class Measure:
     ) -> int:
         """Return how many classes one picture has, or group, of a measure that is their mean.
 
-        Of any other measure 0.
+        For AUC also labels that one picture, or group, does not have. Of any other measure 0.
         """
         if self.name not in _OVER_CLASSES:
             return 0
         classes = np.shape(probs)[-1] if targets.ndim == 1 else targets.shape[1]
+        counts = label_counts(targets, classes)
+        most = len(targets) / 2 if self.name == "auc" and targets.ndim == 2 else len(targets)
         if groups is None:
-            return int((label_counts(targets, classes) == 1).sum())
-        having = (groups[has_class(targets, label)] for label in range(classes))
-        return sum(len(np.unique(own)) == 1 for own in having)
+            return int((np.where(counts > most, len(targets) - counts, counts) == 1).sum())
+        having = (has_class(targets, label) != (counts[label] > most) for label in range(classes))
+        return sum(len(np.unique(groups[own])) == 1 for own in having)
 
 
 @dataclass(frozen=True)

@@ -244,7 +244,7 @@ def _interval(summary: RunSummary, metric: str, settings: RunSettings) -> dict[s
     """
     keys = f"{metric}_low", f"{metric}_high"
     part, _, name = metric.partition("/")
-    if part != "val" or keys[0] in summary.metrics:
+    if part != "val" or metric not in summary.metrics or keys[0] in summary.metrics:
         return {}
     if summary.folds is not None and settings.cv.folds is not None:
         found = corrected_resampled_t(summary.folds[metric], 1 / settings.cv.folds).interval

@@ -20,6 +20,7 @@ from ..metrics.multilabel import (
     single_precisions,
 )
 from ..metrics.probabilistic import SMALLEST_PROBABILITY, binned, entropy_terms
+from ..metrics.roc import auc_influence, class_aucs, mean_auc, placements, sides
 from ..metrics.summary import per_class
 from .kind import Labels, Probs, TargetKind, lone_errors
 from .labels import label_codes
@@ -37,7 +38,7 @@ class MultiLabel(TargetKind):
     name = "multi"
     described = "several labels a picture"
     primary = "map"
-    measures = ("map", "macro_f1", "micro_f1", "accuracy", "hamming_loss", "log_loss")
+    measures = ("map", "auc", "macro_f1", "micro_f1", "accuracy", "hamming_loss", "log_loss")
     sets = True
 
     def checked(self, probs: ArrayLike, targets: ArrayLike) -> tuple[Probs, Labels]:
@@ -95,6 +96,8 @@ class MultiLabel(TargetKind):
                 return float((entropy_terms(shares) + entropy_terms(1 - shares)).mean())
             case "map":  # of equal scores for all pictures
                 return float(shares[shares > 0].mean()) if shares.any() else None
+            case "auc":  # likewise
+                return 0.5
             case "macro_f1":
                 chosen = shares > 0
             case "micro_f1":  # the most frequent labels, as many as pay
@@ -124,6 +127,8 @@ class MultiLabel(TargetKind):
                 found = -self.losses(probs, targets).astype(np.float64)
             case "map":
                 found = _map_scores(probs, targets)
+            case "auc":
+                found = _auc_scores(probs, targets, groups)
             case "macro_f1":
                 found = _f1_scores(preds, targets)
             case "micro_f1":
@@ -151,6 +156,8 @@ class MultiLabel(TargetKind):
             "brier": float(np.square(probs.astype(np.float64) - targets).mean()),
             "calibration_error": self.calibration_error(probs, targets),
         }
+        if not np.isnan(auc := mean_auc(class_aucs(probs, targets))):
+            metrics["auc"] = auc
         each = (average_precision(probs[:, k], targets[:, k]) for k in range(targets.shape[1]))
         return metrics | per_class("average_precision", class_names, each)
 
@@ -204,6 +211,27 @@ def _with_lone(
         deviations[targets[:, k] > 0] += off
         squares += float(off @ off)
     return lone_errors(influence, deviations, reach * squares, sizes, alone)
+
+
+def _auc_scores(probs: Probs, targets: Labels, groups: Int64Array | None) -> Float64Array:
+    """Return the mean AUC of the labels plus each picture's influence on it.
+
+    Raises:
+        ValueError: each label is on all pictures or on none.
+    """
+    influence, rarer, singles, each = np.zeros(len(probs)), [], [], []
+    for _, scores, positive in sides(probs, targets):
+        places = placements(scores, positive)
+        influence += auc_influence(places, positive, groups)
+        # An AUC is that of not having the label as well: one picture alone may be on either side.
+        rarer.append(positive if 2 * positive.sum() <= len(positive) else ~positive)
+        singles.append(places[rarer[-1]])
+        each.append(places[positive].mean())
+    if not each:
+        raise ValueError("Each label is on all pictures or on none, so that there is no AUC.")
+    sets = np.stack(rarer, axis=1).astype(np.uint8)
+    influence = _with_lone(influence, sets, singles, np.array(each))
+    return np.mean(each) + influence / len(each)
 
 
 def _f1_scores(preds: Labels, targets: Labels) -> Float64Array:

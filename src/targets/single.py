@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from ..machine.arrays import BoolArray, Float32Array, Float64Array, Int64Array
 from ..metrics import summary
 from ..metrics.classification import balanced_thresholds
 from ..metrics.probabilistic import SMALLEST_PROBABILITY, binned, entropy_terms
+from ..metrics.roc import auc_influence, placements, sides
 from ..metrics.validation import checked
 from .kind import Labels, Probs, TargetKind, lone_errors
 
@@ -29,7 +30,7 @@ class SingleLabel(TargetKind):
     described = "one label a picture"
     primary = "accuracy"
     measures: ClassVar[tuple[str, ...]] = (
-        *("accuracy", "balanced_accuracy", "macro_f1", "log_loss", "cost"),
+        *("accuracy", "balanced_accuracy", "macro_f1", "auc", "log_loss", "cost"),
     )
 
     def checked(self, probs: ArrayLike, targets: ArrayLike) -> tuple[Probs, Labels]:
@@ -64,6 +65,8 @@ class SingleLabel(TargetKind):
             return self.constant(targets)
         if measure == "log_loss":  # of the frequencies themselves, Shannon's entropy
             return float(entropy_terms(np.bincount(targets) / len(targets)).sum())
+        if measure == "auc":  # of equal probabilities for all pictures
+            return 0.5
         if measure not in ("balanced_accuracy", "macro_f1"):
             return None
         preds = np.full_like(targets, np.bincount(targets).argmax())
@@ -81,10 +84,12 @@ class SingleLabel(TargetKind):
             return (preds == targets).astype(np.float32)
         if measure == "log_loss":
             return (-self.losses(probs, targets)).astype(np.float32)
+        if measure == "auc":
+            return _auc(probs, targets, groups).astype(np.float32)
         classes = probs.shape[1]
         right = preds == targets
         if measure == "balanced_accuracy":
-            return _balanced(right, targets, classes, groups)
+            return _mean_of_classes(right, targets, classes, groups).astype(np.float32)
         of_targets = np.bincount(targets, minlength=classes) / len(targets)
         hits = np.bincount(targets[right], minlength=classes) / len(targets)
         if measure == "macro_f1":
@@ -98,17 +103,43 @@ class SingleLabel(TargetKind):
         return summary.scalar_metrics(probs, targets, class_names, preds)
 
 
-def _balanced(
-    right: BoolArray, targets: Labels, classes: int, groups: Int64Array | None
-) -> Float32Array:
-    """Return the mean recall plus each picture's influence on it.
+def _auc(probs: Probs, targets: Labels, groups: Int64Array | None) -> Float64Array:
+    """Return the mean AUC of the classes plus each picture's influence on it.
 
-    The variance of a recall is that of an unbiased estimate, which divides by one less than the
-    groups that a class has, or its pictures: with few that is most of it. The pictures of a class
-    in a group have equal parts of its influence.
+    A picture stands among those of its class, where it is held against the others, and in the rest
+    that each other class is held against.
+
+    Raises:
+        ValueError: all pictures are of one class.
+    """
+    count, classes = probs.shape
+    own, rest, present = np.zeros(count), np.zeros(count), 0
+    for _, scores, positive in sides(probs, targets):
+        places = placements(scores, positive)
+        own[positive] = places[positive]
+        rest[~positive] += auc_influence(places, positive, groups)[~positive]
+        present += 1
+    if not present:
+        raise ValueError("All pictures are of one class, so that there is no AUC.")
+    found = _mean_of_classes(own, targets, classes, groups)
+    if classes > 2:
+        return found + rest / present
+    # The rest of one class is the other: as far as that moves its own AUC, it moves both.
+    mean = found.mean()
+    return mean + 2 * (found - mean)
+
+
+def _mean_of_classes(
+    figures: NDArray[Any], targets: Labels, classes: int, groups: Int64Array | None
+) -> Float64Array:
+    """Return the mean of the classes' mean figures plus each picture's influence on it.
+
+    Of right answers it is the mean recall. The variance of a class's mean is that of an unbiased
+    estimate, which divides by one less than the groups that a class has, or its pictures: with few
+    that is most of it. The pictures of a class in a group have equal parts of its influence.
 
     Args:
-        right, targets: (N,).
+        figures, targets: (N,).
         classes: K.
         groups: (N,) of pictures that go together; None where each stands for itself.
     """
@@ -116,17 +147,17 @@ def _balanced(
     count, sizes = len(of), np.bincount(targets, minlength=classes)
     numbers = np.bincount(of, minlength=classes)
     present, lone = numbers > 0, numbers == 1
-    recall = np.bincount(targets, right, minlength=classes) / np.maximum(sizes, 1)
-    hits = np.bincount(units, right, minlength=count)
+    means = np.bincount(targets, figures, minlength=classes) / np.maximum(sizes, 1)
+    sums = np.bincount(units, figures, minlength=count)
     weights = count / np.maximum(sizes, 1) * np.sqrt(numbers / np.maximum(numbers - 1, 1))
-    influence = (hits - pictures * recall[of]) * weights[of]
+    influence = (sums - pictures * means[of]) * weights[of]
     if lone.any():
-        deviations: Float64Array = hits / pictures - np.where(lone, recall[lone].mean(), recall)[of]
+        deviations: Float64Array = sums / pictures - np.where(lone, means[lone].mean(), means)[of]
         influence = lone_errors(
-            influence, deviations, float(deviations @ deviations), numbers[present], recall[lone]
+            influence, deviations, float(deviations @ deviations), numbers[present], means[lone]
         )
     each = (influence / pictures)[units] * (len(targets) / count)
-    return (recall[present].mean() + each / present.sum()).astype(np.float32)
+    return means[present].mean() + each / present.sum()
 
 
 def _units(targets: Labels, groups: Int64Array | None) -> tuple[Labels, Int64Array, Int64Array]:

@@ -23,6 +23,7 @@ SCALARS = {
     "log_loss",
     "brier",
     "calibration_error",
+    "auc",
 }
 
 
@@ -53,6 +54,7 @@ def test_a_known_case() -> None:
     assert metrics["recall/cat"] == 1.0
     assert metrics["recall/dog"] == 0.5
     assert metrics["balanced_accuracy"] == 0.75
+    assert metrics["auc"] == 1.0  # a threshold of 0.35 divides them
     assert metrics["macro_f1"] == pytest.approx((0.8 + 2 / 3) / 2)
     assert metrics["log_loss"] == pytest.approx(-np.log([0.9, 0.4, 0.8, 0.7]).mean())
     assert metrics["brier"] == pytest.approx(2 * np.mean([0.01, 0.36, 0.04, 0.09]))
@@ -62,6 +64,7 @@ def test_a_known_case() -> None:
 def test_a_class_without_targets_has_no_recall() -> None:
     metrics = scalar_metrics(np.array([[0.9, 0.05, 0.05]]), [0], ["a", "b", "c"])
     assert [key for key in metrics if key.startswith("recall/")] == ["recall/a"]
+    assert "auc" not in metrics
 
 
 def test_refuses_names_that_do_not_fit() -> None:

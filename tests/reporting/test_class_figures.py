@@ -5,6 +5,7 @@ import io
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,10 +17,13 @@ from src.machine.text import from_csv_cell
 from src.metrics.classification import confusion_matrix
 from src.metrics.intervals import wilson_interval
 from src.metrics.multilabel import label_scores
+from src.metrics.roc import auc_interval, class_aucs, side
 from src.records.run import Predictions
+from src.reporting.charts import panels
 from src.reporting.class_figures import class_figure, class_table, confusion_figure
 from src.reporting.comparison_figures import draw_comparison_figures
 from src.reporting.label_set_figures import curves_figure
+from src.reporting.roc_figure import roc_figure
 from src.reporting.style import plain_labels
 from tests.reporting.comparisons import report_data
 from tests.reporting.figures import texts
@@ -75,6 +79,7 @@ def test_large_counts_fit_their_cells_and_dollars_are_no_formulas() -> None:
 
 MATRIX = np.array([[9, 1, 0, 0], [4, 5, 1, 0], [0, 0, 0, 0], [0, 0, 0, 10]])
 NAMES = ["a", "b, with comma", "c", "d"]
+AUCS = np.array([0.9, 0.75, np.nan, 1.0])
 
 
 def test_the_figure_lists_the_weakest_first() -> None:
@@ -109,20 +114,20 @@ def test_an_empty_matrix_is_refused() -> None:
 
 
 def test_the_table_has_every_class_in_order() -> None:
-    rows = list(csv.DictReader(io.StringIO(class_table(MATRIX, NAMES))))
+    rows = list(csv.DictReader(io.StringIO(class_table(MATRIX, NAMES, AUCS))))
     assert [row["class"] for row in rows] == NAMES
     low, high = wilson_interval(5, 10)
     assert rows[1] == {
         "class": "b, with comma", "pictures": "10", "recall": "0.5000",
         "recall_low": f"{low:.4f}", "recall_high": f"{high:.4f}", "precision": "0.8333",
-        "f1": "0.6250", "most_confused_with": "a", "confused": "4",
+        "f1": "0.6250", "auc": "0.7500", "most_confused_with": "a", "confused": "4",
     }  # fmt: skip
-    assert (rows[2]["recall"], rows[2]["most_confused_with"]) == ("", "")
+    assert (rows[2]["recall"], rows[2]["auc"], rows[2]["most_confused_with"]) == ("", "", "")
 
 
 def test_a_class_that_is_called_like_a_formula_is_computed_by_no_spreadsheet() -> None:
     names = ["=1+1", "@home", "-5", "plain"]
-    rows = list(csv.reader(io.StringIO(class_table(MATRIX, names))))[1:]
+    rows = list(csv.reader(io.StringIO(class_table(MATRIX, names, AUCS))))[1:]
     assert [row[0] for row in rows] == ["'=1+1", "'@home", "-5", "plain"]
     assert [from_csv_cell(row[0]) for row in rows] == names
 
@@ -160,3 +165,49 @@ def test_each_label_that_pictures_have_gets_its_curve_and_its_place_on_it() -> N
     assert np.abs(curve - place[0]).sum(axis=1).min() < 1e-9, "the dot lies on the curve"
     nobody = replace(said, targets=np.zeros_like(targets))
     assert curves_figure(label_scores(probs, nobody.targets, nobody.decided), nobody) is None
+
+
+def _answered(classes: int, kind: str = "single") -> Predictions:
+    rng = np.random.default_rng(0)
+    targets: Any = np.append(np.arange(classes), rng.integers(0, classes, 300))
+    logits = rng.normal(size=(len(targets), classes)) + np.eye(classes)[targets]
+    probs = (np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)).astype(np.float32)
+    if kind == "multi":
+        targets = np.eye(classes, dtype=np.uint8)[targets]
+    names = tuple(f"class {k}" for k in range(classes))
+    return Predictions(np.arange(len(targets)), None, targets, probs, names, kind=kind)
+
+
+@pytest.mark.parametrize(("classes", "kind"), [(2, "single"), (30, "single"), (3, "multi")])
+def test_roc_curves_have_the_areas_that_stand_beside_them(classes: int, kind: str) -> None:
+    said = _answered(classes, kind)
+    aucs = class_aucs(said.probs, said.targets)
+    figure = roc_figure(said, aucs)
+    assert figure is not None
+    panels = [axes for axes in figure.axes if axes.axison]
+    weakest = [1] if classes == 2 else np.argsort(aucs)[:24].tolist()
+    assert [axes.get_title(loc="left") for axes in panels] == [f"class {k}" for k in weakest]
+    for axes, k in zip(panels, weakest, strict=True):
+        curve, _, place = (np.asarray(line.get_xydata()) for line in axes.lines)
+        assert np.trapezoid(curve[:, 1], curve[:, 0]) == pytest.approx(aucs[k])
+        assert axes.texts[0].get_text().startswith(f"AUC {aucs[k]:.3f}")
+        there = said.targets == k if kind == "single" else said.targets[:, k] > 0
+        answered = said.decided == k if kind == "single" else said.decided[:, k] > 0
+        assert place[0] == pytest.approx((answered[~there].mean(), answered[there].mean()))
+    (both,) = panels[0].texts
+    low, high = auc_interval(*side(said.probs, said.targets, weakest[0]))[1:]
+    assert both.get_text().endswith(f"({low:.3f} to {high:.3f})")
+
+
+def test_where_all_pictures_are_of_one_class_there_is_no_roc_curve() -> None:
+    said = _answered(3)
+    alone = replace(said, targets=np.zeros_like(said.targets))
+    assert roc_figure(alone, class_aucs(alone.probs, alone.targets)) is None
+
+
+def test_the_lowest_panel_of_each_column_has_its_ticks() -> None:
+    """Of five panels in rows of four, three are the lowest of their columns in the first row."""
+    figure, axes = panels(5, 2, 2)
+    figure.draw_without_rendering()
+    shown = [any(tick.label1.get_visible() for tick in one.xaxis.get_major_ticks()) for one in axes]
+    assert shown == [False, True, True, True, True]

@@ -310,16 +310,17 @@ def test_what_the_figures_do_not_promise_is_said_on_the_terminal_and_in_the_reco
     assert f"{first} and {second} have too few trainings to estimate" in said
     assert "the corrected figure is too optimistic" in said
     assert comparison_plain(shaken)["unsteady"] == [first, second]
-    for measure, lone, words in (
-        ("map", 1, "1 label has a single picture, "),
-        ("macro_f1", 2, "2 classes have a single picture each, "),
+    for measure, sets, lone, words in (
+        ("map", True, 1, "1 label has a single picture, "),
+        ("macro_f1", True, 1, "1 label has a single picture, "),
+        ("auc", True, 1, "1 label has a single picture with it or without it, "),
+        ("macro_f1", False, 2, "2 classes have a single picture each, "),
     ):
-        rare = dataclasses.replace(
-            found, verdict=dataclasses.replace(found.verdict, measure=measure, lone=lone)
-        )
+        changes = {"measure": measure, "sets": sets, "lone": lone}
+        rare = dataclasses.replace(found, verdict=dataclasses.replace(found.verdict, **changes))
         said = " ".join(verdict_sentences(rare))
         assert words in said and "the 95 % confidence is not guaranteed" in said
     grouped = dataclasses.replace(
-        found, verdict=dataclasses.replace(found.verdict, measure="map", lone=1, groups=20)
+        found, verdict=dataclasses.replace(found.verdict, sets=True, lone=1, groups=20)
     )
     assert "1 label has a single group of pictures, " in " ".join(verdict_sentences(grouped))

@@ -37,6 +37,7 @@ from src.reporting.formatting import (
         ("test/recall/cat", 0.6667, "66.7 %"),
         ("val/loss", 0.0531249, "0.05312"),
         ("val/kappa", 0.15602, "0.156"),
+        ("val/auc", 0.9, "0.900"),
         ("val/kappa", -2e-18, "0.000"),
         ("val/accuracy", -2e-18, "0.0 %"),
         ("val/loss", -0.0, "0"),

@@ -24,6 +24,9 @@ SUMMARY = replace(
         "test/accuracy_low": 0.409,
         "test/accuracy_high": 0.929,
         "test/calibration_error": 0.1,
+        "test/auc": 0.8,
+        "test/auc_low": 0.55,
+        "test/auc_high": 0.93,
         "cost/latency_ms": 1.25,
     },
     command="python -m src.train model=mlp",
@@ -65,6 +68,8 @@ def test_all_that_is_known_stands_on_it() -> None:
     for said in (
         "# Model card: mlp on my\\_pets",
         "75.0 % (95 % interval 40.9 to 92.9)",
+        "| AUC |  | 0.800 (95 % interval 0.550 to 0.930) |",
+        "0.750 (0.",  # of the class cat, in the table of classes
         "80.0 % (95 % interval 60.0 to 90.0)",
         "measured 2 times on this split",
         "100 training, 20 validation, 8 test",

@@ -77,7 +77,9 @@ def test_reliability_bars_reach_from_accuracy_to_confidence() -> None:
 
 
 RUN_HISTORY = {"train/loss": [[1, 2.0], [2, 1.0]], "val/loss": [[1, 2.1], [2, 0.9]]}
-OF_A_PART = {f"{name}.png" for name in ("classes", "confusion_matrix", "mistakes", "reliability")}
+OF_A_PART = {
+    f"{name}.png" for name in ("classes", "confusion_matrix", "mistakes", "reliability", "roc")
+}
 
 
 def predictions(count: int, num_classes: int, *, all_right: bool = False) -> Predictions:

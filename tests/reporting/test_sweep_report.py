@@ -354,6 +354,10 @@ def test_the_end_shows_the_metric_of_the_study_on_the_test_part() -> None:
     ]
     assert shown[0].endswith(" 52.6 %") and shown[1].endswith(" 63.2 %")
     assert "<dt>Test balanced accuracy</dt><dd>52.6 %</dd>" in sweep_page(record)
+    test |= {"test/auc": 0.712, "test/auc_low": 0.6, "test/auc_high": 0.81}
+    by_auc = dataclasses.replace(record, metrics=("val/auc",), test=test)
+    assert [*verdict(by_auc)][1:3] == ["test AUC", "test accuracy"]
+    assert verdict(by_auc)["test AUC"] == "0.712  (95 % interval 0.600 to 0.810)"
     unknown = dataclasses.replace(record, metrics=("val/loss",))
     assert not any("loss" in name for name in verdict(unknown))
 

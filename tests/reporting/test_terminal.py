@@ -28,6 +28,9 @@ SUMMARY = dataclasses.replace(
         "test/accuracy": 0.98333,
         "test/accuracy_low": 0.964,
         "test/accuracy_high": 0.9923,
+        "test/auc": 0.989,
+        "test/auc_low": 0.97,
+        "test/auc_high": 0.998,
         "cost/latency_ms": 1.3344,
     },
     num_parameters=1_234_567,
@@ -41,6 +44,7 @@ def test_everything_a_finished_run_has_to_say() -> None:
         "",
         "  validation accuracy  98.6 %  (95 % interval 96.8 to 99.4)",
         "  test accuracy        98.3 %  (95 % interval 96.4 to 99.2)",
+        "  test AUC             0.989  (95 % interval 0.970 to 0.998)",
         "  test part measured   3 times on this split",
         "  parameters           1.2 M",
         "  latency              1.33 ms for one picture",
@@ -67,7 +71,7 @@ def test_figures_of_classes_have_the_names_of_the_classes() -> None:
 
 def test_the_summary_says_where_it_measures_otherwise_than_the_epochs() -> None:
     lines = format_summary(SUMMARY, "make ui", "two views").splitlines()
-    assert lines[4] == "  measured with        two views"
+    assert lines[5] == "  measured with        two views"
     assert len(lines) == len(format_summary(SUMMARY, "make ui").splitlines()) + 1
 
 

@@ -140,6 +140,17 @@ def test_the_test_part_is_measured_by_the_costs_that_chose(
     assert dearer == pytest.approx(2 * mean) and looks(output_dir) == 1
 
 
+def test_the_figure_of_the_metric_that_chose_comes_first(
+    output_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    champion = select(settings(output_dir, "metric=auc"))
+    found = RunSummary.read(RunFolder.find(champion.run, output_dir).summary).metrics
+    auc, low, high = (found[f"test/auc{end}"] for end in ("", "_low", "_high"))
+    assert 0.9 < low <= auc <= high
+    said = f"test part: AUC {auc:.3f}  (95 % interval {low:.3f} to {high:.3f}); accuracy 9"
+    assert said in capsys.readouterr().out
+
+
 def test_a_figure_that_a_kill_kept_out_of_the_summary_has_the_interval_of_its_groups(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

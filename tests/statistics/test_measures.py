@@ -2,9 +2,19 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from sklearn.metrics import average_precision_score, balanced_accuracy_score, f1_score, log_loss
+from sklearn.metrics import (
+    average_precision_score,
+    balanced_accuracy_score,
+    f1_score,
+    log_loss,
+    roc_auc_score,
+)
 
-from src.statistics.candidates import Measure
+from src.metrics.intervals import score_interval
+from src.metrics.roc import auc_influence, auc_interval, class_aucs, placements, sides
+from src.statistics.candidates import Candidate, Measure, Scale
+from src.statistics.evidence import Evidence
+from src.statistics.intervals import difference_interval, scores_interval
 from src.targets import kind_of
 from src.targets.kind import lone_errors
 
@@ -29,6 +39,7 @@ def test_their_means_are_the_figures_of_scikit_learn() -> None:
     expected = {
         "balanced_accuracy": balanced_accuracy_score(targets, preds),
         "macro_f1": f1_score(targets, preds, average="macro"),
+        "auc": roc_auc_score(targets, probs, multi_class="ovr"),
         "log_loss": -log_loss(targets, probs.astype(np.float64)),
     }
     for name, value in expected.items():
@@ -38,7 +49,7 @@ def test_their_means_are_the_figures_of_scikit_learn() -> None:
     assert figure(Measure("cost", costs), probs, targets) == pytest.approx(mean, abs=1e-5)
 
 
-@pytest.mark.parametrize("name", ["balanced_accuracy", "macro_f1"])
+@pytest.mark.parametrize("name", ["balanced_accuracy", "macro_f1", "auc"])
 def test_the_variance_of_their_mean_is_that_of_the_bootstrap(name: str) -> None:
     probs, targets = predictions(1500)
     scores = Measure(name).scores(probs, probs.argmax(axis=1), targets)
@@ -141,9 +152,13 @@ def test_counts_the_classes_of_one_picture_of_a_mean_over_classes() -> None:
     sets = np.array([[1, 0, 1], [0, 1, 1], [0, 0, 1]])
     assert Measure("map").lone(np.zeros((3, 3)), sets) == 2
     assert Measure("micro_f1").lone(np.zeros((3, 3)), sets) == 0
+    assert Measure("auc").lone(np.zeros((3, 3)), sets) == 2
     groups, twice = np.array([4, 4, 9]), np.array([[1, 0, 1], [1, 1, 0], [0, 1, 1]])
     assert Measure("map").lone(np.zeros((3, 3)), twice) == 0
     assert Measure("map").lone(np.zeros((3, 3)), twice, groups) == 1
+    # Each label is missing on one picture, whose places are all that there are.
+    assert Measure("auc").lone(np.zeros((3, 3)), twice) == 3
+    assert Measure("auc").lone(np.zeros((3, 3)), twice, groups) == 3
     classes = np.array([0, 0, 1])
     assert Measure("balanced_accuracy").lone(np.zeros((3, 2)), classes, groups) == 2
     assert Measure("balanced_accuracy").lone(np.zeros((3, 2)), classes) == 1
@@ -154,7 +169,10 @@ def test_counts_the_classes_of_one_picture_of_a_mean_over_classes() -> None:
 
 @pytest.mark.parametrize(
     ("name", "sets"),
-    [("balanced_accuracy", False), ("macro_f1", False), ("map", True), ("macro_f1", True)],
+    [
+        *(("balanced_accuracy", False), ("macro_f1", False), ("auc", False)),
+        *(("map", True), ("macro_f1", True), ("auc", True)),
+    ],
 )
 def test_two_classes_of_one_picture_are_known_no_better_than_single_pictures(
     name: str, sets: bool
@@ -189,3 +207,128 @@ def test_errors_of_lone_classes_add_to_the_variance() -> None:
         assert found @ found == pytest.approx(influence @ influence + 50**2 * 3 * variance)
     assert lone_errors(influence, apart, 1.0, sizes, alone[:0]) is influence
     assert lone_errors(influence, 0 * apart, 0.0, sizes, alone) is influence
+
+
+def answers(
+    generator: np.random.Generator, targets: np.ndarray, groups: np.ndarray, effect: float
+) -> np.ndarray:
+    """Probabilities that are the surer of the true class the larger the effect."""
+    logits = generator.standard_normal((len(targets), int(targets.max()) + 1))
+    logits += generator.standard_normal(logits.shape)[groups]
+    logits[np.arange(len(targets)), targets] += effect
+    return np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+
+
+def test_two_aucs_of_the_same_pictures_have_the_covariance_of_delong() -> None:
+    """Of the paper's sums over pairs, but for N / (N - 1)."""
+    generator, count = np.random.default_rng(0), 90
+    targets = (generator.random(count) < 0.3).astype(int)
+    models = [answers(generator, targets, np.arange(count), effect) for effect in (1.0, 2.0)]
+    models[1] = 0.5 * (models[0] + models[1])
+    scores = [Measure("auc").scores(one, targets, targets) for one in models]
+    positive, sides = targets == 1, []
+    for probs in models:
+        of_class, others = probs[positive, 1][:, None], probs[~positive, 1][None, :]
+        better = (of_class > others) + 0.5 * (of_class == others)
+        sides.append((better.mean(axis=1), better.mean(axis=0)))
+    expected = sum(np.cov(np.stack(side)) / len(side[0]) for side in zip(*sides, strict=True))
+    np.testing.assert_allclose(np.cov(scores, ddof=0) / count, expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize("size", [1, 3])
+def test_intervals_of_differences_of_auc_hold_for_classes_against_the_rest(size: int) -> None:
+    generator, count = np.random.default_rng(0), 300
+    groups = np.repeat(np.arange(count // size), size)
+
+    def drawn(count: int, groups: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:
+        targets = generator.choice(3, count, p=[0.6, 0.25, 0.15])
+        return targets, [answers(generator, targets, groups, effect) for effect in (2.0, 1.5)]
+
+    many = 60_000
+    targets, models = drawn(many, np.arange(many) // size)
+    better, worse = (figure(Measure("auc"), one, targets) for one in models)
+    held = []
+    for _ in range(200):
+        targets, models = drawn(count, groups)
+        candidates = [
+            Candidate(
+                name=str(place),
+                run_ids=(str(place),),
+                right=(probs.argmax(axis=1) == targets)[None],
+                log_losses=np.zeros(1),
+                scores=Measure("auc").scores(probs, targets, targets, groups=groups)[None],
+            )
+            for place, probs in enumerate(models)
+        ]
+        found = difference_interval(Evidence.of(candidates, groups), 0, 1)
+        held.append(better - worse in found)
+    assert 0.92 <= np.mean(held) <= 0.995
+
+
+@pytest.mark.parametrize(
+    ("sizes", "sets"),
+    [([60, 1], False), ([30] * 8 + [1] * 4, False), ([30, 30, 1, 1], True)],
+)
+def test_the_variance_of_auc_is_enough_with_classes_of_one_picture(
+    sizes: list[int], sets: bool
+) -> None:
+    """Against one picture places are 0 or 1, which vary more than those against many."""
+    generator, figures, variances = np.random.default_rng(0), [], []
+    targets = np.repeat(np.arange(len(sizes)), sizes)
+    labels = np.eye(len(sizes), dtype=np.uint8)[targets] if sets else targets
+    kind = kind_of("multi" if sets else "single")
+    for _ in range(300):
+        probs = answers(generator, targets, np.arange(len(targets)), 1.0)
+        scores = kind.scores("auc", probs, labels, labels)
+        figures.append(scores.mean(dtype=np.float64))
+        variances.append(scores.var(dtype=np.float64) / len(scores))
+    assert 0.75 <= np.mean(variances) / np.var(figures) <= 2.3
+
+
+def test_groups_move_the_mean_auc_as_they_move_that_of_each_class() -> None:
+    """Two or more groups of each class, of which one has pictures of two classes."""
+    targets, generator = np.repeat([0, 1, 2], (13, 4, 3)), np.random.default_rng(0)
+    groups = np.arange(20) // 2
+    probs = answers(generator, targets, np.arange(20), 1.0)
+    expected = np.zeros(10)
+    for _, scores, positive in sides(probs, targets):
+        moves = auc_influence(placements(scores, positive), positive, groups)
+        expected += np.bincount(groups, moves) / 3
+    found = Measure("auc").scores(probs, targets, targets, groups=groups).astype(np.float64)
+    totals = np.bincount(groups, found - class_aucs(probs, targets).mean())
+    np.testing.assert_allclose(totals, expected, atol=1e-5)
+
+
+def test_not_to_have_a_label_is_as_good_a_label() -> None:
+    """So that one picture without a label is as little evidence as one picture with it."""
+    targets = np.repeat(np.arange(4), (30, 30, 1, 1))
+    probs = answers(np.random.default_rng(0), targets, np.arange(62), 1.0)
+    labels, kind = np.eye(4, dtype=np.uint8)[targets], kind_of("multi")
+    scores = kind.scores("auc", probs, labels, labels)
+    reversed_scores = kind.scores("auc", 1 - probs, 1 - labels, 1 - labels)
+    np.testing.assert_allclose(reversed_scores, scores, rtol=1e-6)
+
+
+@pytest.mark.parametrize("size", [1, 2])
+def test_the_interval_of_a_class_is_that_of_the_measure_where_there_are_two(size: int) -> None:
+    """With few pictures of a class, of which one is ranked low and decides the variance."""
+    generator, targets = np.random.default_rng(0), np.repeat([0, 1], (200, 8))
+    groups = np.arange(208) // size
+    probs = answers(generator, targets, np.arange(208), 3.0)
+    probs[-1] = [0.7, 0.3]
+    own = None if size == 1 else groups
+    scores = Measure("auc").scores(probs, targets, targets, groups=own)
+    expected = scores_interval(scores, own, Scale("auc", ends=(0.0, 1.0)))
+    auc, low, high = auc_interval(probs[:, 1], targets == 1, own)
+    assert (low, high) == pytest.approx((expected.low, expected.high), abs=0.004)
+    plain = score_interval(auc, auc * (1 - auc) / scores.var() * 208, 1.96)
+    assert high - low > 1.1 * (plain[1] - plain[0])
+
+
+def test_pictures_of_one_class_have_no_auc() -> None:
+    probs, targets = predictions()
+    with pytest.raises(ValueError, match="of one class, so that there is no AUC"):
+        Measure("auc").scores(probs, targets, np.zeros_like(targets))
+    sets = np.tile(np.array([0, 1, 1, 0], np.uint8), (len(targets), 1))
+    with pytest.raises(ValueError, match="on all pictures or on none"):
+        Measure("auc").scores(probs, sets, sets, kind_of("multi"))

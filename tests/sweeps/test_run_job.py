@@ -448,9 +448,10 @@ def test_what_the_sweep_goes_by_has_an_interval(folds: int | None, tmp_path: Pat
     assert (figure - low, high - figure) == pytest.approx(
         (half, half), rel=0.1 if folds is None else 1e-3
     )
-    usual = [f"val/{name}_low" for name in ("accuracy", "log_loss")]
-    assert [key for key in ending.metrics if key.endswith("_low")] == usual
-    assert usual[1] not in summary.metrics
+    usual = ("accuracy", "log_loss") if folds else ("accuracy", "auc", "log_loss")
+    found = [key for key in ending.metrics if key.endswith("_low")]
+    assert found == [f"val/{name}_low" for name in usual]
+    assert "val/log_loss_low" not in summary.metrics
 
 
 def test_what_the_test_part_adds_to_a_run_is_mirrored_by_the_sweep(tmp_path: Path) -> None:

@@ -88,6 +88,7 @@ def test_every_option_is_one_that_the_settings_take(group: str, option: str) -> 
         (["families=[]"], "families is .*: name at least one"),
         (["families=[mlp,mlp]"], "one is named twice"),
         (["metric=val/acuracy"], "it must be one of val/accuracy.*did you mean val/accuracy"),
+        (["metric=roc_auc"], "it must be one of val/accuracy.*did you mean auc"),
         (["metric=test/accuracy"], "metric is .*: it must be one of val/accuracy"),
         (
             ["metric=[val/accuracy,cost/parameters]", "pruner=asha"],

@@ -65,6 +65,8 @@ def test_the_best_constant_answer_has_the_figures_of_scikit_learns_dummy() -> No
     shares = DummyClassifier(strategy="prior").fit(probs, targets).predict_proba(probs)
     loss = sk.log_loss(targets, shares)
     assert kind.baseline("log_loss", probs, targets) == pytest.approx(loss)
+    auc = sk.roc_auc_score(targets, shares, multi_class="ovr")
+    assert kind.baseline("auc", probs, targets) == pytest.approx(auc)
     assert kind.baseline("cost", probs, targets) is None
 
 
@@ -73,7 +75,7 @@ def test_no_set_of_labels_for_all_pictures_is_better_than_the_best_constant_one(
     probs, targets = samples("multi")
     targets[:, 0] = 0  # a label that no picture has, and one that most have
     targets[:90, 1] = 1
-    for measure in set(kind.measures) - {"map", "log_loss"}:
+    for measure in set(kind.measures) - {"map", "auc", "log_loss"}:
         sign = 1 if MEASURES[measure] else -1
         figures = [
             float(kind.scores(measure, probs, np.tile(one, (len(targets), 1)), targets).mean())
@@ -84,6 +86,8 @@ def test_no_set_of_labels_for_all_pictures_is_better_than_the_best_constant_one(
     level = np.full(targets.shape, 0.5)
     precision = sk.average_precision_score(targets[:, 1:], level[:, 1:])
     assert kind.baseline("map", probs, targets) == pytest.approx(precision)
+    auc = sk.roc_auc_score(targets[:, 1:], level[:, 1:])
+    assert kind.baseline("auc", probs, targets) == auc
     shares = np.broadcast_to(targets.mean(axis=0), targets.shape)
     losses = [sk.log_loss(targets[:, k], shares[:, k], labels=[0, 1]) for k in range(CLASSES)]
     assert kind.baseline("log_loss", probs, targets) == pytest.approx(np.mean(losses))
@@ -159,7 +163,7 @@ def test_scores_of_pictures_have_each_figure_as_their_mean(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "measure"),
     [
-        *(("multi", "macro_f1"), ("multi", "micro_f1"), ("multi", "map")),
+        *(("multi", "macro_f1"), ("multi", "micro_f1"), ("multi", "map"), ("multi", "auc")),
         *(("dense", "miou"), ("dense", "dice"), ("dense", "pixel_accuracy")),
     ],
 )
@@ -195,6 +199,7 @@ def test_figures_of_label_sets_agree_with_scikit_learn() -> None:
     assert found["hamming_loss"] == pytest.approx(sk.hamming_loss(targets, preds))
     assert found["macro_f1"] == pytest.approx(sk.f1_score(targets, preds, average="macro"))
     assert found["micro_f1"] == pytest.approx(sk.f1_score(targets, preds, average="micro"))
+    assert found["auc"] == pytest.approx(sk.roc_auc_score(targets, probs))
     assert found["average_precision/b"] == pytest.approx(
         sk.average_precision_score(targets[:, 1], probs[:, 1])
     )

@@ -278,6 +278,9 @@ def measure_part(
         scores |= {"miou_low": low, "miou_high": high} if math.isfinite(low) else {}
     else:  # metrics of plugins take probabilities
         scores |= further_metrics(probs, targets)
+        if "auc" in scores:
+            found = measure_interval(predictions, Measure("auc"))
+            scores |= {"auc_low": found.low, "auc_high": found.high}
     if data.costs is not None:
         scores |= cost_scores(data.costs, predictions)
     if predictions.groups is not None and "accuracy_low" in scores:

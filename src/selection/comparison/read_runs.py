@@ -28,6 +28,7 @@ from ...machine.spare_cores import SpareCores
 from ...machine.status import with_progress
 from ...machine.text import counted
 from ...machine.yaml_text import read_yaml
+from ...metrics.roc import sides
 from ...records.run import Predictions, RunSummary
 from ...runs.folder import RunFolder
 from ...runs.seal import NO_SEAL, SEAL, Seal, read_checked, read_seal
@@ -311,13 +312,19 @@ def _measure_of(
     """Return the measure of this name, or for None the primary one of the kind of targets.
 
     Raises:
-        ConfigError: the kind has no such measure, or the costs are of other classes.
+        ConfigError: the kind has no such measure, the pictures have no AUC, or the costs are of
+            other classes.
     """
     kind = kind_of(predictions.kind)
     if name is not None and name not in kind.measures:
         raise ConfigError(
             f"metric is {name}, and the pictures of {folder.name} have {kind.described}: it "
             f"must be one of {', '.join(kind.measures)}."
+        )
+    if name == "auc" and next(sides(predictions.probs, predictions.targets), None) is None:
+        raise ConfigError(
+            f"metric is auc, and each class has all pictures of {folder.name}, or none, so that "
+            "there are no two to be told apart: name another metric."
         )
     table = None if costs is None else costs.of(predictions.class_names)
     return Measure(name or kind.primary, table)

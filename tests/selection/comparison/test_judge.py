@@ -261,11 +261,21 @@ def test_a_class_of_one_picture_is_remarked_on(
         assert said == bool(lone)
 
 
+def test_pictures_of_one_class_cannot_be_judged_by_auc(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runs, "TARGETS", np.zeros(400, np.int64))
+    for model, wrong in (("cnn", 20), ("mlp", 40)):
+        finished_run(tmp_path, model, wrong)
+    with pytest.raises(ConfigError, match="metric is auc, and each class has all pictures"):
+        compared(compare_settings(tmp_path, metric="auc"))
+
+
 def test_candidates_are_ranked_by_the_metric_that_is_asked_for(tmp_path: Path) -> None:
     """Of class a the one is always right, the other always of class b and half of the time of a."""
     finished_run(tmp_path, "cnn", 10)
     costly = finished_run(tmp_path, "mlp", 4)
-    for metric in ("balanced_accuracy", "macro_f1", "log_loss"):
+    for metric in ("balanced_accuracy", "macro_f1", "auc", "log_loss"):
         found = compared(compare_settings(tmp_path, metric=metric))
         assert found.verdict.measure == metric and found.verdict.winner.name == "mlp-0"
     file = tmp_path / "costs.csv"
