@@ -379,8 +379,9 @@ class Reduction:
         if most is not None and ending.state == "pruned":
             took = f"measuring its speed took more than {duration(most)}"
             return replace(unknown, limit=left).left_out(took)
-        if ending.result.get("wrong_input"):
-            raise ConfigError(f"{family.name}: {ending.reason}")
+        if wrong := ending.result.get("wrong_input"):
+            where = "" if wrong == "pictures" else f"{family.name}: "
+            raise ConfigError(f"{where}{ending.reason}")
         if ending.state in ("lost", "gone"):  # another family may need less memory
             return unknown.left_out(f"{ending.reason}")
         if ending.state != "complete":

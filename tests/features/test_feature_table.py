@@ -115,6 +115,32 @@ def test_what_is_kept_is_found_in_any_order_and_split(
         again.part("test")
 
 
+def test_what_a_part_of_the_training_pictures_is_described_by_is_not_computed_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A half, a quarter ... of them may have been described before time was out."""
+    expected = table(tmp_path / "at once")[0].part("train")
+    made, _, whole = table(tmp_path)
+    [extractor, _], described = extractors_of(["lbp", "raw"], LBP), []
+    monkeypatch.setattr(made, "_extractors", (extractor,))
+    usual = Described.__call__
+
+    def counted(extractor: Described, images: np.ndarray) -> np.ndarray:
+        described.append(len(images))
+        return usual(extractor, images)
+
+    monkeypatch.setattr(Described, "__call__", counted)
+    train, val = len(whole.train), len(whole.val)
+    for limit in (train // 4, train // 2, train, 100):
+        monkeypatch.setattr(made, "_split", whole.with_less_training(limit))
+        rows = made.part("train")
+        of_whole = np.searchsorted(whole.train, made._split.train)
+        np.testing.assert_array_equal(rows, expected[of_whole, : made.sizes[0]])
+        assert sum(described) == val + (limit if limit != 100 else train)
+        assert made.seconds >= made.seconds_here > 0
+    assert len(entries(tmp_path)) == 3, "100 are among them all"
+
+
 def test_other_settings_and_formats_have_entries_of_their_own(tmp_path: Path) -> None:
     made, opened, _ = table(tmp_path)
     made.part("val")

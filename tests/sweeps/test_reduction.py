@@ -470,7 +470,8 @@ def test_a_family_that_does_not_end_its_measurement_is_stopped_and_left_out(
 @pytest.mark.parametrize(
     ("result", "kind", "message"),
     [
-        ({"wrong_input": True}, ConfigError, "cnn: no such thing"),
+        ({"wrong_input": "settings"}, ConfigError, "^cnn: no such thing"),
+        ({"wrong_input": "pictures"}, ConfigError, "^no such thing"),
         ({}, RunFailed, "cnn cannot be trained: no such thing"),
     ],
 )

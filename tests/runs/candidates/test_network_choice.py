@@ -18,9 +18,10 @@ from src.config.compose import compose_settings
 from src.config.features import EmbeddingSettings
 from src.config.schema import RunSettings
 from src.data.loading.datamodule import PictureData
+from src.data.splitting.splits import Split
 from src.machine.parallel import TooSlow
 from src.runs.build import build_data
-from src.runs.candidates import network_choice, ranking, sample
+from src.runs.candidates import affordable, classical, network_choice, ranking, sample
 from src.runs.candidates.affordable import Option
 from src.runs.candidates.classical import ClassicalCandidate
 from src.runs.candidates.network_choice import (
@@ -316,7 +317,7 @@ def test_nothing_is_described_that_cannot_end(
 
     choice = NetworkChoice(("b",), ("too slow",), 96, share=0.5, seconds=77.0)
     monkeypatch.setattr(network_choice, "choose_networks", lambda *_, **__: choice)
-    monkeypatch.setattr(ClassicalCandidate, "describe_seconds", refuse)
+    monkeypatch.setattr(ClassicalCandidate, "describe", refuse)
     settings = replace(settings, data=replace(settings.data, image_size=None))
     found = settled(settings, lambda _: digits, networks=True, seconds=10.0)
     assert isinstance(found.settings.model, EmbeddingSettings)
@@ -340,7 +341,7 @@ def test_pictures_are_opened_small_until_the_size_of_the_chosen_network_is_known
     choice = NetworkChoice(("tf_efficientnet_lite0",), (), 128)
     monkeypatch.setattr(network_choice, "choose_networks", lambda *_, **__: choice)
     monkeypatch.setattr(network_choice, "keep_described", lambda *_: None)
-    monkeypatch.setattr(ClassicalCandidate, "describe_seconds", lambda *_: 0.0)
+    monkeypatch.setattr(ClassicalCandidate, "describe", lambda *_: 1.0)
     found = settled(settings, open_pictures, networks=True, seconds=20.0)
     assert found.data is digits and [size for _, size in opened] == [32, 128]
     assert opened[1][0] == ["tf_efficientnet_lite0"]
@@ -363,15 +364,15 @@ def test_a_choice_that_turns_out_too_slow_is_given_up_for_another(
         tried.append(64 if tried else None)
         return NetworkChoice(("tf_efficientnet_lite0",), (f"takes {tried[-1]}",), tried[-1])
 
-    def describe(candidate: ClassicalCandidate, deadline: float | None) -> float:
+    def describe(_: object, deadline: float | None, shares: object = ()) -> float:
         deadlines.append(deadline or 0.0)
         if late[len(tried) - 1]:
             raise TooSlow("describing the pictures", 9.0)
-        return 0.0
+        return 1.0
 
     monkeypatch.setattr(network_choice, "choose_networks", choose)
     monkeypatch.setattr(network_choice, "keep_described", lambda *_: None)
-    monkeypatch.setattr(ClassicalCandidate, "describe_seconds", describe)
+    monkeypatch.setattr(ClassicalCandidate, "describe", describe)
     found = settled(settings, lambda _: digits, networks=True, seconds=20.0)
     assert tried == [None, 64] and found.settings.model.input_size == 64
     assert found.seconds_per_epoch == 0.0 and "given up" in found.notes[1]
@@ -385,6 +386,73 @@ def test_a_choice_that_turns_out_too_slow_is_given_up_for_another(
     assert began + 27.0 <= deadlines[-1] <= latest, "it may be late before it is lost"
 
 
+class _Table:
+    """Features of a split that come too late where more than so many pictures train."""
+
+    most = 0
+
+    def __init__(self, *given: object) -> None:
+        self._split = given[-1]
+        assert isinstance(self._split, Split)
+
+    def part(self, name: str) -> None:
+        if len(self._split.train) > self.most:
+            raise TooSlow("extracting the features", 99.0)
+
+
+@pytest.mark.parametrize(("most", "share"), [(1.0, 1.0), (0.9, 0.5), (0.3, 0.25), (0.0, None)])
+@pytest.mark.parametrize("chosen", [True, False])
+def test_what_is_described_in_time_is_taken_where_the_machine_became_slower(
+    settings: RunSettings,
+    digits: PictureData,
+    monkeypatch: pytest.MonkeyPatch,
+    most: float,
+    share: float | None,
+    chosen: bool,
+) -> None:
+    network, count = "tf_efficientnet_lite0", len(digits.split.train)
+    choice = NetworkChoice((network,), ("takes it",), 64, promise=70.0)
+    kept: list[NetworkChoice] = []
+    monkeypatch.setattr(network_choice, "choose_networks", lambda *_, **__: choice)
+    monkeypatch.setattr(network_choice, "keep_described", lambda *given: kept.append(given[-1]))
+    monkeypatch.setattr(classical, "feature_table", _Table)
+    monkeypatch.setattr(_Table, "most", most * count)
+    settings = replace(settings, data=replace(settings.data, image_size=None))
+    opened: list[int | None] = []
+
+    def open_pictures(settings: RunSettings) -> PictureData:
+        opened.append(settings.data.train_limit)
+        return digits
+
+    found = settled(settings, open_pictures, networks=chosen, seconds=20.0)
+    limit = found.settings.data.train_limit
+    if share is None:  # not even the fewest
+        assert found.seconds_per_epoch == 99.0 and not kept and limit is None
+    elif share == 1:
+        assert found.seconds_per_epoch == 0.0 and not found.cut and limit is None
+        assert kept == [choice] * chosen
+    else:
+        assert found.seconds_per_epoch == 0.0 and limit == opened[-1] == math.ceil(share * count)
+        assert found.cut and f"{limit} of {count:,} training pictures" in found.notes[-1]
+        lost = affordable.lost_with_pictures(share)
+        assert found.promise == (70.0 - lost if chosen else None)
+        assert [one.options for one in kept] == [{Option(network, 64, share)}] * chosen
+
+
+def test_folds_hold_out_every_picture_so_that_all_are_described(
+    choose: Choose, settings: RunSettings, digits: PictureData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = replace(settings, cv=replace(settings.cv, folds=5))
+    choice, _ = choose(0.8, {"a": 1.0}, shares=True)
+    assert choice.share == 0.5 and choice.input_size is None
+    pictures = len(digits.split.train) + len(digits.split.val)
+    choice = choose_networks(settings, digits, 0.8 * pictures)
+    assert choice.share == 1.0
+    monkeypatch.setattr(classical, "feature_table", _Table)
+    found = settled(settings, lambda _: digits, networks=False, seconds=20.0)
+    assert found.seconds_per_epoch == 99.0 and found.settings.data.train_limit is None
+
+
 def test_nothing_is_timed_again_once_it_is_late(
     settings: RunSettings, digits: PictureData, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -395,12 +463,12 @@ def test_nothing_is_timed_again_once_it_is_late(
         chosen.append(given)
         return NetworkChoice(("tf_efficientnet_lite0",), ("takes it",), 64)
 
-    def describe(candidate: ClassicalCandidate, deadline: float | None) -> float:
+    def describe(_: object, deadline: float | None, shares: object = ()) -> float:
         time.sleep(0.3)
         raise TooSlow("describing the pictures", 9.0)
 
     monkeypatch.setattr(network_choice, "choose_networks", choose)
-    monkeypatch.setattr(ClassicalCandidate, "describe_seconds", describe)
+    monkeypatch.setattr(ClassicalCandidate, "describe", describe)
     found = settled(settings, lambda _: digits, networks=True, seconds=0.1, late_by=0.1)
     assert len(chosen) == 1 and found.seconds_per_epoch == 9.0
 
@@ -436,7 +504,7 @@ def test_the_least_that_can_be_described_may_be_late(
     choice = NetworkChoice(("tf_efficientnet_lite0",), ("takes it",), 64, seconds=40.0)
     monkeypatch.setattr(network_choice, "choose_networks", lambda *_, **__: choice)
     monkeypatch.setattr(network_choice, "keep_described", lambda *_: None)
-    monkeypatch.setattr(ClassicalCandidate, "describe_seconds", lambda *_: 0.0)
+    monkeypatch.setattr(ClassicalCandidate, "describe", lambda *_: 1.0)
     found = settled(settings, lambda _: digits, networks=True, seconds=20.0, late_by=late_by)
     assert found.seconds_per_epoch == (0.0 if described else 40.0)
     assert found.sized is described
