@@ -360,9 +360,19 @@ def report_single_family(
 
 
 def explain_no_family(
-    prepared: Mapping[str, Prepared], names: Iterable[str], minutes: float | None
+    prepared: Mapping[str, Prepared],
+    families: Mapping[str, Family],
+    minutes: float | None,
+    finals: bool,
 ) -> str:
-    """Return why none of the named families can be trained, and the remedy."""
+    """Return why none of the families can be trained, and the remedy.
+
+    Args:
+        prepared: results of the families that were measured.
+        families: all of them.
+        minutes: the budget; None for no limit.
+        finals: whether a fraction of the budget is kept for finalists.
+    """
     reasons = "; ".join(f"{n}: {note}" for n, one in prepared.items() for note in one.notes[-1:])
     if prepared and not any(one.is_late for one in prepared.values()):
         return (
@@ -370,7 +380,35 @@ def explain_no_family(
             "data.image_size, or smaller families"
         )
     because = f" ({reasons})" if reasons else ""
+    budget, remedy = minutes or 0.0, "repeat the command with a larger budget"
+    if minutes is not None:
+        enough, name = _first_enough(prepared, families, minutes, finals)
+        may = f", in which {name} may fit at this load," if name else ""
+        remedy = f"repeat the command with budget.minutes={enough:g}{may}"
     return (
-        f"budget.minutes={minutes or 0:g} is too short for any of {', '.join(names)}{because}: "
-        "raise it, or choose faster families"
+        f"budget.minutes={budget:g} is too short for any of {', '.join(families)}{because}: "
+        f"{remedy} or choose faster families"
     )
+
+
+def _first_enough(
+    prepared: Mapping[str, Prepared],
+    families: Mapping[str, Family],
+    minutes: float,
+    finals: bool,
+) -> tuple[float, str]:
+    """Return the budget in minutes in which a family of those that were too slow fits, and which.
+
+    Twice the budget, and "", if the time of none is known. Arguments as of `explain_no_family`.
+    """
+    found = []
+    for name, one in prepared.items():
+        if not one.limit or not one.seconds:
+            continue
+        least = min(1.0, least_epochs(families[name], prepared.values()) / one.epochs)
+        more = SAFETY_FACTOR * least * one.seconds / FIRST_TRIAL_FRACTION - one.limit
+        found.append((minutes + max(0.0, more) / (1 - FINALS_FRACTION * finals) / 60, name))
+    if not found:
+        return 2 * minutes, ""
+    enough, name = min(found)
+    return max(math.ceil(enough), math.floor(minutes) + 1), name

@@ -160,12 +160,17 @@ def test_no_two_begin_of_which_only_one_would_end_in_time(tmp_path: Path, time: 
             ["data.train_limit=500", "data.image_size=32", "trainer.max_epochs=1"],
         ),
         (["handcrafted"], ["data.image_size=96", "data.train_limit=50"], "handcrafted", []),
-        (["pixels", "unet"], ["data.target=dense"], "pixels", ["data.train_limit=500"]),
+        (
+            ["pixels", "unet"],
+            ["data.target=dense"],
+            "pixels",
+            ["data.train_limit=100", "model.pixels=5000", "model.random_forest.trees=10"],
+        ),
         (
             ["fcn"],
             ["data.target=dense"],
             "fcn",
-            ["data.train_limit=500", "trainer.max_epochs=1"],
+            ["data.train_limit=100", "trainer.max_epochs=1"],
         ),
     ],
 )
