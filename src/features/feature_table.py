@@ -27,7 +27,7 @@ from ..machine.status import with_progress
 from ..records.pictures import Pixels
 from ..storage.array_files import save_array
 from ..storage.cache import Entry, cache_errors, key_of, opened, read_entry
-from .fusion import Extractor, Mirrored
+from .fusion import Described, Extractor, Mirrored
 
 __all__ = ["FeatureTable", "beside_others", "described"]
 
@@ -119,8 +119,8 @@ class FeatureTable:
             ConfigError: the cache cannot be written.
             TooSlow: as soon as it is clear that the deadline cannot be met.
         """
-        extractors = [Mirrored(e) if mirrored else e for e in self._extractors]
-        blocks = [self._rows(e, name) for e in extractors]
+        of = self._mirrored if mirrored else self._rows
+        blocks = [of(extractor, name) for extractor in self._extractors]
         self.sizes = tuple(block.shape[1] for block in blocks)
         return blocks[0] if len(blocks) == 1 else np.concatenate(blocks, axis=1)
 
@@ -135,6 +135,13 @@ class FeatureTable:
         if known is not None and len(known.hashes) >= len(own.hashes):
             own, known = known, None
         return self._block(extractor, own, known)[np.searchsorted(own.hashes, wanted)]
+
+    def _mirrored(self, extractor: Extractor, name: str) -> Float32Array:
+        """Return `_rows` of mirrored pictures, by those of the pictures where they tell them."""
+        told = extractor.mirrored() if isinstance(extractor, Described) else None
+        if told is not None:
+            return told(self._rows(extractor, name), self._pictures.image_size)
+        return self._rows(Mirrored(extractor), name)
 
     def _nested(self) -> Iterator[Split]:
         """Yield this split without a limit, as it is, and with halves of halves of both.
@@ -158,7 +165,11 @@ class FeatureTable:
         return _Table(folder, hashes, together[first])
 
     def _is_kept(self, table: _Table) -> bool:
-        return table.folder.name in _in_memory or self._stored(table.folder) is not None
+        return self._in_memory(table) is not None or self._stored(table.folder) is not None
+
+    def _in_memory(self, table: _Table) -> tuple[Float32Array, float] | None:
+        kept = _in_memory.get(table.folder.name)
+        return kept if kept is not None and kept[0].nbytes > self._limit else None
 
     def _stored(self, folder: Path) -> Entry | None:
         with cache_errors("the features", folder.parent):
@@ -175,8 +186,7 @@ class FeatureTable:
         folder, count = wanted.folder, len(wanted.hashes)
         if not count:
             return np.empty((0, sum(self.sizes)), np.float32)
-        kept = _in_memory.get(folder.name)
-        if kept is not None and kept[0].nbytes > self._limit:
+        if (kept := self._in_memory(wanted)) is not None:
             self._took[folder.name] = kept[1]
             return kept[0]
         earlier, earlier_seconds, missing = None, 0.0, np.ones(count, bool)

@@ -29,6 +29,7 @@ from tests.features.pictures import pictures, split, store
 COUNT = 300
 IMAGES = pictures(COUNT, 1, (8, 8))
 TARGETS = np.arange(COUNT) % 3
+SCATTERING = {"scattering": {"octaves": 3, "orientations": 4, "grid": 4, "side": 8}}
 LBP = {"lbp": {"radius": 1, "grid": 2}, "raw": {"side": 8}}
 
 
@@ -90,6 +91,20 @@ def test_mirrored_pictures_are_described_apart(tmp_path: Path) -> None:
     np.testing.assert_array_equal(made.part("train", mirrored=True), expected)
     np.testing.assert_array_equal(made.part("train"), plain)
     assert (plain != expected).any()
+
+
+def test_mirror_images_are_told_by_scattering_of_the_pictures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = store(IMAGES, TARGETS, tmp_path / "pictures")
+    [extractor] = extractors_of(["scattering"], SCATTERING)
+    made = table_of(opened, tmp_path, [extractor])
+    plain = made.part("train")
+    expected = fusion.Mirrored(extractor)(opened.images[split(opened).train])
+    assert np.abs(expected - plain).max() > 0.1
+    monkeypatch.setattr(Described, "__call__", never)
+    np.testing.assert_allclose(made.part("train", mirrored=True), expected, atol=1e-5)
+    assert len(entries(tmp_path)) == 1
 
 
 def never(extractor: Described, images: np.ndarray) -> np.ndarray:

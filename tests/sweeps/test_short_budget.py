@@ -143,7 +143,7 @@ def test_photos_are_told_before_anything_is_measured(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(short_budget, "slowdown", lambda: 1.0)
     said = warn_single_family(2_146, 2, True, ())
     assert said.startswith("budget.minutes=2 may fit only one family")
-    assert said.endswith(" 5 minutes")
+    assert said.endswith(" 4 minutes")
     assert warn_single_family(2_146, 5, True, ()) == "" == warn_single_family(210, 3, True, ())
     monkeypatch.setattr(short_budget, "slowdown", lambda: 4.0)
     assert warn_single_family(2_146, 5, True, ()) != "", "a busy machine takes longer"

@@ -32,7 +32,7 @@ from ...data.splitting.folds import training_seed
 from ...features.binary import BinaryModels, choices_record, choices_text
 from ...features.calibration import CalibratedModel
 from ...features.classifier import FeatureClassifier
-from ...features.fusion import Extractor
+from ...features.fusion import Described, Extractor
 from ...features.grid import HeadGroup, head_groups
 from ...features.heads import SEARCH_VERSION, ChosenHead, Examples, choose_head, fit_chosen
 from ...features.pipeline import make_pipeline
@@ -156,12 +156,19 @@ class ClassicalCandidate:
         data = self._data
         ids = data.split.train[:_TIMED_PICTURES]
         images = np.stack([data.pictures.read(int(i)) for i in ids])
-        started = time.perf_counter()
+        seconds = 0.0
         for extractor in self._extractors:
+            started = time.perf_counter()
             extractor(images)
-        each = (time.perf_counter() - started) / len(ids)
-        count = self._views * len(data.split.train) + len(data.split.val)
-        return each * count / (self._settings.data.num_workers or available_cores())
+            each = (time.perf_counter() - started) / len(ids)
+            views = self._computed_views(extractor)
+            seconds += each * (views * len(data.split.train) + len(data.split.val))
+        return seconds / (self._settings.data.num_workers or available_cores())
+
+    def _computed_views(self, extractor: Extractor) -> int:
+        """Return how often a training picture is described: once if that tells its mirror image."""
+        told = isinstance(extractor, Described) and extractor.mirrored() is not None
+        return 1 if told else self._views
 
     def describe(self, deadline: float | None, shares: Sequence[float] = (1.0,)) -> float:
         """Compute the features that a fit needs, which are kept, and return of which share.
@@ -211,7 +218,8 @@ class ClassicalCandidate:
                 extractor(images[:1])  # filters are made once
                 started = time.perf_counter()
                 width = extractor(images).shape[1]
-                known[name] = time.perf_counter() - started, width
+                seconds = time.perf_counter() - started
+                known[name] = seconds * self._computed_views(extractor), width
             return known[name]
 
         def total(extractors: Sequence[Extractor]) -> tuple[float, int]:
