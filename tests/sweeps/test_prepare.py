@@ -307,6 +307,14 @@ def test_a_renewed_study_keeps_the_better_reduction() -> None:
     assert kept["limit"] > 600, "it is not tried again in as much time"
 
 
+def test_what_was_chosen_for_lack_of_time_is_told_from_what_was_chosen_anyway() -> None:
+    chosen = ["model.networks=[a]", "data.fit=crop", "model.input_size=96", "data.train_limit=9"]
+    limited = Prepared([*chosen, "data.train_limit=9"], 1, 0.0, limit=40.0)
+    assert limited.reduction == "model.input_size=96 data.train_limit=9"
+    # Stored features were used for a first trial, or all of the time was there.
+    assert replace(limited, limit=0.0).reduction == replace(limited, limit=None).reduction == ""
+
+
 @pytest.mark.parametrize(
     ("new", "taken"),
     [
