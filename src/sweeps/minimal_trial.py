@@ -21,10 +21,10 @@ __all__ = ["minimal_trial"]
 # whose pictures may be stored at this size (`src.runs.candidates.settled`), and for published
 # networks.
 _PICTURES, _SIDE, _PUBLISHED_SIDE = 500, 32, 64
-# Of pictures with masks, each of which has thousands of labels; and a smaller forest on fewer
-# pixels (magnetic tiles at 128 pixels: 18 CPU seconds with all that a run does, mean IoU 47.8 %).
-_WITH_MASKS: Mapping[str, Value] = {"data.train_limit": 100}
-_CHEAP_PIXELS: Mapping[str, Value] = {"model.pixels": 5000, "model.random_forest.trees": 10}
+# Number of pictures with masks, each of which has thousands of labels, and of their pixels that a
+# classifier of pixels learns from (magnetic tiles at 128 pixels: 4 CPU seconds, and 10 for answers
+# about the validation part).
+_WITH_MASKS, _PIXELS = 100, 5000
 _CHEAP: Mapping[str, Value] = {
     "model.features": ["hog", "raw"],
     "model.hog.cells": [4],
@@ -62,12 +62,10 @@ def minimal_trial(
             return family.name, _values(family, base), prepared[family.name]
     family = min(families, key=_cost_rank)
     stated = {*by_key(base), *(one.key for one in family.parameters)}
-    cheap: dict[str, Value] = {"data.train_limit": _PICTURES}
+    cheap = {"data.train_limit": _WITH_MASKS if pixels else _PICTURES}
     if is_of(family, "pixels"):
-        cheap |= _CHEAP_PIXELS
-    if pixels:
-        cheap |= _WITH_MASKS
-    else:
+        cheap["model.pixels"] = _PIXELS
+    if not pixels:
         published = is_finetuned(family) or is_of(family, "embedding")
         side = _PUBLISHED_SIDE if published else _SIDE
         if shorter_side is None or side < shorter_side:
