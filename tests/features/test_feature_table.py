@@ -135,8 +135,9 @@ def test_what_a_part_of_the_training_pictures_is_described_by_is_not_computed_ag
 ) -> None:
     """A half, a quarter ... of them may have been described before time was out."""
     expected = table(tmp_path / "at once")[0].part("train")
-    made, _, whole = table(tmp_path)
+    made, opened, whole = table(tmp_path)
     [extractor, _], described = extractors_of(["lbp", "raw"], LBP), []
+    table_of(opened, tmp_path, [extractor], limit=0).part("train")  # in memory alone
     monkeypatch.setattr(made, "_extractors", (extractor,))
     usual = Described.__call__
 

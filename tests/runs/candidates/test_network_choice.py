@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -33,6 +34,7 @@ from src.runs.candidates.network_choice import (
 from src.runs.candidates.ranking import LoadableNetwork, Ranking
 from src.runs.candidates.sample import RankedNetwork
 from src.runs.candidates.settled import settled
+from tests.sweeps.stand_in import Clock
 
 A = RankedNetwork("a", 0.80, 0.02, 0.3, 50.0, 224)
 B = RankedNetwork("b", 0.78, 0.02, 0.2, 100.0, 224)
@@ -228,6 +230,28 @@ def test_half_of_the_training_pictures_may_be_worth_more_than_all_of_them_smalle
     assert choice.cut and not choice.seconds
     assert "1/2 of the training part" in choice.notes[-1]
     assert [one.name for one in choice.considered if one.taken] == ["b"]
+
+
+@pytest.mark.parametrize(("seconds", "calls"), [(0.3, 6), (0.7, 3), (4.0, 1)])
+def test_a_speed_takes_no_longer_to_measure_where_a_few_pictures_take_long(
+    settings: RunSettings,
+    digits: PictureData,
+    monkeypatch: pytest.MonkeyPatch,
+    seconds: float,
+    calls: int,
+) -> None:
+    clock, called = Clock(), []
+
+    def describe(images: np.ndarray) -> np.ndarray:
+        if len(images) > 1:  # the first one is the warm-up
+            called.append(len(images))
+            clock.now += seconds
+        return images
+
+    monkeypatch.setattr(sample.Sample, "_extractor", lambda *_: describe)
+    monkeypatch.setattr(sample, "time", SimpleNamespace(perf_counter=clock))
+    speed = sample.Sample(settings, digits, digits.split.train[:20]).speed("any", 8)
+    assert len(called) == calls and speed == pytest.approx(called[0] / seconds)
 
 
 def test_what_was_known_of_each_network_is_handed_on(choose: Choose) -> None:
@@ -449,6 +473,7 @@ def test_folds_hold_out_every_picture_so_that_all_are_described(
     choice = choose_networks(settings, digits, 0.8 * pictures)
     assert choice.share == 1.0
     monkeypatch.setattr(classical, "feature_table", _Table)
+    monkeypatch.setattr(_Table, "most", len(digits.split.train) / 2)
     found = settled(settings, lambda _: digits, networks=False, seconds=20.0)
     assert found.seconds_per_epoch == 99.0 and found.settings.data.train_limit is None
 
