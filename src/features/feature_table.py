@@ -7,13 +7,14 @@ folders find it, and so do the folds of a cross-validation.
 from __future__ import annotations
 
 import logging
+import math
 import multiprocessing
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from itertools import chain
+from itertools import chain, product
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -26,7 +27,7 @@ from ..machine.status import with_progress
 from ..records.pictures import Pixels
 from ..storage.array_files import save_array
 from ..storage.cache import Entry, cache_errors, key_of, opened, read_entry
-from .fusion import Extractor, Mirrored
+from .fusion import Described, Extractor, Mirrored
 
 __all__ = ["FeatureTable", "beside_others", "described"]
 
@@ -37,6 +38,8 @@ Reader = Callable[[int], Pixels]
 _VERSION = 3
 _FILE = "features.npy"
 _AT_ONCE = 128
+# How often the training part is halved at most, in search of a table that has some of the rows.
+_MOST_HALVINGS = 12
 # Number of pictures between two measurements of the load: as many as a network takes at once.
 _BETWEEN_LOOKS = 16
 # Bytes of the tables in memory that are too large for the disk: a run asks for each several times.
@@ -45,6 +48,14 @@ _MOST_IN_MEMORY = 1 << 29
 _in_memory: dict[str, tuple[Float32Array, float]] = {}
 # Starting processes takes a second or two: shorter work is done in this process.
 _WORTH_PROCESSES_SECONDS = 6.0
+
+
+class _Table(NamedTuple):
+    """The folder of a table, the content hash of each row, in order, and a picture of each."""
+
+    folder: Path
+    hashes: BytesArray
+    indices: Int64Array
 
 
 class FeatureTable:
@@ -86,7 +97,7 @@ class FeatureTable:
         self._deadline = deadline
         self.sizes: tuple[int, ...] = ()
         self._took: dict[str, float] = {}
-        self._computed: set[str] = set()
+        self._here: dict[str, float] = {}
 
     @property
     def seconds(self) -> float:
@@ -94,7 +105,7 @@ class FeatureTable:
 
     @property
     def seconds_here(self) -> float:
-        return sum(self._took[name] for name in self._computed)
+        return sum(self._here.values())
 
     def part(self, name: str, *, mirrored: bool = False) -> Float32Array:
         """Return (n, D) float32: a row for each picture of a part, in the split's order.
@@ -108,72 +119,117 @@ class FeatureTable:
             ConfigError: the cache cannot be written.
             TooSlow: as soon as it is clear that the deadline cannot be met.
         """
-        extractors = [Mirrored(e) if mirrored else e for e in self._extractors]
-        blocks = [self._rows(e, name) for e in extractors]
+        of = self._mirrored if mirrored else self._rows
+        blocks = [of(extractor, name) for extractor in self._extractors]
         self.sizes = tuple(block.shape[1] for block in blocks)
         return blocks[0] if len(blocks) == 1 else np.concatenate(blocks, axis=1)
 
     def _rows(self, extractor: Extractor, name: str) -> Float32Array:
         """Return (n, D) of one extractor and a part."""
-        own, contents = self._split, self._pictures.content_hashes
-        wanted = getattr(own, name)
-        # A run on more training pictures may have described these as well.
-        for split in (own,) if own.unlimited is None else (own.whole, own):
-            # Training and validation share an entry: to move pictures between them costs nothing.
-            together = wanted if name == "test" else np.union1d(split.train, split.val)
-            hashes, first = np.unique(contents[together], return_index=True)
-            folder = self._entry(extractor, hashes)
-            if split is own or folder.name in _in_memory or self._stored(folder) is not None:
-                break
-        found = self._block(extractor, folder, together[first])
-        return found[np.searchsorted(hashes, contents[wanted])]
+        wanted = self._pictures.content_hashes[getattr(self._split, name)]
+        own = self._table(extractor, self._split, name)
+        # A run on more training pictures has described these as well, and one on fewer some.
+        nested = [self._split] if name == "test" else self._nested()
+        tables = (self._table(extractor, split, name) for split in nested)
+        known = next((table for table in tables if self._is_kept(table)), None)
+        if known is not None and len(known.hashes) >= len(own.hashes):
+            own, known = known, None
+        return self._block(extractor, own, known)[np.searchsorted(own.hashes, wanted)]
 
-    def _entry(self, extractor: Extractor, hashes: BytesArray) -> Path:
-        """Return the folder of the table of one extractor and these pictures."""
+    def _mirrored(self, extractor: Extractor, name: str) -> Float32Array:
+        """Return `_rows` of mirrored pictures, by those of the pictures where they tell them."""
+        told = extractor.mirrored() if isinstance(extractor, Described) else None
+        if told is not None:
+            return told(self._rows(extractor, name), self._pictures.image_size)
+        return self._rows(Mirrored(extractor), name)
+
+    def _nested(self) -> Iterator[Split]:
+        """Yield this split without a limit, as it is, and with halves of halves of both.
+
+        The one with the most training pictures comes first.
+        """
+        whole, own = self._split.whole, len(self._split.train)
+        halvings = product((len(whole.train), own), range(_MOST_HALVINGS))
+        for count in sorted({math.ceil(most / 2**k) for most, k in halvings}, reverse=True):
+            yield self._split if count == own else whole.with_less_training(count)
+
+    def _table(self, extractor: Extractor, split: Split, name: str) -> _Table:
+        """Return the table with the rows of a part; training and validation share one.
+
+        To move pictures between them costs nothing.
+        """
+        together = split.test if name == "test" else np.union1d(split.train, split.val)
+        hashes, first = np.unique(self._pictures.content_hashes[together], return_index=True)
         plan = [_VERSION, extractor.identity, self._pictures.identity(), len(hashes)]
-        return self._folder / key_of(plan, hashes.tobytes())
+        folder = self._folder / key_of(plan, hashes.tobytes())
+        return _Table(folder, hashes, together[first])
+
+    def _is_kept(self, table: _Table) -> bool:
+        return self._in_memory(table) is not None or self._stored(table.folder) is not None
+
+    def _in_memory(self, table: _Table) -> tuple[Float32Array, float] | None:
+        kept = _in_memory.get(table.folder.name)
+        return kept if kept is not None and kept[0].nbytes > self._limit else None
 
     def _stored(self, folder: Path) -> Entry | None:
         with cache_errors("the features", folder.parent):
             return read_entry(folder)
 
-    def _block(self, extractor: Extractor, folder: Path, indices: Int64Array) -> Float32Array:
-        """Return (n, D) of one extractor, from the cache or computed now."""
-        if not len(indices):
+    def _block(self, extractor: Extractor, wanted: _Table, known: _Table | None) -> Float32Array:
+        """Return (n, D) of one extractor, from the cache or computed now.
+
+        Args:
+            extractor: computes the features.
+            wanted: the table of them.
+            known: one that is kept and has some of its rows; None where there is none.
+        """
+        folder, count = wanted.folder, len(wanted.hashes)
+        if not count:
             return np.empty((0, sum(self.sizes)), np.float32)
-        kept = _in_memory.get(folder.name)
-        if kept is not None and kept[0].nbytes > self._limit:
+        if (kept := self._in_memory(wanted)) is not None:
             self._took[folder.name] = kept[1]
             return kept[0]
-        entry = self._stored(folder)
+        earlier, earlier_seconds, missing = None, 0.0, np.ones(count, bool)
+        if known is not None:
+            earlier = self._block(extractor, known, None)
+            earlier_seconds = self._took.pop(known.folder.name)
+            missing = ~np.isin(wanted.hashes, known.hashes)
         started = time.perf_counter()
         begun: list[Iterator[Float32Array]] = []
 
+        def seconds() -> float:
+            self._here[folder.name] = time.perf_counter() - started
+            return earlier_seconds + self._here[folder.name]
+
         def blocks() -> Iterator[Float32Array]:
-            read, workers = self._pictures.read, self._workers
-            return described(extractor, read, indices, workers, self._deadline)
+            read, workers, new = self._pictures.read, self._workers, wanted.indices[missing]
+            return described(extractor, read, new, workers, self._deadline)
 
         def table() -> Float32Array:
-            return np.concatenate([*(begun.pop() if begun else blocks())])
+            rows = np.concatenate([*(begun.pop() if begun else blocks())])
+            if known is None or earlier is None:
+                return rows
+            whole = np.empty((count, rows.shape[1]), rows.dtype)
+            whole[missing] = rows
+            whole[~missing] = earlier[np.searchsorted(known.hashes, wanted.hashes[~missing])]
+            return whole
 
         def build(unfinished: Path) -> dict[str, Any]:
             save_array(unfinished / _FILE, table())
-            self._computed.add(folder.name)
-            return {"seconds": time.perf_counter() - started}
+            return {"seconds": seconds()}
 
         def load(entry: Entry) -> Float32Array:
             self._took[folder.name] = float(entry.values["seconds"])
             rows: Float32Array = np.load(entry.folder / _FILE, allow_pickle=False)
             return rows
 
-        if entry is None:
+        if self._stored(folder) is None:
             later = blocks()
             first = next(later)
             begun.append(chain([first], later))
-            if first.shape[1] * first.itemsize * len(indices) > self._limit:
+            if first.shape[1] * first.itemsize * count > self._limit:
                 whole = table()
-                self._took[folder.name] = time.perf_counter() - started
-                self._computed.add(folder.name)
+                self._took[folder.name] = seconds()
                 _keep_in_memory(folder.name, whole, self._took[folder.name])
                 return whole
         return opened(folder, build, load, what="the features")

@@ -63,6 +63,13 @@ class Described:
 
         return {"plugin": [self.target, code_digest(self.target)], "settings": known}
 
+    def mirrored(self) -> Callable[[Float32Array, tuple[int, int]], Float32Array] | None:
+        """Return what makes the rows (N, D) of mirrored pictures of those of the pictures.
+
+        Its second argument is the size (H, W) of the pictures. None if the descriptor has none.
+        """
+        return self.descriptor.mirrored if isinstance(self.descriptor, Scattering) else None
+
     def __call__(self, images: Pixels) -> Float32Array:
         pictures = images.transpose(0, 2, 3, 1).astype(np.float32) / np.float32(255)
         return np.stack([self.descriptor(picture) for picture in pictures])

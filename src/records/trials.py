@@ -233,6 +233,7 @@ class SweepRecord:
         costs: of each prediction by name, for each true class by name, where it goes by a cost.
         left_out: why a family had no trial, by name; "" where that is not known.
         closed: why a family got no further trial before the budget was used up, by name.
+        reduced: the settings that a family was given for lack of time, by name.
     """
 
     study: str
@@ -260,6 +261,7 @@ class SweepRecord:
     costs: Mapping[str, Mapping[str, float]] | None = None
     left_out: Mapping[str, str] = field(default_factory=dict)
     closed: Mapping[str, str] = field(default_factory=dict)
+    reduced: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def higher_is_better(self) -> bool:

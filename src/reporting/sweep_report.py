@@ -63,6 +63,7 @@ def format_result(record: SweepRecord, width: int = 100) -> str:
     parts += [table.text(width) for table in tables if table.rows]
     reasons = [f"{name}: left out: {why}" for name, why in _reasons(record, record.left_out)]
     reasons += [f"{name}: no further trial: {why}" for name, why in _reasons(record, record.closed)]
+    reasons += [f"{name}: for lack of time {of}" for name, of in _reasons(record, record.reduced)]
     parts += filter(None, ["\n".join(reasons)])
     rows = {name: text for name, text in verdict(record).items() if name != COMMAND}
     label = max(map(len, rows), default=0)
@@ -178,6 +179,7 @@ def sweep_page(record: SweepRecord) -> str:
         "families": families_table(record),
         "left_out": _reasons(record, record.left_out),
         "closed": _reasons(record, record.closed),
+        "reduced": _reasons(record, record.reduced),
         "finalists": finalists_table(record),
         "networks": networks_table(record),
         "leaderboard": table,

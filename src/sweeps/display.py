@@ -42,6 +42,10 @@ class _Slot:
     value: float | None = None
 
 
+# What decides between trials of equal figures, in this order (`src.records.ties`).
+_TIES = "log-loss", "latency", "name"
+
+
 class Display(Observer):
     """A live area on a terminal; elsewhere lines on trials that ended, and one a minute.
 
@@ -123,9 +127,9 @@ class Display(Observer):
             known.step, known.value = step, metrics[self._metric]
 
     def ended(self, slot: int, trial: TrialRecord, best: TrialRecord | None) -> None:
+        earlier, self._best = self._best, best
         improved = best is not None and best.number == trial.number
-        self._best = best
-        line = self._ended(trial, improved)
+        line = self._ended(trial, _lead(trial, earlier) if improved else "")
         self._last = Text(visible(line), style=_STYLES.get(trial.state, ""))
         if self._live is None:
             self._print(line)
@@ -225,7 +229,7 @@ class Display(Observer):
         value = metric_text(self._metric, self._best.value)
         return f"best {self._name} {value}: {self._best.name}"
 
-    def _ended(self, trial: TrialRecord, improved: bool) -> str:
+    def _ended(self, trial: TrialRecord, lead: str) -> str:
         parts = [f"{trial.name:<{self._width}} {trial.state}"]
         if trial.value is not None and trial.state != FAILED:
             parts[0] += f" {metric_text(self._metric, trial.value)}"
@@ -236,8 +240,8 @@ class Display(Observer):
             parts.append(duration(trial.seconds))
         if trial.reason and (trial.state == FAILED or trial.reason == OVER):
             parts.append(one_line(trial.reason))
-        if improved:
-            parts.append("the best so far")
+        if lead:
+            parts.append(lead)
         return ", ".join(parts)
 
     def _print(self, text: str) -> None:
@@ -251,3 +255,13 @@ class Display(Observer):
             write()
         except (OSError, ValueError):  # the terminal went away; the race goes on
             self._gone = True
+
+
+def _lead(best: TrialRecord, earlier: TrialRecord | None) -> str:
+    """Return in what a trial is ahead of the one that was the best before it."""
+    if earlier is None or earlier.value != best.value:
+        return "the best so far"
+    direction = "maximize"  # equal figures are equal either way
+    places = zip(_TIES, best.place(direction)[1:], earlier.place(direction)[1:], strict=True)
+    by = next((name for name, one, other in places if one != other), _TIES[-1])
+    return f"level with {earlier.name}, ahead by {by}"

@@ -21,6 +21,10 @@ __all__ = ["minimal_trial"]
 # whose pictures may be stored at this size (`src.runs.candidates.settled`), and for published
 # networks.
 _PICTURES, _SIDE, _PUBLISHED_SIDE = 500, 32, 64
+# Number of pictures with masks, each of which has thousands of labels, and of their pixels that a
+# classifier of pixels learns from (magnetic tiles at 128 pixels: 4 CPU seconds, and 10 for answers
+# about the validation part).
+_WITH_MASKS, _PIXELS = 100, 5000
 _CHEAP: Mapping[str, Value] = {
     "model.features": ["hog", "raw"],
     "model.hog.cells": [4],
@@ -58,7 +62,9 @@ def minimal_trial(
             return family.name, _values(family, base), prepared[family.name]
     family = min(families, key=_cost_rank)
     stated = {*by_key(base), *(one.key for one in family.parameters)}
-    cheap = {"data.train_limit": _PICTURES}
+    cheap = {"data.train_limit": _WITH_MASKS if pixels else _PICTURES}
+    if is_of(family, "pixels"):
+        cheap["model.pixels"] = _PIXELS
     if not pixels:
         published = is_finetuned(family) or is_of(family, "embedding")
         side = _PUBLISHED_SIDE if published else _SIDE

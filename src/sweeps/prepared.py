@@ -38,10 +38,8 @@ NOT_OPENED = "not opened: by a few steps on random pictures"
 # Start of the note, the last one, of why a family was left out.
 _WHY = "left out: "
 # Overrides that are chosen by the time available.
-_CUT = (
-    *(NETWORK, "model.networks=", "model.input_size=", "data.image_size=", "data.fit="),
-    *("data.train_limit=", "trainer.max_epochs="),
-)
+_REDUCING = "model.input_size=", "data.image_size=", "data.train_limit=", "trainer.max_epochs="
+_CUT = (NETWORK, "model.networks=", "data.fit=", *_REDUCING)
 
 
 @dataclass(frozen=True)
@@ -121,6 +119,14 @@ class Prepared:
     def cut(self) -> frozenset[str]:
         """The overrides that set networks, sizes of pictures and epochs."""
         return frozenset(override for override in self.overrides if override.startswith(_CUT))
+
+    @property
+    def reduction(self) -> str:
+        """The settings that were chosen for lack of time, as overrides; "" if there are none."""
+        if not self.limit:
+            return ""
+        reducing = (one for one in self.overrides if one.startswith(_REDUCING))
+        return " ".join(dict.fromkeys(reducing))
 
     def betters(self, other: Prepared) -> bool:
         """Return whether this result differs from an earlier one and is not worse.

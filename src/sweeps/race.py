@@ -237,7 +237,8 @@ class _Race:
             self._enqueue(name)
             self._race(len(self._study.trials()) + 1, name)
         if not self._jobs.ready:
-            why = explain_no_family(found, self._families, self._settings.budget.minutes)
+            minutes, finals = self._settings.budget.minutes, bool(self._settings.finalists)
+            why = explain_no_family(found, self._families, minutes, finals)
             late = not found or any(one.is_late for one in found.values())
             if not late or not self._run_minimal_trial():
                 raise RunFailed(why)

@@ -20,7 +20,7 @@ from ..search.loop import run_single
 from ..search.pool import Pool
 from ..search.space import Family
 from ..targets import kind_of
-from .clock import CHEAP_TRIAL_FRACTION, Clock, TimeShare
+from .clock import CHEAP_TRIAL_FRACTION, FIRST_TRIAL_FRACTION, Clock, TimeShare
 from .families import FROM_SCRATCH, chooses_network, default_values, is_of, kinds_of
 from .forecast import TimeForecast
 from .prepared import NETWORK, NOT_OPENED, THREADS, Prepared
@@ -176,6 +176,13 @@ class Reduction:
         if seconds <= most:
             return found
         found = replace(found, limit=share.left)
+        if is_of(family, "pixels"):
+            # It cannot be cut, and the first trial of a study may use the finalists' time.
+            whole = FIRST_TRIAL_FRACTION * (self.clock.left or 0.0)
+            if not self.jobs.ready and seconds <= whole:
+                return found
+            limit = describe_limit(most)
+            return found.left_out(f"a trial would take {duration(seconds)}, and {limit}")
         if crafted or frozen:
             count = count_training_pictures([found])
             few = affordable_pictures(most, count, seconds, self.jobs.base) if crafted else None
@@ -379,8 +386,9 @@ class Reduction:
         if most is not None and ending.state == "pruned":
             took = f"measuring its speed took more than {duration(most)}"
             return replace(unknown, limit=left).left_out(took)
-        if ending.result.get("wrong_input"):
-            raise ConfigError(f"{family.name}: {ending.reason}")
+        if wrong := ending.result.get("wrong_input"):
+            where = "" if wrong == "pictures" else f"{family.name}: "
+            raise ConfigError(f"{where}{ending.reason}")
         if ending.state in ("lost", "gone"):  # another family may need less memory
             return unknown.left_out(f"{ending.reason}")
         if ending.state != "complete":

@@ -20,6 +20,7 @@ from ..config.compose import compose_settings, effective_overrides, read_run_set
 from ..config.finished import EvaluateSettings
 from ..config.overrides import by_key, changed, key_of_override, value_of
 from ..config.schema import RunSettings
+from ..data.decoding.opening import BadPictures
 from ..data.decoding.picture_store import PictureLost
 from ..data.loading.datamodule import PictureData
 from ..data.sources.costs import CostTable
@@ -83,7 +84,8 @@ class TrialRunner:
         except (DiskRefuses, PictureLost) as error:
             return Ending("starved", reason=str(error))
         except ConfigError as error:
-            return Ending("failed", result={"wrong_input": True}, reason=str(error))
+            wrong = "pictures" if isinstance(error, BadPictures) else "settings"
+            return Ending("failed", result={"wrong_input": wrong}, reason=str(error))
         except RunFailed as error:
             return Ending("failed", reason=str(error))
         finally:

@@ -58,10 +58,10 @@ _EPOCHS_TO_TUNE = 4, 2
 _CLEARLY_WORSE = 2.0
 # A training step costs as much as so many forward passes: forward, and twice that backward.
 _STEP_PASSES = 3
-# Cost of a trial of hand-crafted features (opening the pictures, describing them twice, the fit)
-# relative to one forward pass of EfficientNet-Lite0 at 224 pixels: 0.024 and 0.06 CPU seconds a
-# picture on 3,068 clothing photos. The cost of other networks is scaled by their number of pixels.
-_HANDCRAFTED_COST, REFERENCE_SIDE = 0.4, 224
+# Cost of a trial of hand-crafted features (opening the pictures, describing them, the fit) relative
+# to one forward pass of EfficientNet-Lite0 at 224 pixels: 0.016 and 0.06 CPU seconds a picture on
+# 3,068 clothing photos. The cost of other networks is scaled by their number of pixels.
+_HANDCRAFTED_COST, REFERENCE_SIDE = 0.27, 224
 # The override of fewer training pictures.
 _LIMIT = "data.train_limit="
 # Fractions of the training pictures that may be used where all would take too long, the smallest
@@ -69,7 +69,7 @@ _LIMIT = "data.train_limit="
 _FRACTIONS, _MIN_PICTURES, _OPENING_FRACTION = (0.5, 0.25, 0.125), 200, 0.25
 # CPU seconds of a trial of hand-crafted features for each training picture, and seconds on two idle
 # cores until workers have started, and of the first trial of frozen networks.
-_HANDCRAFTED_PICTURE_SECONDS, _START_SECONDS, _FIRST_TRIAL_SECONDS = 0.024, 10.0, 10.0
+_HANDCRAFTED_PICTURE_SECONDS, _START_SECONDS, _FIRST_TRIAL_SECONDS = 0.016, 10.0, 10.0
 
 
 def count_training_pictures(prepared: Collection[Prepared]) -> int:
@@ -360,9 +360,19 @@ def report_single_family(
 
 
 def explain_no_family(
-    prepared: Mapping[str, Prepared], names: Iterable[str], minutes: float | None
+    prepared: Mapping[str, Prepared],
+    families: Mapping[str, Family],
+    minutes: float | None,
+    finals: bool,
 ) -> str:
-    """Return why none of the named families can be trained, and the remedy."""
+    """Return why none of the families can be trained, and the remedy.
+
+    Args:
+        prepared: results of the families that were measured.
+        families: all of them.
+        minutes: the budget; None for no limit.
+        finals: whether a fraction of the budget is kept for finalists.
+    """
     reasons = "; ".join(f"{n}: {note}" for n, one in prepared.items() for note in one.notes[-1:])
     if prepared and not any(one.is_late for one in prepared.values()):
         return (
@@ -370,7 +380,35 @@ def explain_no_family(
             "data.image_size, or smaller families"
         )
     because = f" ({reasons})" if reasons else ""
+    budget, remedy = minutes or 0.0, "repeat the command with a larger budget"
+    if minutes is not None:
+        enough, name = _first_enough(prepared, families, minutes, finals)
+        may = f", in which {name} may fit at this load," if name else ""
+        remedy = f"repeat the command with budget.minutes={enough:g}{may}"
     return (
-        f"budget.minutes={minutes or 0:g} is too short for any of {', '.join(names)}{because}: "
-        "raise it, or choose faster families"
+        f"budget.minutes={budget:g} is too short for any of {', '.join(families)}{because}: "
+        f"{remedy} or choose faster families"
     )
+
+
+def _first_enough(
+    prepared: Mapping[str, Prepared],
+    families: Mapping[str, Family],
+    minutes: float,
+    finals: bool,
+) -> tuple[float, str]:
+    """Return the budget in minutes in which a family of those that were too slow fits, and which.
+
+    Twice the budget, and "", if the time of none is known. Arguments as of `explain_no_family`.
+    """
+    found = []
+    for name, one in prepared.items():
+        if not one.limit or not one.seconds:
+            continue
+        least = min(1.0, least_epochs(families[name], prepared.values()) / one.epochs)
+        more = SAFETY_FACTOR * least * one.seconds / FIRST_TRIAL_FRACTION - one.limit
+        found.append((minutes + max(0.0, more) / (1 - FINALS_FRACTION * finals) / 60, name))
+    if not found:
+        return 2 * minutes, ""
+    enough, name = min(found)
+    return max(math.ceil(enough), math.floor(minutes) + 1), name

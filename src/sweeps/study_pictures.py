@@ -13,6 +13,7 @@ import numpy as np
 
 from ..config.checks import ConfigError
 from ..config.sweep import SweepSettings
+from ..data.decoding.opening import UNDECODED, refuse_bad
 from ..data.quality.audit import Survey, survey
 from ..data.sources.costs import CostTable
 from ..data.sources.listing import list_pictures
@@ -233,12 +234,15 @@ def _fingerprint(settings: SweepSettings) -> str:
 
 
 def _survey(settings: SweepSettings, source: Source, check_content: bool = False) -> Survey:
-    return survey(
+    """Return the audit of the pictures, none of which is decoded; raises as `refuse_bad`."""
+    found = survey(
         source,
         findings_dir=cache_folder(settings.data.cache_dir).absolute() / "findings",
         workers=settings.data.num_workers or available_cores(),
         check_content=check_content,
     )
+    refuse_bad(source, found, settings.data, UNDECODED)
+    return found
 
 
 def _validation_pictures(parts: TextArray | None, count: int, settings: SweepSettings) -> int:

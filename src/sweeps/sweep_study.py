@@ -185,4 +185,5 @@ def record_of(
         only=report_single_family(trials, families, study.recall(SECOND), again),
         left_out=reasons_without_trial(study),
         closed=study.recall(CLOSED) or {},
+        reduced={name: one.reduction for name, one in prepared.items()},
     )

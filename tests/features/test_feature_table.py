@@ -29,6 +29,7 @@ from tests.features.pictures import pictures, split, store
 COUNT = 300
 IMAGES = pictures(COUNT, 1, (8, 8))
 TARGETS = np.arange(COUNT) % 3
+SCATTERING = {"scattering": {"octaves": 3, "orientations": 4, "grid": 4, "side": 8}}
 LBP = {"lbp": {"radius": 1, "grid": 2}, "raw": {"side": 8}}
 
 
@@ -92,6 +93,20 @@ def test_mirrored_pictures_are_described_apart(tmp_path: Path) -> None:
     assert (plain != expected).any()
 
 
+def test_mirror_images_are_told_by_scattering_of_the_pictures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = store(IMAGES, TARGETS, tmp_path / "pictures")
+    [extractor] = extractors_of(["scattering"], SCATTERING)
+    made = table_of(opened, tmp_path, [extractor])
+    plain = made.part("train")
+    expected = fusion.Mirrored(extractor)(opened.images[split(opened).train])
+    assert np.abs(expected - plain).max() > 0.1
+    monkeypatch.setattr(Described, "__call__", never)
+    np.testing.assert_allclose(made.part("train", mirrored=True), expected, atol=1e-5)
+    assert len(entries(tmp_path)) == 1
+
+
 def never(extractor: Described, images: np.ndarray) -> np.ndarray:
     raise AssertionError("described anew")
 
@@ -113,6 +128,33 @@ def test_what_is_kept_is_found_in_any_order_and_split(
     assert len(again.part("val")) == len(parts.val) and entries(tmp_path) == kept
     with pytest.raises(AssertionError, match="described anew"):
         again.part("test")
+
+
+def test_what_a_part_of_the_training_pictures_is_described_by_is_not_computed_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A half, a quarter ... of them may have been described before time was out."""
+    expected = table(tmp_path / "at once")[0].part("train")
+    made, opened, whole = table(tmp_path)
+    [extractor, _], described = extractors_of(["lbp", "raw"], LBP), []
+    table_of(opened, tmp_path, [extractor], limit=0).part("train")  # in memory alone
+    monkeypatch.setattr(made, "_extractors", (extractor,))
+    usual = Described.__call__
+
+    def counted(extractor: Described, images: np.ndarray) -> np.ndarray:
+        described.append(len(images))
+        return usual(extractor, images)
+
+    monkeypatch.setattr(Described, "__call__", counted)
+    train, val = len(whole.train), len(whole.val)
+    for limit in (train // 4, train // 2, train, 100):
+        monkeypatch.setattr(made, "_split", whole.with_less_training(limit))
+        rows = made.part("train")
+        of_whole = np.searchsorted(whole.train, made._split.train)
+        np.testing.assert_array_equal(rows, expected[of_whole, : made.sizes[0]])
+        assert sum(described) == val + (limit if limit != 100 else train)
+        assert made.seconds >= made.seconds_here > 0
+    assert len(entries(tmp_path)) == 3, "100 are among them all"
 
 
 def test_other_settings_and_formats_have_entries_of_their_own(tmp_path: Path) -> None:

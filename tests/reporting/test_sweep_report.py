@@ -422,6 +422,15 @@ def test_why_a_family_got_no_further_trial_stands_beneath_the_table() -> None:
     assert "further trial" not in sweep_page(RECORD) + format_result(RECORD)
 
 
+def test_what_a_family_was_given_for_lack_of_time_stands_beneath_the_table() -> None:
+    record = dataclasses.replace(RECORD, reduced={"mlp": "", "cnn": "trainer.max_epochs=3"})
+    assert "cnn: for lack of time trainer.max_epochs=3" in format_result(record).splitlines()
+    page = sweep_page(record)
+    assert "cnn was given, for lack of time: <code>trainer.max_epochs=3</code>" in page
+    assert "lack of time" not in sweep_page(RECORD) + format_result(RECORD)
+    assert page.count("lack of time") == 1
+
+
 def test_the_headline_says_which_trainings_its_figure_is_of() -> None:
     head = sweep_page(RECORD).partition("</header>")[0]
     assert "Validation accuracy 97.0 % ± 1.4, mean of 2 seeds; 98.0 % in its trial" in head

@@ -267,6 +267,27 @@ def test_it_writes_to_standard_error_by_default(capsys: pytest.CaptureFixture[st
     assert capsys.readouterr() == ("", "a word\n")
 
 
+@pytest.mark.parametrize(
+    ("first", "second", "lead"),
+    [
+        ({"val/log_loss": 0.5}, {"val/log_loss": 0.4}, "level with cnn-1, ahead by log-loss"),
+        ({"cost/latency_ms": 2.0}, {"cost/latency_ms": 1.0}, "level with cnn-1, ahead by latency"),
+        ({}, {}, "level with cnn-1, ahead by name"),
+    ],
+)
+def test_the_best_of_equal_trials_is_not_called_better(
+    first: dict[str, float], second: dict[str, float], lead: str
+) -> None:
+    out = io.StringIO()
+    with Display(out, metric=METRIC, families=["cnn"]) as display:
+        display.ended(0, one := trial(1, COMPLETE, 0.9, figures=first), one)
+        display.ended(0, other := trial(0, COMPLETE, 0.9, figures=second), other)
+        display.ended(0, trial(2, COMPLETE, 0.9), other)
+        display.ended(0, better := trial(3, COMPLETE, 0.91), better)
+    ends = [line.partition("epoch")[2] for line in out.getvalue().splitlines()]
+    assert ends == [", the best so far", f", {lead}", "", ", the best so far"]
+
+
 def test_lines_call_the_metric_what_pages_call_it_and_say_where_it_is_a_mean_of_folds() -> None:
     clock = Clock()
     done = trial(3, COMPLETE, 0.625, seconds=8.4)

@@ -160,12 +160,17 @@ def test_no_two_begin_of_which_only_one_would_end_in_time(tmp_path: Path, time: 
             ["data.train_limit=500", "data.image_size=32", "trainer.max_epochs=1"],
         ),
         (["handcrafted"], ["data.image_size=96", "data.train_limit=50"], "handcrafted", []),
-        (["pixels", "unet"], ["data.target=dense"], "pixels", ["data.train_limit=500"]),
+        (
+            ["pixels", "unet"],
+            ["data.target=dense"],
+            "pixels",
+            ["data.train_limit=100", "model.pixels=5000"],
+        ),
         (
             ["fcn"],
             ["data.target=dense"],
             "fcn",
-            ["data.train_limit=500", "trainer.max_epochs=1"],
+            ["data.train_limit=100", "trainer.max_epochs=1"],
         ),
     ],
 )
@@ -201,6 +206,15 @@ def test_pictures_that_frozen_networks_have_described_are_not_described_again(
     name, values, prepared = minimal_trial(families, [], 400, known)
     assert name == taken and values["model.classifier"] == "nearest_mean"
     assert (prepared is frozen) == (taken == "embedding")
+
+
+@pytest.mark.parametrize("classifier", ["random_forest", "gradient_boosting"])
+def test_later_trials_of_pixels_may_have_what_was_chosen_for_it(classifier: str) -> None:
+    base = ["data.target=dense"]
+    [family] = load_families(["pixels"], base)
+    added = minimal_trial([family], base, 400, {}, pixels=True)[2].overrides
+    settings = {"model.classifier": classifier}
+    read_run_settings(trial_overrides(family, [*base, *added], settings))
 
 
 def test_small_pictures_are_not_magnified_for_it() -> None:

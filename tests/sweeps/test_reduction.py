@@ -255,6 +255,29 @@ def test_hand_crafted_features_get_as_many_training_pictures_as_there_is_time_fo
     assert (found.limit is not None) and (taken is None or found.seconds <= 50)
 
 
+@pytest.mark.parametrize(
+    ("seconds", "ready", "affordable"),
+    [(30, True, True), (45, False, True), (45, True, False), (55, False, False)],
+)
+def test_what_cannot_be_cut_may_be_a_first_trial_of_half_of_all_time(
+    seconds: float, ready: bool, affordable: bool
+) -> None:
+    """Of 100 s, 70 are without the finals, and half of that is for another family's trial."""
+    pixels, others = family("pixels", "model=pixels", "data.target=dense"), family("unet")
+    cost = {"epochs": 1, "seconds_per_epoch": seconds}
+    made = reduction(Answers(lambda _: dict(cost)), 100, pixels=pixels, unet=others)
+    clock = Clock(100, finals=True, earlier=0, note=lambda _: None, now=lambda: 0.0)
+    if ready:
+        made.jobs.prepared["unet"] = Prepared([], 1, 1.0)
+    found = replace(made, clock=clock).measure(pixels)
+    assert found.affordable is affordable
+    assert not any("max_epochs" in override for override in found.overrides)
+    if not affordable:
+        assert f"a trial would take {seconds} s, and the limit of a trial is 35 s" in (
+            found.why_left_out
+        )
+
+
 def test_a_network_from_scratch_is_left_out_before_it_learns_nothing() -> None:
     found = reduction(Answers(of_size(90, 30)), 100).measure(family("cnn"))
     assert not found.affordable and "left out" in found.notes[-1]
@@ -470,7 +493,8 @@ def test_a_family_that_does_not_end_its_measurement_is_stopped_and_left_out(
 @pytest.mark.parametrize(
     ("result", "kind", "message"),
     [
-        ({"wrong_input": True}, ConfigError, "cnn: no such thing"),
+        ({"wrong_input": "settings"}, ConfigError, "^cnn: no such thing"),
+        ({"wrong_input": "pictures"}, ConfigError, "^no such thing"),
         ({}, RunFailed, "cnn cannot be trained: no such thing"),
     ],
 )

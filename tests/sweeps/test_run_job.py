@@ -16,6 +16,7 @@ import numpy as np
 import psutil
 import pytest
 import torch
+from PIL import Image
 
 from src.config.compose import read_run_settings
 from src.config.overrides import changed
@@ -208,6 +209,23 @@ def test_a_family_that_memory_is_too_small_for_is_measured_in_smaller_batches_or
     known = Prepared(**ending.result)
     assert (known.overrides, known.notes[0]) == (left, note)
     assert known.affordable is (size > 2)
+
+
+def test_pictures_that_cannot_be_used_are_the_fault_of_no_family(tmp_path: Path) -> None:
+    for number in range(6):
+        noise = np.random.default_rng(number).integers(0, 256, (24, 24, 3), np.uint8)
+        path = tmp_path / "pictures" / "ab"[number % 2] / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(noise).save(path)
+    path.write_bytes(path.read_bytes()[:-200])  # its size can be read
+    overrides = ["model=mlp", "data=folder", f"data.root={tmp_path / 'pictures'}"]
+    overrides += ["data.test_fraction=0", f"data.cache_dir={tmp_path / 'cache'}"]
+    task = plain_task(Prepare(places(tmp_path)))
+    ending = TrialRunner()(Job(task, overrides=overrides), NoReports())
+    assert ending.result == {"wrong_input": "pictures"}
+    assert ending.reason.startswith("1 of 6 pictures cannot be used: b/5.png")
+    job = Job(task, overrides=[*overrides, "data.on_bad_image=skip", "data.channels=7"])
+    assert TrialRunner()(job, NoReports()).result == {"wrong_input": "settings"}
 
 
 @contextmanager

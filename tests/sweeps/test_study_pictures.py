@@ -47,6 +47,19 @@ def test_photos_race_published_networks_first(tmp_path: Path) -> None:
     assert "4 pictures, about 250 pixels" in first and second.startswith("families: ")
 
 
+def test_pictures_that_cannot_be_used_are_named_before_anything_else_is_done(
+    tmp_path: Path,
+) -> None:
+    root = folder(tmp_path, [(300, 400)] * 4)
+    (root / "a" / "0.jpg").write_bytes(b"no picture")
+    given = settings(tmp_path, "data=folder", f"data.root={root}")
+    with pytest.raises(ConfigError, match=r"^1 of 4 .*a/0\.jpg .*data\.on_bad_image=skip"):
+        choose_families(given)
+    with pytest.raises(ConfigError, match=r"^1 of 4 .*a/0\.jpg"):
+        study_pictures.shorter_side(given)
+    choose_families(replace(given, data=replace(given.data, on_bad_image="skip")))
+
+
 def test_small_pictures_race_networks_from_scratch_few_a_frozen_one_as_well(tmp_path: Path) -> None:
     usual = ("mlp", "cnn", "fcn", "gru", "handcrafted")
     root = folder(tmp_path, [(32, 32)] * 4)

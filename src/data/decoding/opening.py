@@ -35,7 +35,7 @@ from .picture_format import PictureFormat
 from .picture_store import PageReader, PictureStore, any_read, pixels_identity, store_of
 from .stored_masks import FILE, check_sizes, decoded_masks, windowed_store
 
-__all__ = ["open_pictures"]
+__all__ = ["UNDECODED", "BadPictures", "open_pictures", "refuse_bad"]
 
 _log = logging.getLogger(__name__)
 
@@ -43,7 +43,13 @@ _log = logging.getLogger(__name__)
 _VERSION = 4
 _BLOCK_BYTES = 4 << 20
 _MOST_NAMED = 20
+# Added to a message about pictures of which none was decoded yet.
+UNDECODED = " Decoding the others may show more."
 _NAMED_ALIKE = 3  # most pictures that are named for one fault
+
+
+class BadPictures(ConfigError):
+    """Pictures cannot be used, whatever learns from them; the message names them."""
 
 
 class _ContentChanged(ConfigError):
@@ -99,7 +105,7 @@ def _opened(
     )
     if check_content:
         check_again()
-    _refuse_bad(source, found, settings, " Decoding the others may show more.")
+    refuse_bad(source, found, settings, UNDECODED)
     if source.masks is not None:
         check_sizes(source, source.masks, found)
     form = form or chosen_format(source, found, settings, native_side)
@@ -111,7 +117,7 @@ def _opened(
         source, found, form, stored=stored, folder=cache_dir / "pictures", workers=workers
     )
     found = replace(found, reasons=found.reasons | dict(entry.values["reasons"]))
-    _refuse_bad(source, found, settings)
+    refuse_bad(source, found, settings)
     store = store_of(source, found, mapped, form, entry.values["flat"], from_cache=not entry.built)
     usable = store.source
     if usable is None or usable.masks is None:
@@ -272,8 +278,12 @@ def _decode_block(
     return block
 
 
-def _refuse_bad(source: Source, found: Survey, settings: DataSettings, more: str = "") -> None:
-    """Refuse pictures that cannot be used, unless they are to be skipped and others are left."""
+def refuse_bad(source: Source, found: Survey, settings: DataSettings, more: str = "") -> None:
+    """Refuse pictures that cannot be used, unless they are to be skipped and others are left.
+
+    Raises:
+        BadPictures: with the first of them, the reason of each, and what to do.
+    """
     reasons = found.reasons
     if not reasons or (settings.on_bad_image == "skip" and len(reasons) < len(source)):
         return
@@ -294,7 +304,7 @@ def _refuse_bad(source: Source, found: Survey, settings: DataSettings, more: str
         if len(reasons) < len(source)
         else "There is no picture left to work with."
     )
-    raise ConfigError(
+    raise BadPictures(
         f"{len(reasons)} of {len(source)} pictures cannot be used: "
         f"{'; '.join(named)}{others}. {advice}"
     )

@@ -51,17 +51,43 @@ class Scattering:
         There are 1 + J L + J (J - 1) / 2 L^2 planes, of J octaves and L orientations.
         """
         grey = luminance(picture)
-        size = min(grey.shape[0], self.side), min(grey.shape[1], self.side)
+        size, cells, octaves = self._layout(grey.shape)
         if size != grey.shape:
             grey = resize(grey, size, anti_aliasing=True)
-        cells = [max(1, min(self.grid, side // _SMALLEST_CELL)) for side in size]
-        # The widest wavelet is about 2^octaves pixels wide.
-        octaves = max(1, min(self.octaves, round(np.log2(min(size) / min(cells)))))
         planes = _planes(grey, octaves, self.orientations)
         down, across = (_windows(side, count) for side, count in zip(size, cells, strict=True))
         amounts = down @ planes @ across.T
         found: Float32Array = np.log(np.maximum(amounts, 0) + _FLOOR).astype(np.float32)
         return found.ravel()
+
+    def mirrored(self, rows: Float32Array, size: tuple[int, int]) -> Float32Array:
+        """Return what `__call__` returns of the same pictures mirrored left to right.
+
+        Each wave is that of the mirrored direction then, in the mirrored cell.
+
+        Args:
+            rows: (N, D) of the pictures.
+            size: (H, W) of the pictures.
+        """
+        _, cells, octaves = self._layout(size)
+        turn = -np.arange(self.orientations) % self.orientations
+        pairs = np.add.outer(self.orientations * np.arange(octaves), turn)  # (J, L) of the first
+        number = np.arange(self.orientations**2 * octaves * (octaves - 1) // 2)
+        order = [np.zeros(1, int), 1 + pairs.ravel()]
+        for octave in range(octaves - 1):  # of the second, (L, wider octaves, L)
+            block, number = np.split(number, [self.orientations * pairs[octave + 1 :].size])
+            waves = block.reshape(self.orientations, -1, self.orientations)
+            order.append(1 + pairs.size + waves[turn][:, :, turn].ravel())
+        planes = rows.reshape(len(rows), -1, *cells)[:, np.concatenate(order), :, ::-1]
+        return planes.reshape(rows.shape)
+
+    def _layout(self, shape: tuple[int, int]) -> tuple[tuple[int, int], tuple[int, int], int]:
+        """Return the size to which pictures (H, W) are shrunk, the cells along it, and octaves."""
+        size = min(shape[0], self.side), min(shape[1], self.side)
+        down, across = (max(1, min(self.grid, side // _SMALLEST_CELL)) for side in size)
+        # The widest wavelet is about 2^octaves pixels wide.
+        octaves = max(1, min(self.octaves, round(np.log2(min(size) / min(down, across)))))
+        return size, (down, across), octaves
 
 
 def _planes(grey: Float32Array, octaves: int, orientations: int) -> Float32Array:

@@ -16,6 +16,7 @@ from ...config.models import ZooSettings
 from ...config.schema import RunSettings
 from ...data.decoding.picture_format import PictureFormat
 from ...data.loading.datamodule import PictureData
+from ...data.splitting.splits import Split
 from ...machine.hardware import device_of
 from ...machine.imports import import_object
 from ...machine.parallel import available_cores
@@ -102,6 +103,7 @@ def feature_table(
     data: PictureData,
     extractors: Sequence[Extractor],
     deadline: float | None = None,
+    split: Split | None = None,
 ) -> FeatureTable:
     """Return the cached features of a run's pictures, computed when a part is first read.
 
@@ -109,12 +111,13 @@ def feature_table(
         settings, data: of the run.
         extractors: whose features stand one after another.
         deadline: see `FeatureTable`.
+        split: the part of each picture; None for that of `data`.
     """
     from ...features.feature_table import FeatureTable
 
     return FeatureTable(
         data.pictures,
-        data.split,
+        split or data.split,
         extractors,
         cache_dir=cache_folder(settings.data.cache_dir).absolute(),
         cache_limit_bytes=settings.data.cache_limit_bytes,

@@ -10,7 +10,15 @@ import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 
-__all__ = ["SURE", "BestOption", "NetworkEstimate", "Option", "best_option", "counts_by_share"]
+__all__ = [
+    "SURE",
+    "BestOption",
+    "NetworkEstimate",
+    "Option",
+    "best_option",
+    "counts_by_share",
+    "lost_with_pictures",
+]
 
 # Fraction of the time left that describing may take by its measured speed, as load changes.
 SURE = 0.9
@@ -219,8 +227,13 @@ def _sizes(estimate: NetworkEstimate) -> list[int | None]:
     return [*smaller, None]
 
 
+def lost_with_pictures(share: float) -> float:
+    """Return about how many points of accuracy a share of the training pictures loses."""
+    return -_LOST_WITH_PICTURES * math.log2(share)
+
+
 def _promise(option: Option, estimate: NetworkEstimate) -> float:
-    found = estimate.accuracy + _LOST_WITH_PICTURES * math.log2(option.share)
+    found = estimate.accuracy - lost_with_pictures(option.share)
     if option.size is None or estimate.side is None:
         return found
     return found - _LOST * math.log2(estimate.side / option.size)

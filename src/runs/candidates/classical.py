@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -31,14 +32,14 @@ from ...data.splitting.folds import training_seed
 from ...features.binary import BinaryModels, choices_record, choices_text
 from ...features.calibration import CalibratedModel
 from ...features.classifier import FeatureClassifier
-from ...features.fusion import Extractor
+from ...features.fusion import Described, Extractor
 from ...features.grid import HeadGroup, head_groups
 from ...features.heads import SEARCH_VERSION, ChosenHead, Examples, choose_head, fit_chosen
 from ...features.pipeline import make_pipeline
 from ...machine.arrays import AnyArray, Float32Array, Int64Array
 from ...machine.failures import RunFailed, require_folder
 from ...machine.imports import is_foreign
-from ...machine.parallel import available_cores
+from ...machine.parallel import TooSlow, available_cores
 from ...machine.status import doing
 from ...metrics.summary import metric_key
 from ...records.champions import find_champion
@@ -147,34 +148,55 @@ class ClassicalCandidate:
             features_here=table.seconds_here,
         )
 
-    def describe_seconds(self, deadline: float | None = None) -> float:
-        """Compute the features that a fit needs, or return the seconds that a fit takes for them.
+    def describe_seconds(self) -> float:
+        """Return the seconds in which a fit describes its pictures, by those of a small sample.
 
-        Those of a network take most of a fit's time and are computed here and kept; hand-crafted
-        ones are timed on a small sample, and none is kept.
-
-        Args:
-            deadline: for computing them, on `time.perf_counter`; None for no limit.
-
-        Raises:
-            TooSlow: as soon as it is clear that the deadline cannot be met.
+        It is of hand-crafted features, of which none is kept.
         """
         data = self._data
-        if isinstance(self._model, HandcraftedSettings):
-            ids = data.split.train[:_TIMED_PICTURES]
-            images = np.stack([data.pictures.read(int(i)) for i in ids])
+        ids = data.split.train[:_TIMED_PICTURES]
+        images = np.stack([data.pictures.read(int(i)) for i in ids])
+        seconds = 0.0
+        for extractor in self._extractors:
             started = time.perf_counter()
-            for extractor in self._extractors:
-                extractor(images)
+            extractor(images)
             each = (time.perf_counter() - started) / len(ids)
-            count = self._views * len(data.split.train) + len(data.split.val)
-            return each * count / (self._settings.data.num_workers or available_cores())
-        table = feature_table(self._settings, data, self._extractors, deadline)
-        table.part("train")
-        table.part("val")
-        if self._views > 1:
-            table.part("train", mirrored=True)
-        return 0.0
+            views = self._computed_views(extractor)
+            seconds += each * (views * len(data.split.train) + len(data.split.val))
+        return seconds / (self._settings.data.num_workers or available_cores())
+
+    def _computed_views(self, extractor: Extractor) -> int:
+        """Return how often a training picture is described: once if that tells its mirror image."""
+        told = isinstance(extractor, Described) and extractor.mirrored() is not None
+        return 1 if told else self._views
+
+    def describe(self, deadline: float | None, shares: Sequence[float] = (1.0,)) -> float:
+        """Compute the features that a fit needs, which are kept, and return of which share.
+
+        Args:
+            deadline: on `time.perf_counter`; None for no limit.
+            shares: of the training pictures that may do, in (0, 1], halves of each other. Those of
+                the smallest are described first, and as many more as there is time for.
+
+        Raises:
+            TooSlow: as soon as it is clear that not even the smallest can be described in time.
+        """
+        done, split = 0.0, self._data.split
+        for share in sorted(shares):
+            most = math.ceil(share * len(split.train))
+            some = split if most == len(split.train) else split.whole.with_less_training(most)
+            table = feature_table(self._settings, self._data, self._extractors, deadline, some)
+            try:
+                table.part("train")
+                table.part("val")
+                if self._views > 1:
+                    table.part("train", mirrored=True)
+            except TooSlow:
+                if not done:
+                    raise
+                break
+            done = share
+        return done
 
     def description_costs(self, variants: Sequence[Mapping[str, Any]]) -> list[tuple[float, int]]:
         """Return, for other hand-crafted features, the time and the number of them.
@@ -196,7 +218,8 @@ class ClassicalCandidate:
                 extractor(images[:1])  # filters are made once
                 started = time.perf_counter()
                 width = extractor(images).shape[1]
-                known[name] = time.perf_counter() - started, width
+                seconds = time.perf_counter() - started
+                known[name] = seconds * self._computed_views(extractor), width
             return known[name]
 
         def total(extractors: Sequence[Extractor]) -> tuple[float, int]:
@@ -217,7 +240,7 @@ class ClassicalCandidate:
     ) -> list[list[float]]:
         """Estimate the seconds of fitting each kind of classifier, without describing.
 
-        Features of a network are those that `describe_seconds` has stored; hand-crafted ones are
+        Features of a network are those that `describe` has stored; hand-crafted ones are
         computed for a few pictures, and repeated with noise for the others.
 
         Args:

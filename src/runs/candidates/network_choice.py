@@ -15,7 +15,15 @@ from ...models.weights import PACKAGED
 from ...records.trials import NetworkRecord
 from ...storage.cache import CachedMeasurement, load_measurement, store_measurement
 from ..build import native_side
-from .affordable import SURE, BestOption, NetworkEstimate, Option, best_option, counts_by_share
+from .affordable import (
+    SURE,
+    BestOption,
+    NetworkEstimate,
+    Option,
+    best_option,
+    counts_by_share,
+    lost_with_pictures,
+)
 from .ranking import (
     MOST_TOGETHER,
     LoadableNetwork,
@@ -71,6 +79,13 @@ class NetworkChoice:
         """The settings that decide how the pictures are described."""
         return frozenset(Option(name, self.input_size, self.share) for name in self.networks)
 
+    def reduced(self, share: float) -> NetworkChoice:
+        """Return the choice with so much of its training pictures described, for lack of time."""
+        if share == 1:
+            return self
+        promise = self.promise - lost_with_pictures(share)
+        return replace(self, share=share * self.share, cut=True, promise=promise)
+
     @property
     def is_native(self) -> bool:
         """Whether all pictures are described in time, at the native size of the networks."""
@@ -118,6 +133,8 @@ def choose_networks(
     views = embedding_settings(settings).views(settings.data.mirror_ok)
     classes = len(data.pictures.class_names)
     counts = counts_by_share(views * len(data.split.train), len(data.split.val), classes)
+    if settings.cv.folds is not None:  # which describes every picture, as each is held out once
+        counts = {1.0: counts[1.0]}
     count = counts[1.0]
     sample = Sample(settings, data, sampled_pictures(data))
     ranking = rank_networks(settings, data, sample, count, deadline=deadline, anew=anew)

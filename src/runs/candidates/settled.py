@@ -8,7 +8,12 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
-from ...config.features import ClassicalSettings, EmbeddingSettings, PixelsSettings
+from ...config.features import (
+    ClassicalSettings,
+    EmbeddingSettings,
+    HandcraftedSettings,
+    PixelsSettings,
+)
 from ...config.models import NetworkSettings
 from ...config.schema import RunSettings
 from ...data.loading.datamodule import PictureData
@@ -16,7 +21,7 @@ from ...machine.parallel import TooSlow
 from ...records.trials import NetworkRecord
 from ..build import COMPARED_SIDE
 from ..resolve import resolve, seconds_per_epoch
-from .affordable import Option
+from .affordable import Option, counts_by_share
 
 if TYPE_CHECKING:
     from .network_choice import NetworkChoice
@@ -78,7 +83,7 @@ def settled(
         seconds: limit for measuring, choosing and computing features; None for no limit.
         searching: whether some of these runs search for a classifier, though this one does not.
         late_by: seconds by which features of chosen networks may come later before they are given
-            up, and with them all that was computed.
+            up, but for a half, a quarter ... of the training pictures that are described by then.
         at_once: whether networks by which the pictures are described already come before better
             ones, as `choose_networks` has it.
         fits: whether it is chosen as well how frozen networks have pictures fitted into a square,
@@ -110,7 +115,20 @@ def settled(
         return _FrozenNetworks(
             settings, model, open_pictures, deadline, latest, at_once, fits
         ).settled()
-    return _of_features(settings, model, open_pictures(settings), deadline)
+    data = open_pictures(settings)
+    if isinstance(model, HandcraftedSettings):
+        from .classical import ClassicalCandidate
+
+        return Settled(
+            settings, data, 1, ClassicalCandidate(settings, model, data).describe_seconds()
+        )
+    try:
+        described = _described(settings, data, deadline, open_pictures)
+    except TooSlow as late:
+        return Settled(settings, data, 1, late.seconds)
+    return Settled(
+        described.settings, described.data, 1, 0.0, described.notes, cut=described.share < 1
+    )
 
 
 def _with_short_search(model: ClassicalSettings, seconds: float) -> ClassicalSettings:
@@ -119,17 +137,48 @@ def _with_short_search(model: ClassicalSettings, seconds: float) -> ClassicalSet
     return replace(model, auto=replace(model.auto, seconds=shortest))
 
 
-def _of_features(
-    settings: RunSettings, model: ClassicalSettings, data: PictureData, deadline: float | None
-) -> Settled:
-    """Describe the pictures, or estimate how long that takes if it ends after the deadline."""
+class _Described(NamedTuple):
+    """What is described of the training pictures in time, with the settings of a run on that."""
+
+    settings: RunSettings
+    data: PictureData
+    share: float
+    notes: tuple[str, ...]
+
+
+def _described(
+    settings: RunSettings,
+    data: PictureData,
+    deadline: float | None,
+    open_pictures: Callable[[RunSettings], PictureData],
+) -> _Described:
+    """Describe the pictures by frozen networks, or a half, a quarter ... of those that train.
+
+    Args:
+        settings, data: of a run, its model one of `ClassicalSettings`.
+        deadline: on `time.perf_counter`; None for no limit.
+        open_pictures: as of `settled`.
+
+    Raises:
+        TooSlow: it is clear that not even the fewest are described by the deadline.
+    """
     from .classical import ClassicalCandidate
 
-    try:
-        seconds = ClassicalCandidate(settings, model, data).describe_seconds(deadline)
-    except TooSlow as late:
-        seconds = late.seconds
-    return Settled(settings, data, 1, seconds)
+    model, count = settings.model, len(data.split.train)
+    assert isinstance(model, ClassicalSettings)
+    candidate = ClassicalCandidate(settings, model, data)
+    # A cross-validation holds out each picture once, so that all of them are described.
+    if deadline is None or settings.cv.folds is not None:
+        candidate.describe(deadline)
+        return _Described(settings, data, 1.0, ())
+    views, classes = model.views(settings.data.mirror_ok), len(data.pictures.class_names)
+    share = candidate.describe(deadline, [*counts_by_share(views * count, 0, classes)])
+    if share == 1:
+        return _Described(settings, data, share, ())
+    most = math.ceil(share * count)
+    note = f"data.train_limit={most} of {count:,} training pictures: there was no time for more"
+    settings = replace(settings, data=replace(settings.data, train_limit=most))
+    return _Described(settings, open_pictures(settings), share, (note,))
 
 
 class _Chosen(NamedTuple):
@@ -165,10 +214,8 @@ class _FrozenNetworks:
         Until the networks are known, and with them the size that they take pictures at, the
         pictures are opened as small as they are compared with each other.
         """
-        from .classical import ClassicalCandidate
         from .network_choice import described_by, keep_described
         from .picture_fit import FitChoice, kept_fit
-        from .sample import embedding_settings
 
         side = self.model.input_size or COMPARED_SIDE
         data = self.open_pictures(
@@ -192,16 +239,16 @@ class _FrozenNetworks:
                 return Settled(found, data, 1, choice.seconds, notes, cut=True, sized=False)
             try:
                 opened = self.open_pictures(found)
-                ClassicalCandidate(found, embedding_settings(found), opened).describe_seconds(
-                    self.latest
-                )
+                described = _described(found, opened, self.latest, self.open_pictures)
             except TooSlow as late:
                 took = late.seconds
                 if choice.options <= known:  # expected to be stored, but gone
                     gone |= choice.options
                 notes += (f"given up: {late}, for the machine is slower than it was a moment ago",)
                 continue
+            choice = choice.reduced(described.share)
             keep_described(fit.apply(self.settings), data, choice)
+            found, opened, notes = described.settings, described.data, notes + described.notes
             cut, promise = choice.cut or fit.cut, choice.promise + fit.points
             return Settled(found, opened, 1, 0.0, notes, choice.considered, cut, promise=promise)
         return Settled(found, opened, 1, took, notes, cut=True)

@@ -73,6 +73,27 @@ def test_a_mirrored_picture_has_mirrored_cells_and_directions() -> None:
     np.testing.assert_allclose(mirrored, expected, atol=1e-4)
 
 
+@pytest.mark.parametrize(
+    ("size", "octaves", "orientations", "grid"),
+    [
+        ((70, 70), 3, 4, 7),
+        ((40, 31), 3, 5, 7),
+        ((28, 28), 6, 3, 7),
+        ((8, 8), 3, 8, 2),
+        ((6, 9), 1, 1, 7),
+    ],
+)
+def test_a_picture_tells_what_its_mirror_image_has(
+    size: tuple[int, int], octaves: int, orientations: int, grid: int
+) -> None:
+    scattering = Scattering(octaves, orientations, grid, side=64)
+    images = np.random.default_rng(0).random((2, *size, 3), np.float32)
+    rows = np.stack([scattering(image) for image in images])
+    mirrored = np.stack([scattering(image[:, ::-1].copy()) for image in images])
+    np.testing.assert_allclose(scattering.mirrored(rows, size), mirrored, atol=1e-5)
+    assert np.abs(rows - mirrored).max() > 0.1
+
+
 @pytest.mark.parametrize(("wavelength", "octave"), [(8 / 3, 0), (16 / 3, 1)])
 def test_a_wave_is_found_at_its_octave_and_direction(wavelength: float, octave: int) -> None:
     wave = 0.5 + 0.5 * np.sin(2 * np.pi * np.arange(28) / wavelength)

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,9 +19,10 @@ from src.config.compose import compose_settings
 from src.config.features import EmbeddingSettings
 from src.config.schema import RunSettings
 from src.data.loading.datamodule import PictureData
+from src.data.splitting.splits import Split
 from src.machine.parallel import TooSlow
 from src.runs.build import build_data
-from src.runs.candidates import network_choice, ranking, sample
+from src.runs.candidates import affordable, classical, network_choice, ranking, sample
 from src.runs.candidates.affordable import Option
 from src.runs.candidates.classical import ClassicalCandidate
 from src.runs.candidates.network_choice import (
@@ -32,6 +34,7 @@ from src.runs.candidates.network_choice import (
 from src.runs.candidates.ranking import LoadableNetwork, Ranking
 from src.runs.candidates.sample import RankedNetwork
 from src.runs.candidates.settled import settled
+from tests.sweeps.stand_in import Clock
 
 A = RankedNetwork("a", 0.80, 0.02, 0.3, 50.0, 224)
 B = RankedNetwork("b", 0.78, 0.02, 0.2, 100.0, 224)
@@ -229,6 +232,28 @@ def test_half_of_the_training_pictures_may_be_worth_more_than_all_of_them_smalle
     assert [one.name for one in choice.considered if one.taken] == ["b"]
 
 
+@pytest.mark.parametrize(("seconds", "calls"), [(0.3, 6), (0.7, 3), (4.0, 1)])
+def test_a_speed_takes_no_longer_to_measure_where_a_few_pictures_take_long(
+    settings: RunSettings,
+    digits: PictureData,
+    monkeypatch: pytest.MonkeyPatch,
+    seconds: float,
+    calls: int,
+) -> None:
+    clock, called = Clock(), []
+
+    def describe(images: np.ndarray) -> np.ndarray:
+        if len(images) > 1:  # the first one is the warm-up
+            called.append(len(images))
+            clock.now += seconds
+        return images
+
+    monkeypatch.setattr(sample.Sample, "_extractor", lambda *_: describe)
+    monkeypatch.setattr(sample, "time", SimpleNamespace(perf_counter=clock))
+    speed = sample.Sample(settings, digits, digits.split.train[:20]).speed("any", 8)
+    assert len(called) == calls and speed == pytest.approx(called[0] / seconds)
+
+
 def test_what_was_known_of_each_network_is_handed_on(choose: Choose) -> None:
     choice, _ = choose(0.8, {"a": 4.0, "b": 1.0})
     smaller, a, b = choice.considered
@@ -316,7 +341,7 @@ def test_nothing_is_described_that_cannot_end(
 
     choice = NetworkChoice(("b",), ("too slow",), 96, share=0.5, seconds=77.0)
     monkeypatch.setattr(network_choice, "choose_networks", lambda *_, **__: choice)
-    monkeypatch.setattr(ClassicalCandidate, "describe_seconds", refuse)
+    monkeypatch.setattr(ClassicalCandidate, "describe", refuse)
     settings = replace(settings, data=replace(settings.data, image_size=None))
     found = settled(settings, lambda _: digits, networks=True, seconds=10.0)
     assert isinstance(found.settings.model, EmbeddingSettings)
@@ -340,7 +365,7 @@ def test_pictures_are_opened_small_until_the_size_of_the_chosen_network_is_known
     choice = NetworkChoice(("tf_efficientnet_lite0",), (), 128)
     monkeypatch.setattr(network_choice, "choose_networks", lambda *_, **__: choice)
     monkeypatch.setattr(network_choice, "keep_described", lambda *_: None)
-    monkeypatch.setattr(ClassicalCandidate, "describe_seconds", lambda *_: 0.0)
+    monkeypatch.setattr(ClassicalCandidate, "describe", lambda *_: 1.0)
     found = settled(settings, open_pictures, networks=True, seconds=20.0)
     assert found.data is digits and [size for _, size in opened] == [32, 128]
     assert opened[1][0] == ["tf_efficientnet_lite0"]
@@ -363,15 +388,15 @@ def test_a_choice_that_turns_out_too_slow_is_given_up_for_another(
         tried.append(64 if tried else None)
         return NetworkChoice(("tf_efficientnet_lite0",), (f"takes {tried[-1]}",), tried[-1])
 
-    def describe(candidate: ClassicalCandidate, deadline: float | None) -> float:
+    def describe(_: object, deadline: float | None, shares: object = ()) -> float:
         deadlines.append(deadline or 0.0)
         if late[len(tried) - 1]:
             raise TooSlow("describing the pictures", 9.0)
-        return 0.0
+        return 1.0
 
     monkeypatch.setattr(network_choice, "choose_networks", choose)
     monkeypatch.setattr(network_choice, "keep_described", lambda *_: None)
-    monkeypatch.setattr(ClassicalCandidate, "describe_seconds", describe)
+    monkeypatch.setattr(ClassicalCandidate, "describe", describe)
     found = settled(settings, lambda _: digits, networks=True, seconds=20.0)
     assert tried == [None, 64] and found.settings.model.input_size == 64
     assert found.seconds_per_epoch == 0.0 and "given up" in found.notes[1]
@@ -385,6 +410,74 @@ def test_a_choice_that_turns_out_too_slow_is_given_up_for_another(
     assert began + 27.0 <= deadlines[-1] <= latest, "it may be late before it is lost"
 
 
+class _Table:
+    """Features of a split that come too late where more than so many pictures train."""
+
+    most = 0
+
+    def __init__(self, *given: object) -> None:
+        self._split = given[-1]
+        assert isinstance(self._split, Split)
+
+    def part(self, name: str) -> None:
+        if len(self._split.train) > self.most:
+            raise TooSlow("extracting the features", 99.0)
+
+
+@pytest.mark.parametrize(("most", "share"), [(1.0, 1.0), (0.9, 0.5), (0.3, 0.25), (0.0, None)])
+@pytest.mark.parametrize("chosen", [True, False])
+def test_what_is_described_in_time_is_taken_where_the_machine_became_slower(
+    settings: RunSettings,
+    digits: PictureData,
+    monkeypatch: pytest.MonkeyPatch,
+    most: float,
+    share: float | None,
+    chosen: bool,
+) -> None:
+    network, count = "tf_efficientnet_lite0", len(digits.split.train)
+    choice = NetworkChoice((network,), ("takes it",), 64, promise=70.0)
+    kept: list[NetworkChoice] = []
+    monkeypatch.setattr(network_choice, "choose_networks", lambda *_, **__: choice)
+    monkeypatch.setattr(network_choice, "keep_described", lambda *given: kept.append(given[-1]))
+    monkeypatch.setattr(classical, "feature_table", _Table)
+    monkeypatch.setattr(_Table, "most", most * count)
+    settings = replace(settings, data=replace(settings.data, image_size=None))
+    opened: list[int | None] = []
+
+    def open_pictures(settings: RunSettings) -> PictureData:
+        opened.append(settings.data.train_limit)
+        return digits
+
+    found = settled(settings, open_pictures, networks=chosen, seconds=20.0)
+    limit = found.settings.data.train_limit
+    if share is None:  # not even the fewest
+        assert found.seconds_per_epoch == 99.0 and not kept and limit is None
+    elif share == 1:
+        assert found.seconds_per_epoch == 0.0 and not found.cut and limit is None
+        assert kept == [choice] * chosen
+    else:
+        assert found.seconds_per_epoch == 0.0 and limit == opened[-1] == math.ceil(share * count)
+        assert found.cut and f"{limit} of {count:,} training pictures" in found.notes[-1]
+        lost = affordable.lost_with_pictures(share)
+        assert found.promise == (70.0 - lost if chosen else None)
+        assert [one.options for one in kept] == [{Option(network, 64, share)}] * chosen
+
+
+def test_folds_hold_out_every_picture_so_that_all_are_described(
+    choose: Choose, settings: RunSettings, digits: PictureData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = replace(settings, cv=replace(settings.cv, folds=5))
+    choice, _ = choose(0.8, {"a": 1.0}, shares=True)
+    assert choice.share == 0.5 and choice.input_size is None
+    pictures = len(digits.split.train) + len(digits.split.val)
+    choice = choose_networks(settings, digits, 0.8 * pictures)
+    assert choice.share == 1.0
+    monkeypatch.setattr(classical, "feature_table", _Table)
+    monkeypatch.setattr(_Table, "most", len(digits.split.train) / 2)
+    found = settled(settings, lambda _: digits, networks=False, seconds=20.0)
+    assert found.seconds_per_epoch == 99.0 and found.settings.data.train_limit is None
+
+
 def test_nothing_is_timed_again_once_it_is_late(
     settings: RunSettings, digits: PictureData, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -395,12 +488,12 @@ def test_nothing_is_timed_again_once_it_is_late(
         chosen.append(given)
         return NetworkChoice(("tf_efficientnet_lite0",), ("takes it",), 64)
 
-    def describe(candidate: ClassicalCandidate, deadline: float | None) -> float:
+    def describe(_: object, deadline: float | None, shares: object = ()) -> float:
         time.sleep(0.3)
         raise TooSlow("describing the pictures", 9.0)
 
     monkeypatch.setattr(network_choice, "choose_networks", choose)
-    monkeypatch.setattr(ClassicalCandidate, "describe_seconds", describe)
+    monkeypatch.setattr(ClassicalCandidate, "describe", describe)
     found = settled(settings, lambda _: digits, networks=True, seconds=0.1, late_by=0.1)
     assert len(chosen) == 1 and found.seconds_per_epoch == 9.0
 
@@ -436,7 +529,7 @@ def test_the_least_that_can_be_described_may_be_late(
     choice = NetworkChoice(("tf_efficientnet_lite0",), ("takes it",), 64, seconds=40.0)
     monkeypatch.setattr(network_choice, "choose_networks", lambda *_, **__: choice)
     monkeypatch.setattr(network_choice, "keep_described", lambda *_: None)
-    monkeypatch.setattr(ClassicalCandidate, "describe_seconds", lambda *_: 0.0)
+    monkeypatch.setattr(ClassicalCandidate, "describe", lambda *_: 1.0)
     found = settled(settings, lambda _: digits, networks=True, seconds=20.0, late_by=late_by)
     assert found.seconds_per_epoch == (0.0 if described else 40.0)
     assert found.sized is described
