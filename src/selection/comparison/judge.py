@@ -14,6 +14,7 @@ from ...config.finished import ComparisonSettings
 from ...data.sources.costs import CostTable
 from ...data.splitting.splits import Split
 from ...data.splitting.test_usage import anything_measured, past_test_measurements
+from ...machine.package import command
 from ...machine.spare_cores import SpareCores
 from ...machine.text import nearest
 from ...records.comparison import Comparison, Entrant, FoldTest, Pair, Recommendation, Standing
@@ -160,9 +161,12 @@ def _on_the_same_pictures(
             same in different orders.
     """
     if not runs:
+        first = "train or sweep first"
+        if settings.part == "test":
+            first = f"{command('evaluate', 'run=RUN', 'split=test')} measures a run there"
         raise ConfigError(
             f"there is no finished run to compare in {Path(settings.output_dir).absolute()} (with "
-            f"stored predictions of the {settings.part} part): train or sweep first."
+            f"stored predictions of the {settings.part} part): {first}."
             f"{''.join(f' {one}' for one in faults[:1])}"
         )
     ((pictures, _),) = Counter(run.pictures for run in runs).most_common(1)

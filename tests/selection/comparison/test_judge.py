@@ -132,6 +132,8 @@ def test_other_pictures_unfinished_runs_and_other_data_are_left_out(tmp_path: Pa
         compared(compare_settings(tmp_path, data="picture"))
     with pytest.raises(ConfigError, match="no finished run"):
         compared(compare_settings(tmp_path / "elsewhere", data="pictures"))
+    with pytest.raises(ConfigError, match=r"of the test part\): .*evaluate run=RUN split=test"):
+        compared(compare_settings(tmp_path, part="test"))
 
 
 def test_named_runs_of_two_splits_are_refused(tmp_path: Path) -> None:
