@@ -139,6 +139,17 @@ def test_pictures_of_any_depth_and_several_networks(dtype: str, channels: int) -
     np.testing.assert_array_equal(images, before)
 
 
+def test_features_are_means_over_places_of_normalised_pictures() -> None:
+    images, given = pictures(20), features(mean=[0.1, 0.2, 0.3])
+    centre, scale = (torch.tensor(given.metadata[key])[:, None, None] for key in ("mean", "std"))
+    with torch.inference_mode():
+        maps = Maps(COLOURS, 40, 40).eval().body((torch.from_numpy(images) / 255 - centre) / scale)
+        wanted = maps.mean(dim=(2, 3)).numpy()
+        found = given.module()(torch.from_numpy(images)).numpy()
+    np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-5 * wanted.max())
+    np.testing.assert_allclose(given(images), wanted, rtol=0, atol=1e-5 * wanted.max())
+
+
 def test_the_features_of_a_network_leave_pictures_as_they_are() -> None:
     images = pictures(20, dtype="float32")
     before = images.copy()
