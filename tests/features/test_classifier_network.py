@@ -13,7 +13,7 @@ from torch import nn
 from src.config.features import CLASSIFIERS, EXPORTED
 from src.features.binary import BinaryModels
 from src.features.classifier import FeatureClassifier
-from src.features.classifier_network import ClassifierNetwork
+from src.features.classifier_network import ClassifierNetwork, classifier_logits
 from src.features.embedding import NetworkFeatures
 from src.features.fusion import Extractor, extractors_of
 from src.records.pictures import Pixels
@@ -108,7 +108,9 @@ def require_same(
     found = link(logits.astype(np.float64))
     assert wanted.std() > 0.05  # there is something to tell apart
     np.testing.assert_allclose(found, wanted, rtol=0, atol=LIMIT)
-    np.testing.assert_allclose(logits, network.of_classifier(images), rtol=0, atol=of_logits)
+    np.testing.assert_allclose(
+        logits, classifier_logits(classifier, images), rtol=0, atol=of_logits
+    )
     return found
 
 
@@ -164,6 +166,10 @@ def test_features_that_a_run_computes_in_half_precision_are_computed_in_single()
     with torch.inference_mode():
         found = half.module()(torch.from_numpy(images)).numpy()
     np.testing.assert_allclose(found, features()(images), rtol=0, atol=1e-5 * np.abs(found).max())
+    np.testing.assert_array_equal(half.on_cpu("bfloat16")(images), half(images))
+    single = half.on_cpu("float32")(images)
+    np.testing.assert_allclose(single, found, rtol=0, atol=1e-5 * np.abs(found).max())
+    assert np.abs(half(images) - found).max() > 1e-4
 
 
 @pytest.mark.parametrize("kind", ["multi", "ordinal"])
