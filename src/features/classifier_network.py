@@ -31,7 +31,7 @@ from .rbf import RbfMachine
 from .scaling import BlockScaler, PartWhitening
 from .selection import KeepBest
 
-__all__ = ["ClassifierNetwork"]
+__all__ = ["ClassifierNetwork", "classifier_logits"]
 
 Rows = Callable[[Any], Any]  # of rows (N, D) to rows (N, E) float64
 
@@ -62,7 +62,6 @@ class ClassifierNetwork(nn.Module):
         self.networks = nn.ModuleList(map(_module_of, classifier.extractors))
         self.head = _head_of(classifier.model)
         self.link = "sigmoid" if isinstance(self.head, _Labels) else "softmax"
-        self._classifier = classifier
         self.eval()
 
     def at_once(self, images: Tensor) -> Tensor:
@@ -71,9 +70,10 @@ class ClassifierNetwork(nn.Module):
         logits: Tensor = self.head(features)
         return logits
 
-    def of_classifier(self, images: Pixels) -> Float32Array:
-        """Return the same logits as the classifier itself gives them."""
-        return _logits(self._classifier.model, self._classifier.features(images))
+
+def classifier_logits(classifier: FeatureClassifier, images: Pixels) -> Float32Array:
+    """Return the logits of `ClassifierNetwork` as the classifier itself gives them."""
+    return _logits(classifier.model, classifier.features(images))
 
 
 def _module_of(extractor: Any) -> nn.Module:

@@ -85,7 +85,6 @@ class NetworkFeatures:
             setattr(network.get_submodule(owner), leaf, nn.Identity())
         self.metadata = dict(metadata)
         self._layout = MEMORY_FORMATS[metadata.get("memory_format", "contiguous")]
-        self._precision = metadata.get("precision", "float32")
         self._network = network.requires_grad_(False).eval().cpu()
         self.device = device
         self.on_gpu = device.type != "cpu"
@@ -152,9 +151,9 @@ class NetworkFeatures:
         network = self._ready()  # before the arithmetic becomes less exact
         some = self._AT_ONCE_ON_GPU if self.on_gpu else self._AT_ONCE
         with self._own_stream():
-            found = self._rows(network, images, some, self._precision)
+            found = self._rows(network, images, some, self.precision)
             beyond = ~np.isfinite(found).all(axis=1)
-            if beyond.any() and self._precision != "float32":  # half precision ends at 65,504
+            if beyond.any() and self.precision != "float32":  # half precision ends at 65,504
                 found[beyond] = self._rows(network, images[beyond], some, "float32")
         return found
 
@@ -174,6 +173,16 @@ class NetworkFeatures:
         if thread not in self._streams:
             self._streams[thread] = torch.cuda.Stream(self.device)
         return torch.cuda.stream(self._streams[thread])
+
+    @property
+    def precision(self) -> str:
+        """The number format that it computes in."""
+        return str(self.metadata.get("precision", "float32"))
+
+    def on_cpu(self, precision: str) -> NetworkFeatures:
+        """Return the features of a copy of the network that computes on the CPU, in a precision."""
+        metadata = {**self.metadata, "precision": precision}
+        return NetworkFeatures(copy.deepcopy(self._network), metadata, torch.device("cpu"))
 
     def module(self) -> DescribingNetwork:
         """Return a copy on the CPU that computes in single precision."""

@@ -364,14 +364,16 @@ def test_a_classifier_on_the_features_of_a_network_is_exported_as_networks_are(
     assert result.returncode == 0, result.stderr
     record = json.loads((folder / "exports" / "export.json").read_text())
     made = {row["name"]: row for row in record["variants"]}
-    assert list(made) == ["pytorch", *VARIANTS] and record["missing"] == {}
-    assert made["pytorch"]["accuracy"] == summary_of(folder)["metrics"]["val/accuracy"]
+    *originals, own = [name for name in made if name not in VARIANTS]
+    assert [*originals, own][0] == "pytorch" and record["missing"] == {}
+    assert made[own]["accuracy"] == summary_of(folder)["metrics"]["val/accuracy"]
+    rounding = 0.05 if originals else 1e-4  # where its processor has made it choose bfloat16
     assert all(made[name]["largest_difference"] < 0.01 for name in VARIANTS if name != "int8")
     before = labels(run, folder, pictures, tmp_path / "a.csv")
     for name in VARIANTS:
         after = labels(run, folder, pictures, tmp_path / "b.csv", f"variant={name}", "batch_size=7")
         apart = [abs(float(a) - float(b)) for (_, a), (_, b) in zip(before, after, strict=True)]
-        assert max(apart) < (0.3 if name == "int8" else 1e-4)
+        assert max(apart) < (0.3 if name == "int8" else rounding)
     assert f"/{VARIANTS[0]} --env-manager local" in result.stdout
     assert {*rows(tmp_path, "select name from logged_models")} == {"model", VARIANTS[0]}
 

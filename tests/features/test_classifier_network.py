@@ -13,7 +13,7 @@ from torch import nn
 from src.config.features import CLASSIFIERS, EXPORTED
 from src.features.binary import BinaryModels
 from src.features.classifier import FeatureClassifier
-from src.features.classifier_network import ClassifierNetwork
+from src.features.classifier_network import ClassifierNetwork, classifier_logits
 from src.features.embedding import NetworkFeatures
 from src.features.fusion import Extractor, extractors_of
 from src.records.pictures import Pixels
@@ -108,7 +108,9 @@ def require_same(
     found = link(logits.astype(np.float64))
     assert wanted.std() > 0.05  # there is something to tell apart
     np.testing.assert_allclose(found, wanted, rtol=0, atol=LIMIT)
-    np.testing.assert_allclose(logits, network.of_classifier(images), rtol=0, atol=of_logits)
+    np.testing.assert_allclose(
+        logits, classifier_logits(classifier, images), rtol=0, atol=of_logits
+    )
     return found
 
 
@@ -139,6 +141,17 @@ def test_pictures_of_any_depth_and_several_networks(dtype: str, channels: int) -
     np.testing.assert_array_equal(images, before)
 
 
+def test_features_are_means_over_places_of_normalised_pictures() -> None:
+    images, given = pictures(20), features(mean=[0.1, 0.2, 0.3])
+    centre, scale = (torch.tensor(given.metadata[key])[:, None, None] for key in ("mean", "std"))
+    with torch.inference_mode():
+        maps = Maps(COLOURS, 40, 40).eval().body((torch.from_numpy(images) / 255 - centre) / scale)
+        wanted = maps.mean(dim=(2, 3)).numpy()
+        found = given.module()(torch.from_numpy(images)).numpy()
+    np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-5 * wanted.max())
+    np.testing.assert_allclose(given(images), wanted, rtol=0, atol=1e-5 * wanted.max())
+
+
 def test_the_features_of_a_network_leave_pictures_as_they_are() -> None:
     images = pictures(20, dtype="float32")
     before = images.copy()
@@ -153,6 +166,10 @@ def test_features_that_a_run_computes_in_half_precision_are_computed_in_single()
     with torch.inference_mode():
         found = half.module()(torch.from_numpy(images)).numpy()
     np.testing.assert_allclose(found, features()(images), rtol=0, atol=1e-5 * np.abs(found).max())
+    np.testing.assert_array_equal(half.on_cpu("bfloat16")(images), half(images))
+    single = half.on_cpu("float32")(images)
+    np.testing.assert_allclose(single, found, rtol=0, atol=1e-5 * np.abs(found).max())
+    assert np.abs(half(images) - found).max() > 1e-4
 
 
 @pytest.mark.parametrize("kind", ["multi", "ordinal"])

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from ...machine.parallel import available_cores
 from ...records.pictures import Pixels
 from ...serving.bundle_writing import write_classifier_bundle
 from ...serving.export_formats import ExportSource
+from ...serving.exported import Logits
 from ...serving.predictor import Predictor
 from ...storage.cache import CachedMeasurement, load_measurement, store_measurement
 from ...training import cost
@@ -64,6 +65,10 @@ class TrainedClassifier:
     def _settings(self) -> RunSettings:
         return stored_settings(self.metadata["settings"])
 
+    @property
+    def _networks(self) -> list[NetworkFeatures]:
+        return [one for one in self.classifier.extractors if isinstance(one, NetworkFeatures)]
+
     def predict(self, data: PictureData, part: str) -> Answers:
         ids = getattr(data.split, part)
         with threadpool_limits(threads_of(self._settings)):
@@ -92,8 +97,7 @@ class TrainedClassifier:
         data = data.formatted(PictureFormat.of(self.metadata))
         # Read before the measurements, whose batches are no part of the memory that the fit needed.
         peak_bytes = cost.peak_memory_bytes(torch.device("cpu"))
-        settings, extractors = self._settings, self.classifier.extractors
-        networks = [e for e in extractors if isinstance(e, NetworkFeatures)]
+        settings, extractors, networks = self._settings, self.classifier.extractors, self._networks
         with threadpool_limits(threads_of(settings)):
             if len(networks) == len(extractors):
                 speed = _speed_of(networks, data, settings)
@@ -116,11 +120,22 @@ class TrainedClassifier:
         return write_classifier_bundle(folder, self.file, self.metadata, example)
 
     def export_source(self) -> ExportSource:
-        from ...features.classifier_network import ClassifierNetwork  # scikit-learn takes seconds
+        # scikit-learn takes seconds
+        from ...features.classifier_network import ClassifierNetwork, classifier_logits
 
-        network = ClassifierNetwork(self.classifier)
+        network, networks = ClassifierNetwork(self.classifier), self._networks
         metadata = {**self.metadata, "link": network.link}
-        return ExportSource(network, metadata, {ORIGINAL: network.of_classifier})
+
+        def logits(precisions: Iterable[str]) -> Logits:
+            pairs = zip(networks, precisions, strict=True)
+            extractors = tuple(one.on_cpu(precision) for one, precision in pairs)
+            return partial(classifier_logits, replace(self.classifier, extractors=extractors))
+
+        own = [one.precision for one in networks]
+        originals = {ORIGINAL: logits(["float32"] * len(own))}
+        if half := [one for one in own if one != "float32"]:
+            originals[f"{ORIGINAL} {half[0]}"] = logits(own)
+        return ExportSource(network, metadata, originals)
 
     def class_maps(self) -> None:
         return None
