@@ -38,8 +38,9 @@ Reader = Callable[[int], Pixels]
 _VERSION = 3
 _FILE = "features.npy"
 _AT_ONCE = 128
-# How often the training part is halved at most, in search of a table that has some of the rows.
-_MOST_HALVINGS = 12
+# How often the training part is halved in search of a table that has some of the rows: frozen
+# networks describe a part of it first (`src.runs.candidates.settled`).
+_HALVINGS = 4
 # Number of pictures between two measurements of the load: as many as a network takes at once.
 _BETWEEN_LOOKS = 16
 # Bytes of the tables in memory that are too large for the disk: a run asks for each several times.
@@ -129,7 +130,8 @@ class FeatureTable:
         wanted = self._pictures.content_hashes[getattr(self._split, name)]
         own = self._table(extractor, self._split, name)
         # A run on more training pictures has described these as well, and one on fewer some.
-        nested = [self._split] if name == "test" else self._nested()
+        halvings = 0 if extractor.in_processes else _HALVINGS
+        nested = [self._split] if name == "test" else self._nested(halvings)
         tables = (self._table(extractor, split, name) for split in nested)
         known = next((table for table in tables if self._is_kept(table)), None)
         if known is not None and len(known.hashes) >= len(own.hashes):
@@ -143,14 +145,14 @@ class FeatureTable:
             return told(self._rows(extractor, name), self._pictures.image_size)
         return self._rows(Mirrored(extractor), name)
 
-    def _nested(self) -> Iterator[Split]:
+    def _nested(self, halvings: int) -> Iterator[Split]:
         """Yield this split without a limit, as it is, and with halves of halves of both.
 
         The one with the most training pictures comes first.
         """
         whole, own = self._split.whole, len(self._split.train)
-        halvings = product((len(whole.train), own), range(_MOST_HALVINGS))
-        for count in sorted({math.ceil(most / 2**k) for most, k in halvings}, reverse=True):
+        both = product((len(whole.train), own), range(halvings + 1))
+        for count in sorted({math.ceil(most / 2**k) for most, k in both}, reverse=True):
             yield self._split if count == own else whole.with_less_training(count)
 
     def _table(self, extractor: Extractor, split: Split, name: str) -> _Table:
@@ -165,9 +167,9 @@ class FeatureTable:
         return _Table(folder, hashes, together[first])
 
     def _is_kept(self, table: _Table) -> bool:
-        return self._in_memory(table) is not None or self._stored(table.folder) is not None
+        return self._from_memory(table) is not None or self._stored(table.folder) is not None
 
-    def _in_memory(self, table: _Table) -> tuple[Float32Array, float] | None:
+    def _from_memory(self, table: _Table) -> tuple[Float32Array, float] | None:
         kept = _in_memory.get(table.folder.name)
         return kept if kept is not None and kept[0].nbytes > self._limit else None
 
@@ -186,7 +188,7 @@ class FeatureTable:
         folder, count = wanted.folder, len(wanted.hashes)
         if not count:
             return np.empty((0, sum(self.sizes)), np.float32)
-        if (kept := self._in_memory(wanted)) is not None:
+        if (kept := self._from_memory(wanted)) is not None:
             self._took[folder.name] = kept[1]
             return kept[0]
         earlier, earlier_seconds, missing = None, 0.0, np.ones(count, bool)

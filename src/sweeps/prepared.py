@@ -123,7 +123,7 @@ class Prepared:
     @property
     def reduction(self) -> str:
         """The settings that were chosen for lack of time, as overrides; "" if there are none."""
-        if not self.limit:
+        if self.limit is None:
             return ""
         reducing = (one for one in self.overrides if one.startswith(_REDUCING))
         return " ".join(dict.fromkeys(reducing))

@@ -130,13 +130,20 @@ def test_what_is_kept_is_found_in_any_order_and_split(
         again.part("test")
 
 
+class InThisProcess(Described):
+    """As frozen networks compute."""
+
+    in_processes: ClassVar[bool] = False
+
+
 def test_what_a_part_of_the_training_pictures_is_described_by_is_not_computed_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A half, a quarter ... of them may have been described before time was out."""
     expected = table(tmp_path / "at once")[0].part("train")
     made, opened, whole = table(tmp_path)
-    [extractor, _], described = extractors_of(["lbp", "raw"], LBP), []
+    [lbp, _], described = extractors_of(["lbp", "raw"], LBP), []
+    extractor = InThisProcess(lbp.name, lbp.settings, lbp.descriptor)
     table_of(opened, tmp_path, [extractor], limit=0).part("train")  # in memory alone
     monkeypatch.setattr(made, "_extractors", (extractor,))
     usual = Described.__call__

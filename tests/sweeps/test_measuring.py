@@ -6,10 +6,12 @@ import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from unittest.mock import Mock
 
 import pytest
+import torch
 
 from src.config.compose import read_run_settings
 from src.data.decoding import opening
@@ -23,6 +25,7 @@ from src.sweeps.prepared import Prepared
 from src.sweeps.run_job import TrialRunner
 from src.sweeps.tasks import Prepare, plain_task
 from tests.data.pictures import tree
+from tests.sweeps.stand_in import Clock
 from tests.sweeps.test_run_job import places
 
 
@@ -192,3 +195,35 @@ def test_pictures_whose_opening_would_not_end_in_time_are_given_up_and_open_ones
     known = measured(1e-6)
     assert known.affordable and known.seconds > 0 and known.fit_seconds == {}
     assert measured(60.0).fit_seconds.keys() == {"model.classifier=logistic"}
+
+
+class _Stepping(torch.nn.Module):
+    """A network whose step takes as long for any number of pictures, or for each of them."""
+
+    def __init__(self, clock: Clock, step: float, picture: float) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.ones(1))
+        self.clock, self.step, self.picture = clock, step, picture
+        self.batches: list[int] = []
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        self.batches.append(len(images))
+        self.clock.now += self.step + self.picture * len(images)
+        return images.flatten(1).mean(1) * self.weight
+
+
+@pytest.mark.parametrize(
+    ("step", "picture", "most", "expected"),
+    [(0.008, 0.0, 128, 0.008 / 128), (0.0, 0.02, 8, 0.02), (0.02, 0.003, 32, 0.02 / 32 + 0.003)],
+)
+def test_what_a_step_takes_however_few_its_pictures_is_no_bound_of_each(
+    monkeypatch: pytest.MonkeyPatch, step: float, picture: float, most: int, expected: float
+) -> None:
+    clock = Clock()
+    both = SimpleNamespace(thread_time=clock, perf_counter=clock)
+    monkeypatch.setattr(measuring, "time", both)
+    monkeypatch.setattr(measuring, "slowdown", lambda: 1.0)
+    network = _Stepping(clock, step, picture)
+    settings = read_run_settings(["model=mlp", "trainer.accelerator=cpu"])
+    found = measuring._minimal_seconds(network, (1, 8, 8), settings)
+    assert found == pytest.approx(expected) and max(network.batches) == most

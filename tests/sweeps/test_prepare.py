@@ -311,8 +311,8 @@ def test_what_was_chosen_for_lack_of_time_is_told_from_what_was_chosen_anyway() 
     chosen = ["model.networks=[a]", "data.fit=crop", "model.input_size=96", "data.train_limit=9"]
     limited = Prepared([*chosen, "data.train_limit=9"], 1, 0.0, limit=40.0)
     assert limited.reduction == "model.input_size=96 data.train_limit=9"
-    # Stored features were used for a first trial, or all of the time was there.
-    assert replace(limited, limit=0.0).reduction == replace(limited, limit=None).reduction == ""
+    assert replace(limited, limit=0.0).reduction == limited.reduction, "of a study's first trial"
+    assert replace(limited, limit=None).reduction == "", "more time would have changed nothing"
 
 
 @pytest.mark.parametrize(

@@ -31,6 +31,8 @@ __all__ = ["Settled", "settled"]
 
 # Time of the search for a classifier, as a fraction of that of choosing and describing.
 _HEADS_SHARE = 0.25
+# Most stages in which the pictures are described, each of twice as many as the one before.
+_STAGES = 5
 # Number of times that networks are chosen, if the first choice turns out to be too slow.
 _TRIES = 3
 
@@ -172,7 +174,8 @@ def _described(
         candidate.describe(deadline)
         return _Described(settings, data, 1.0, ())
     views, classes = model.views(settings.data.mirror_ok), len(data.pictures.class_names)
-    share = candidate.describe(deadline, [*counts_by_share(views * count, 0, classes)])
+    shares = [*counts_by_share(views * count, 0, classes)][:_STAGES]
+    share = candidate.describe(deadline, shares)
     if share == 1:
         return _Described(settings, data, share, ())
     most = math.ceil(share * count)
