@@ -13,6 +13,7 @@ Throughout, `probs` are (N, K), and `targets` (N,) classes or, of label sets, (N
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -24,6 +25,7 @@ from .intervals import group_numbers, influence_errors, influence_interval, vari
 __all__ = [
     "auc_influence",
     "auc_interval",
+    "auc_widening",
     "class_aucs",
     "has_auc",
     "mean_auc",
@@ -39,6 +41,9 @@ Labels = NDArray[np.integer[Any]]
 
 # Columns that are taken out of a matrix at a time: one by one each would read all of its rows.
 _COLUMNS = 32
+# Number of pictures, beside those of the rarer side, from which the usual variance of an AUC counts
+# as known: chosen on simulated scores, with five pictures of a class and more.
+_USUAL_PICTURES = 10
 
 
 def side(
@@ -137,6 +142,30 @@ def auc_influence(places: Floats, positive: Bools, groups: Labels | None = None)
     return moves
 
 
+def auc_widening(places: Floats, positive: Bools, groups: Labels | None = None) -> float:
+    """Return the factor, at least 1, by which errors of an AUC are larger than they seem.
+
+    A dozen pictures of a class may all be ranked high by luck, and then vary little. Where scores
+    of the usual laws vary more at this AUC (Newcombe, "Confidence Intervals for an Effect Size
+    Measure Based on the Mann-Whitney Statistic, Part 2", Statistics in Medicine 2006, method 5),
+    the variance is averaged with theirs, as if that were known from some pictures as well. Of
+    hundreds of pictures a side this changes little; one picture, or group, has no variance of its
+    own to be averaged.
+
+    Args:
+        places, positive, groups: as of `auc_influence`.
+    """
+    fewest = min(_independent(side, groups) for side in (positive, ~positive))
+    own = float(np.square(auc_influence(places, positive)).mean()) / len(places)
+    if fewest < 2 or own == 0:
+        return 1.0
+    auc, of_class, mean = float(places[positive].mean()), int(positive.sum()), len(places) / 2
+    usual = 2 * mean - 1 - 3 * (mean - 1) / ((2 - auc) * (1 + auc))
+    usual *= auc * (1 - auc) / (of_class * (len(places) - of_class))
+    averaged = ((fewest - 1) * own + _USUAL_PICTURES * usual) / (fewest - 1 + _USUAL_PICTURES)
+    return max(1.0, math.sqrt(averaged / own))
+
+
 def auc_interval(
     scores: NDArray[Any], positive: Bools, groups: Labels | None = None
 ) -> tuple[float, float, float]:
@@ -154,7 +183,7 @@ def auc_interval(
     independent = min(_independent(one, groups) for one in (positive, ~positive))
     if independent < 2:
         return auc, float("nan"), float("nan")
-    moves = auc_influence(places, positive, groups)
+    moves = auc_widening(places, positive, groups) * auc_influence(places, positive, groups)
     (error,) = influence_errors(moves[:, None], codes)
     # Few pictures of a class decide the variance.
     totals = np.bincount(codes, moves).astype(np.float64)

@@ -20,7 +20,7 @@ from ..metrics.multilabel import (
     single_precisions,
 )
 from ..metrics.probabilistic import SMALLEST_PROBABILITY, binned, entropy_terms
-from ..metrics.roc import auc_influence, class_aucs, mean_auc, placements, sides
+from ..metrics.roc import auc_influence, auc_widening, class_aucs, mean_auc, placements, sides
 from ..metrics.summary import per_class
 from .kind import Labels, Probs, TargetKind, lone_errors
 from .labels import label_codes
@@ -222,7 +222,8 @@ def _auc_scores(probs: Probs, targets: Labels, groups: Int64Array | None) -> Flo
     influence, rarer, singles, each = np.zeros(len(probs)), [], [], []
     for _, scores, positive in sides(probs, targets):
         places = placements(scores, positive)
-        influence += auc_influence(places, positive, groups)
+        wider = auc_widening(places, positive, groups)
+        influence += wider * auc_influence(places, positive, groups)
         # An AUC is that of not having the label as well: one picture alone may be on either side.
         rarer.append(positive if 2 * positive.sum() <= len(positive) else ~positive)
         singles.append(places[rarer[-1]])

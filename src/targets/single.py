@@ -12,7 +12,7 @@ from ..machine.arrays import BoolArray, Float32Array, Float64Array, Int64Array
 from ..metrics import summary
 from ..metrics.classification import balanced_thresholds
 from ..metrics.probabilistic import SMALLEST_PROBABILITY, binned, entropy_terms
-from ..metrics.roc import auc_influence, placements, sides
+from ..metrics.roc import auc_influence, auc_widening, placements, sides
 from ..metrics.validation import checked
 from .kind import Labels, Probs, TargetKind, lone_errors
 
@@ -116,8 +116,10 @@ def _auc(probs: Probs, targets: Labels, groups: Int64Array | None) -> Float64Arr
     own, rest, present = np.zeros(count), np.zeros(count), 0
     for _, scores, positive in sides(probs, targets):
         places = placements(scores, positive)
-        own[positive] = places[positive]
-        rest[~positive] += auc_influence(places, positive, groups)[~positive]
+        wider = auc_widening(places, positive, groups)
+        auc = places[positive].mean()
+        own[positive] = auc + wider * (places[positive] - auc)
+        rest[~positive] += wider * auc_influence(places, positive, groups)[~positive]
         present += 1
     if not present:
         raise ValueError("All pictures are of one class, so that there is no AUC.")

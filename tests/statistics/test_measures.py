@@ -11,7 +11,14 @@ from sklearn.metrics import (
 )
 
 from src.metrics.intervals import score_interval
-from src.metrics.roc import auc_influence, auc_interval, class_aucs, placements, sides
+from src.metrics.roc import (
+    auc_influence,
+    auc_interval,
+    auc_widening,
+    class_aucs,
+    placements,
+    sides,
+)
 from src.statistics.candidates import Candidate, Measure, Scale
 from src.statistics.evidence import Evidence
 from src.statistics.intervals import difference_interval, scores_interval
@@ -220,18 +227,20 @@ def answers(
 
 
 def test_two_aucs_of_the_same_pictures_have_the_covariance_of_delong() -> None:
-    """Of the paper's sums over pairs, but for N / (N - 1)."""
+    """Of the paper's sums over pairs, but for N / (N - 1), and widened as few pictures have it."""
     generator, count = np.random.default_rng(0), 90
     targets = (generator.random(count) < 0.3).astype(int)
     models = [answers(generator, targets, np.arange(count), effect) for effect in (1.0, 2.0)]
     models[1] = 0.5 * (models[0] + models[1])
     scores = [Measure("auc").scores(one, targets, targets) for one in models]
-    positive, sides = targets == 1, []
+    positive, sides, wider = targets == 1, [], []
     for probs in models:
+        wider.append(auc_widening(placements(probs[:, 1], positive), positive))
         of_class, others = probs[positive, 1][:, None], probs[~positive, 1][None, :]
         better = (of_class > others) + 0.5 * (of_class == others)
         sides.append((better.mean(axis=1), better.mean(axis=0)))
     expected = sum(np.cov(np.stack(side)) / len(side[0]) for side in zip(*sides, strict=True))
+    expected *= np.outer(wider, wider)
     np.testing.assert_allclose(np.cov(scores, ddof=0) / count, expected, rtol=1e-4)
 
 
