@@ -334,6 +334,16 @@ def test_the_interval_of_a_class_is_that_of_the_measure_where_there_are_two(size
     assert high - low > 1.1 * (plain[1] - plain[0])
 
 
+def test_the_interval_of_a_label_is_that_of_the_measure_where_it_is_the_only_one() -> None:
+    """A dozen pictures with it, which vary little."""
+    rng, targets = np.random.default_rng(0), (np.arange(200) < 12).astype(np.uint8)[:, None]
+    probs = 1 / (1 + np.exp(-(rng.normal(size=(200, 1)) * (1 - 0.7 * targets) + 2 * targets)))
+    scores = Measure("auc").scores(probs, targets, targets, kind_of("multi"))
+    expected = scores_interval(scores, None, Scale("auc", ends=(0.0, 1.0)))
+    _, low, high = auc_interval(probs[:, 0], targets[:, 0] == 1)
+    assert (low, high) == pytest.approx((expected.low, expected.high), abs=0.004)
+
+
 def test_pictures_of_one_class_have_no_auc() -> None:
     probs, targets = predictions()
     with pytest.raises(ValueError, match="of one class, so that there is no AUC"):
