@@ -192,7 +192,8 @@ def test_a_network_a_source_an_augmentation_and_a_metric_of_ones_own(
     again = start(tmp_path, "evaluate", plugins, f"run={run_dir}", "split=val", out)
     assert again.returncode == 0, again.stderr
     accuracy = summary["metrics"]["val/accuracy"]
-    assert f"accuracy                 {100 * accuracy:.1f} %  (95 % interval" in again.stdout
+    said = " ".join(again.stdout.split())
+    assert said.startswith(f"accuracy {100 * accuracy:.1f} % (95 % interval")
 
     bundle = run_dir / "model"
     assert (bundle / "code" / "mixer.py").is_file()
@@ -285,7 +286,7 @@ def test_from_a_race_over_them_to_a_champion(
 
     chosen = ("variants=[pt2]", "choose=pt2")
     said = typed("export", named, "run=champion", *chosen, out).stderr
-    assert "no single network" in said and said.count("plugins=") == 2
+    assert "cannot be exported" in said and said.count("plugins=") == 2
     exported = printed("export", named, f"run={trained}", *chosen, out)
     labels = tmp_path / "labels.csv"
     images = f"images={runs / trained}/model/example.png"

@@ -72,12 +72,16 @@ def find_pictures(images: str) -> FoundPictures:
     return found
 
 
-def without_masks(found: FoundPictures, images: str) -> tuple[FoundPictures, str]:
+def without_masks(
+    found: FoundPictures, images: str, *, by_kind: bool = False
+) -> tuple[FoundPictures, str]:
     """Return files without masks that lie beside their pictures, which a training leaves out, too.
 
     Args:
         found: the files of `images`.
         images: path or pattern; what it matches alone, such as `*_mask.png`, is wanted.
+        by_kind: whether a PNG file is the mask of another file of its name. Where no masks were
+            learnt from, both may be pictures, such as a photo saved twice.
 
     Returns:
         What is left, and a remark on what is not; "" where that is nothing.
@@ -86,7 +90,7 @@ def without_masks(found: FoundPictures, images: str) -> tuple[FoundPictures, str
     top = images if os.path.isdir(images) else os.path.dirname(named)
     start = len(os.path.join(top, ""))
     below = {f"./{path[start:].replace(os.sep, '/')}": path for path in found.pictures}
-    masks = {below[one] for one in masks_among({".": [*below]})}
+    masks = {below[one] for one in masks_among({".": [*below]}, by_kind=by_kind)}
     if not masks:
         return found, ""
     left = replace(found, pictures=[path for path in found.pictures if path not in masks])

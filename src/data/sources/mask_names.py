@@ -43,7 +43,7 @@ def are_pairs(folders: Mapping[str, Sequence[str]]) -> bool:
     return 2 * len(one & other) > max(len(one), len(other))
 
 
-def masks_among(folders: Mapping[str, Sequence[str]]) -> set[str]:
+def masks_among(folders: Mapping[str, Sequence[str]], *, by_kind: bool = True) -> set[str]:
     """Return the files of class folders that are by their names masks of others in their folder.
 
     Of each sign (a folder of masks, a name, a kind of file) none where most of the files that bear
@@ -51,6 +51,7 @@ def masks_among(folders: Mapping[str, Sequence[str]]) -> set[str]:
 
     Args:
         folders: paths of the pictures of each class, by its folder.
+        by_kind: whether PNG files are masks of other files of the same name, too.
     """
     found, alone = tuple(set[str]() for _ in _SIGNS), Counter[int]()
     for folder, files in folders.items():
@@ -73,7 +74,8 @@ def masks_among(folders: Mapping[str, Sequence[str]]) -> set[str]:
                 found[sign].add(f"{folder}/{marked[0]}")
             else:
                 alone[sign] += len(marked)
-    return set().union(*(some for sign, some in enumerate(found) if len(some) > alone[sign]))
+    counted = found if by_kind else found[:_BY_KIND]
+    return set().union(*(some for sign, some in enumerate(counted) if len(some) > alone[sign]))
 
 
 def by_key(files: Sequence[str]) -> dict[str, list[str]]:

@@ -91,7 +91,7 @@ def write_masks(model: Path, found: FoundPictures, settings: PredictSettings) ->
     if inside:  # a call that was killed has left masks and no table
         outside = [x for x in found.pictures if not os.path.abspath(x).startswith(inside)]
         found = replace(found, pictures=outside)
-    found, masks = without_masks(found, settings.images)
+    found, masks = without_masks(found, settings.images, by_kind=True)
     pictures = found.pictures
     with doing("loading the model"):
         predictor, _ = open_model(model, settings)

@@ -167,3 +167,12 @@ def test_masks_beside_their_pictures_are_left_out_as_in_training(
     monkeypatch.chdir(tmp_path)
     inside = without_masks(find_pictures("*.*"), "*.*")[0]
     assert inside.pictures == ["a.JPG", "b.jpg"]
+
+
+def test_a_picture_in_two_formats_is_no_mask_but_where_masks_were_learnt(tmp_path: Path) -> None:
+    for name in ("a.jpg", "a.png", "b.jpg", "b.png"):
+        (tmp_path / name).touch()
+    found = find_pictures(str(tmp_path))
+    assert without_masks(found, str(tmp_path)) == (found, "")
+    without, remark = without_masks(found, str(tmp_path), by_kind=True)
+    assert names(without, tmp_path) == ["a.jpg", "b.jpg"] and remark
