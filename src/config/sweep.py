@@ -147,7 +147,8 @@ def _metric_problem(names: Any) -> str | None:
     for name in [] if names == "auto" else [names] if isinstance(names, str) else names:
         if _key(name) not in METRICS:
             plain = (one.removeprefix("val/") for one in METRICS)
-            return f"it must be one of {', '.join(METRICS)}{nearest(name, (*METRICS, *plain))}"
+            hint = nearest(name, METRICS) or nearest(name, plain)
+            return f"it must be one of {', '.join(METRICS)}{hint}"
     return None if names else "it must name at least one"
 
 

@@ -26,9 +26,10 @@ def test_the_hub_reads_licence_library_task_and_figures() -> None:
         *("mit", "timm", "image-classification"),
     )
     found = {result.metric_type: result for result in data.eval_results or ()}
-    assert {kind: one.metric_value for kind, one in found.items()} == {"accuracy": 0.75, "f1": 0.7}
+    figures = {kind: one.metric_value for kind, one in found.items()}
+    assert figures == {"accuracy": 0.75, "f1": 0.7, "roc_auc": 0.8}
     assert {one.dataset_split for one in found.values()} == {"test"}
-    assert data.metrics == ["accuracy", "f1"] and data.datasets is None
+    assert data.metrics == ["accuracy", "f1", "roc_auc"] and data.datasets is None
     assert card.text.startswith("# Model card: mlp on my\\_pets")
 
 
@@ -68,4 +69,4 @@ def test_every_kind_of_targets_has_its_own_figures(
 def test_a_published_data_set_has_its_name_on_the_hub() -> None:
     data = card_of(replace(SUMMARY, data="cifar10")).data
     assert data.datasets == ["uoft-cs/cifar10"]
-    assert [one.dataset_type for one in data.eval_results or ()] == ["uoft-cs/cifar10"]
+    assert {one.dataset_type for one in data.eval_results or ()} == {"uoft-cs/cifar10"}

@@ -42,17 +42,17 @@ tracker = Tracker.start(
     Path(output_dir, "runs", run_id[:6]), TrackingSettings(uri=uri, system_metrics_seconds=None),
     output_dir=Path(output_dir), run_id=run_id, run_name=run_id[:6], params={"seed": 1},
 )
-slowest = 0.0
+took = []
 for epoch in range(int(epochs)):
     before = time.perf_counter()
     tracker.metrics({"loss": 1 / (epoch + 1)}, epoch)
-    slowest = max(slowest, time.perf_counter() - before)
+    took.append(time.perf_counter() - before)
     print("epoch", epoch, flush=True)
     time.sleep(float(pause))
 before = time.perf_counter()
 print("id", tracker.finish("FINISHED", wait_seconds=float(wait)), flush=True)
 print("finish", time.perf_counter() - before, flush=True)
-print("slowest", slowest, flush=True)
+print("usual", sorted(took)[len(took) // 2], flush=True)
 print("imported", [name for name in ("mlflow", "torch", "hydra") if name in sys.modules])
 """
 
@@ -225,7 +225,8 @@ def test_a_server_that_is_away_costs_a_warning_and_nothing_else(output_dir: Path
     assert process.returncode == 0, err
     lines = dict(line.split(" ", 1) for line in out.splitlines())
     assert lines["id"] == "None" and lines["imported"] == "[]"
-    assert float(lines["slowest"]) < 0.05
+    # Of three calls the median: other programs may hold up one, a server that is away each.
+    assert float(lines["usual"]) < 0.05
     run_dir = output_dir / "runs" / run_id[:6]
     *_, last = err.strip().splitlines()
     assert f"the record of the run is in {run_dir}, but MLflow at http://127.0.0.1:9" in last
