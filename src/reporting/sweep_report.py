@@ -236,7 +236,8 @@ def _page_facts(record: SweepRecord) -> list[tuple[str, str, str]]:
     reason = "" if not finalists else f"The best mean of {counted(finalists, 'finalist')}."
     if finalists == 1:
         reason = "The only finalist within the budget."
-    tested = [(name.capitalize(), found[name], "") for name in _test_texts(record) if name in found]
+    names = [name for name in _test_texts(record) if name in found]
+    tested = [(name[:1].upper() + name[1:], found[name], "") for name in names]
     if "test part measured" in found:
         term, text, kind = tested.pop() if tested else ("Test", "", "")
         measurement = ", measured ".join(filter(None, (text, found["test part measured"])))

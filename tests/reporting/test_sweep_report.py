@@ -358,6 +358,7 @@ def test_the_end_shows_the_metric_of_the_study_on_the_test_part() -> None:
     by_auc = dataclasses.replace(record, metrics=("val/auc",), test=test)
     assert [*verdict(by_auc)][1:3] == ["test AUC", "test accuracy"]
     assert verdict(by_auc)["test AUC"] == "0.712  (95 % interval 0.600 to 0.810)"
+    assert "<dt>Test AUC</dt>" in sweep_page(by_auc)
     unknown = dataclasses.replace(record, metrics=("val/loss",))
     assert not any("loss" in name for name in verdict(unknown))
 
