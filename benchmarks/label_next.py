@@ -48,7 +48,7 @@ from src.models.weights import find_weights, package_state
 from src.models.zoo import TimmNet
 from src.targets import kind_of
 
-__all__ = ["measure"]
+__all__ = ["Features", "measure", "photo_features"]
 
 _NETWORK, _SIDE, _AT_ONCE = "tf_efficientnet_lite1", 192, 256
 # Pictures with labels at first, and pictures added, of each set.
@@ -92,7 +92,7 @@ def measure() -> list[Row]:
                 rows.append(_masks(name, tiles))
                 continue
             folder, (first, added) = Path(place), _SETS.get(name, _OF_MOSAICS)
-            described = _photos(name, folder) if name in _SETS else _mosaics(name, folder)
+            described = photo_features(name, folder) if name in _SETS else _mosaics(name, folder)
             gains = np.array([_gains(described, first, added, seed) for seed in range(_DRAWS)])
             figure, judges = _judged(described[1])
             for judge, found in zip(judges, np.moveaxis(gains, 0, -1), strict=True):
@@ -106,7 +106,7 @@ def _judged(targets: NDArray[np.int64]) -> tuple[str, dict[str, BaseEstimator]]:
     return ("accuracy", _CLASSIFIERS) if targets.ndim == 1 else ("mAP", _OF_SETS)
 
 
-def _photos(name: str, folder: Path) -> Features:
+def photo_features(name: str, folder: Path) -> Features:
     """Return features and classes of all pictures but those of the test part."""
     root = photo_set(name, folder)
     found = sorted(path for path in root.rglob("*") if path.suffix in (".jpg", ".png"))

@@ -17,6 +17,7 @@ from ..machine.text import csv_text
 from ..storage.files import write_atomically
 
 __all__ = [
+    "SURE_SCORE",
     "ClassMaps",
     "Guess",
     "GuessSample",
@@ -31,6 +32,9 @@ __all__ = [
 
 # Pictures (..., C, H, W) from 0 to 255: uint8, or float32 where the files have more than 8 bits.
 Pixels = NDArray[np.uint8 | np.float32]
+# Of labels that models contradicted with such a score, three of four were wrong where 2 % of all
+# had been changed; with any score, one of seven (docs/figures.md, "Contradicted labels").
+SURE_SCORE = 0.9
 _LABEL_COLUMNS = ("path", "label", "split", "group", "suggested", "score")
 _SUSPECT_COLUMNS = ("part", "index", "path", "label", "kind", "score", "suggested_label", "like")
 
@@ -160,16 +164,19 @@ class LabelReview:
     """The labels of held-out pictures, compared with what a model answers.
 
     Attributes:
-        suspects: pictures whose labels are likely wrong, the likeliest first.
+        suspects: pictures whose labels the model confidently contradicts, by score.
         pictures: that were held out.
         agreement: share of them that the model gives their own label, in [0, 1].
-        weak: whether that is too little for its objections to say much about labels.
     """
 
     suspects: tuple[Suspect, ...]
     pictures: int
     agreement: float
-    weak: bool
+
+    @property
+    def sure(self) -> int:
+        """Number of suspects with a score of `SURE_SCORE` or more."""
+        return sum(suspect.score >= SURE_SCORE for suspect in self.suspects)
 
 
 @dataclass(frozen=True)

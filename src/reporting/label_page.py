@@ -1,4 +1,4 @@
-"""A page of the pictures whose labels are likely wrong."""
+"""A page of the pictures whose labels the model contradicts."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 from PIL import Image
 
 from ..machine.text import counted, percent
-from ..records.pictures import LabelReview, Pixels, shown
+from ..records.pictures import SURE_SCORE, LabelReview, Pixels, shown
 from .formatting import picture_name
 from .page import html_page, picture_address
 
@@ -31,7 +31,7 @@ def label_page(
     shown = review.suspects[:_MOST_SHOWN]
     return html_page(
         "label_page",
-        "Labels to check" if review.weak else "Likely label errors",
+        "Labels to check",
         {
             "sentences": review_sentences(review),
             "facts_shown": [] if table is None else _next_steps(*table),
@@ -69,18 +69,14 @@ def _next_steps(table: str, train: str) -> list[tuple[str, str, str]]:
 
 def review_sentences(review: LabelReview) -> list[str]:
     """Return what the review found, and how far it can be believed."""
-    found = len(review.suspects)
-    labels = counted(found, "label")
-    held_out = f"of {review.pictures:,} pictures that were held out of training"
-    lines = [f"{labels} {'is' if found == 1 else 'are'} likely wrong, {held_out}."]
-    if review.weak:
-        lines = [f"The model contradicts {labels} {held_out}."]
-        lines.append(
-            f"Caution: the model agrees with only {percent(review.agreement)} of the labels, so "
-            "that most contradictions are its own mistakes. Trust the first rows at most, and "
-            "repeat this with a better model."
-        )
-    return lines
+    found = counted(len(review.suspects), "label")
+    sure = f"{review.sure:,} of them" if review.sure else "none"
+    return [
+        f"The model contradicts {found} of {counted(review.pictures, 'picture')} held out of "
+        f"training, {sure} with a score of {SURE_SCORE:g} or more.",
+        f"It agrees with {percent(review.agreement)} of the labels: the fewer these are, the more "
+        "contradictions are its own mistakes, most of all those with low scores.",
+    ]
 
 
 def _address(pixels: Pixels) -> str:

@@ -25,7 +25,7 @@ def write_label_review(
     parts: Mapping[str, Predictions],
     doubtful: Sequence[Suspect],
 ) -> list[Path]:
-    """Write the page of likely wrong labels, and for pictures that are files the table.
+    """Write the page of contradicted labels, and for pictures that are files the table.
 
     Args:
         folder: of the run.

@@ -1,4 +1,4 @@
-"""Pictures that are probably labelled wrongly, found in predictions by confident learning."""
+"""Labels that predictions contradict, found by confident learning: the first to look at."""
 
 from __future__ import annotations
 
@@ -15,10 +15,6 @@ from ..records.run import Predictions
 __all__ = ["LabelSuspects", "doubtful_labels", "label_suspects", "review_labels"]
 
 _LABEL = "label"
-# Of labels, 3.4 % are wrong on average in the test parts of ten well-known sets (Northcutt, Athalye
-# & Mueller, "Pervasive label errors in test sets", NeurIPS Datasets and Benchmarks 2021). A model
-# that contradicts six times as many is mostly mistaken itself.
-_WEAK_BELOW = 0.8
 
 
 def doubtful_labels(predictions: Mapping[str, Predictions]) -> list[Suspect]:
@@ -52,7 +48,10 @@ def doubtful_labels(predictions: Mapping[str, Predictions]) -> list[Suspect]:
 def review_labels(
     predictions: Mapping[str, Predictions], suspects: Sequence[Suspect]
 ) -> LabelReview:
-    """Return likely wrong labels, with how far the model can be believed about them.
+    """Return the contradicted labels, with how far the model can be believed about them.
+
+    How many of them are wrong does not follow from predictions: a model calibrated on the labels
+    expects as many contradictions as it finds, be they wrong labels or its own mistakes.
 
     Args:
         predictions: as of `doubtful_labels`, N pictures in all, N at least 1.
@@ -60,19 +59,17 @@ def review_labels(
     """
     right = [one.probs.argmax(axis=1) == one.targets for one in predictions.values()]
     agreement = float(np.concatenate(right).mean())
-    return LabelReview(
-        tuple(suspects), sum(map(len, right)), agreement, weak=agreement < _WEAK_BELOW
-    )
+    return LabelReview(tuple(suspects), sum(map(len, right)), agreement)
 
 
 class LabelSuspects(NamedTuple):
-    """M samples whose label is probably wrong, the most certain first.
+    """M samples whose label the model confidently contradicts, the most certain first.
 
     Attributes:
         indices: (M,) int64, positions within the samples.
         scores: (M,) float64 in (0, 1], descending: the probability of the suggested class minus
             that of the label.
-        suggested: (M,) int64, the class that each probably belongs to.
+        suggested: (M,) int64, the class that the model gives each instead.
     """
 
     indices: NDArray[np.int64]

@@ -20,7 +20,7 @@ def review(count: int, label: str = "dress") -> LabelReview:
         )
         for i in range(count)
     )
-    return LabelReview(suspects, 341, agreement=0.9, weak=False)
+    return LabelReview(suspects, 341, agreement=0.9)
 
 
 def read(index: int) -> NDArray[np.uint8]:
@@ -39,11 +39,13 @@ def test_every_picture_stands_beside_its_file_and_both_labels() -> None:
     assert "labels.csv" not in label_page(review(3), read, None)
 
 
-def test_a_weak_model_is_cautioned_against_before_its_suspects_are_shown() -> None:
-    weak = dataclasses.replace(review(3), agreement=0.4, weak=True)
-    page = label_page(weak, read, None)
+def test_how_far_the_model_can_be_believed_is_said_before_its_suspects_are_shown() -> None:
+    few = dataclasses.replace(review(3), agreement=0.4)
+    page = label_page(few, read, None)
     assert 0 < page.index('class="caution"') < page.index("<figure>") and "40.0 %" in page
-    assert 'class="caution"' not in label_page(review(3), read, None)
+    assert "3 of them with a score of 0.9 or more" in page
+    unsure = tuple(dataclasses.replace(one, score=0.89) for one in few.suspects)
+    assert "none with a score" in label_page(dataclasses.replace(few, suspects=unsure), read, None)
 
 
 @pytest.mark.slow
@@ -51,9 +53,9 @@ def test_a_weak_model_is_cautioned_against_before_its_suspects_are_shown() -> No
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("label", ["dress", EVIL.replace("/", "")], ids=["plain", "evil"])
 def test_every_width_and_scheme_can_be_read(visit: Visit, label: str, scheme: str) -> None:
-    weak = dataclasses.replace(review(7, label), agreement=0.4, weak=True)
+    shown = review(7, label)
     page = visit(
-        label_page(weak, read, ("/data/a folder/labels.csv", "train data.root=X")), scheme=scheme
+        label_page(shown, read, ("/data/a folder/labels.csv", "train data.root=X")), scheme=scheme
     )
     for width in WIDTHS:
         assert faults(page, width) == []

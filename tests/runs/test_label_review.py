@@ -1,4 +1,4 @@
-"""Labels that are likely wrong, from pictures in folders to a table that trains."""
+"""Labels that a model contradicts, from pictures in folders to a table that trains."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_the_table_is_one_to_train_from_and_the_page_shows_the_pictures(
     doubtful = doubtful_labels(parts)
     assert {suspect.index for suspect in doubtful} == set(wrong)
     review = review_labels(parts, doubtful)
-    assert not review.weak and review.agreement == pytest.approx(1 - 2 / review.pictures)
+    assert review.sure == 0 and review.agreement == pytest.approx(1 - 2 / review.pictures)
 
     written = write_label_review(tmp_path, data, parts, doubtful)
     assert written == [tmp_path / LABELS, tmp_path / PAGE]
@@ -74,7 +74,7 @@ def test_the_table_is_one_to_train_from_and_the_page_shows_the_pictures(
     assert all(row["suggested"] != row["label"] for row in rows)
     page = (tmp_path / PAGE).read_text()
     assert page.count("data:image/png;base64,") == 2 and "dark, deep" in page
-    assert str(tmp_path / LABELS) in page and "Caution" not in page
+    assert str(tmp_path / LABELS) in page
 
 
 def test_the_table_has_what_a_run_from_fewer_pictures_left_out_and_its_order(
@@ -97,11 +97,19 @@ def test_the_table_has_what_a_run_from_fewer_pictures_left_out_and_its_order(
     assert build_data(again).pictures.class_names == data.pictures.class_names
 
 
-def test_a_weak_model_is_not_believed(root: Path, tmp_path: Path) -> None:
+def test_it_says_how_far_the_model_can_be_believed(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     data = build_data(compose_settings(RunSettings, ["data=folder", f"data.root={root}"]))
-    parts = {"val": held_out(data, data.split.train[::3].tolist(), 0.9)}
+    wrong = data.split.train[::3].tolist()
+    parts = {"val": held_out(data, wrong, 0.97)}
     write_label_review(tmp_path, data, parts, doubtful_labels(parts))
-    assert "Caution" in (tmp_path / PAGE).read_text()
+    held = len(parts["val"].targets)
+    agreed = f"{100 * (1 - len(wrong) / held):.1f} %"
+    for text in (html.unescape((tmp_path / PAGE).read_text()), capsys.readouterr().out):
+        assert f"{len(wrong)} labels of {held} pictures" in text
+        assert f"{len(wrong)} of them with a score of 0.9 or more" in text
+        assert f"agrees with {agreed} of the labels" in text
 
 
 def test_without_a_doubt_nothing_is_written(root: Path, tmp_path: Path) -> None:
