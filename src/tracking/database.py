@@ -1,9 +1,9 @@
 """MLflow's database: the one module that uses parts of MLflow outside of its public interface.
 
-Several processes that migrate a new SQLite file at once break it, and MLflow repeats a query that
-fails for minutes. Tables are read by SQL for the bar of `compare` on 1,000 runs
-(benchmarks/compare.py): MLflow takes seconds to import, and its search reads every parameter of
-every run.
+Several processes that migrate a new SQLite file at once break it, MLflow repeats a query that fails
+for minutes, and it keeps connections to a file that was deleted or replaced. Tables are read by SQL
+for the bar of `compare` on 1,000 runs (benchmarks/compare.py): MLflow takes seconds to import, and
+its search reads every parameter of every run.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from .filters import as_sql
 __all__ = [
     "JOURNALS",
     "artifacts_of",
+    "drop_connections",
     "limit_retries",
     "make_database",
     "remove_decoy",
@@ -125,6 +126,20 @@ def limit_retries() -> None:
 
     databases.MAX_RETRY_COUNT = 1
     logging.getLogger(databases.__name__).setLevel(logging.CRITICAL)
+
+
+def drop_connections(uri: str) -> None:
+    """Close MLflow's idle connections to a database, whose file may be another one by now.
+
+    To one that was deleted, as with the whole folder in a notebook, SQLite writes nothing any more:
+    "attempt to write a readonly database".
+    """
+    from mlflow.store.model_registry.sqlalchemy_store import SqlAlchemyStore as Registry
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore as Tracking
+
+    for engine in (Tracking._engine_map.get(uri), Registry._engine_map.get(uri)):
+        if engine is not None:
+            engine.dispose()
 
 
 def remove_decoy(uri: str, database: Path) -> None:

@@ -63,6 +63,15 @@ def test_a_locked_database_is_away_and_not_broken(
     assert store.create_run(experiment="e", name="n", start_time_ms=1, tags={})
 
 
+def test_a_database_deleted_meanwhile_is_made_anew(store: Store, output_dir: Path) -> None:
+    """As a notebook does that removes its outputs and goes on."""
+    store.create_run(experiment="e", name="first", start_time_ms=1, tags={})
+    shutil.rmtree(output_dir)
+    again = Store(default_uri(output_dir))
+    run = again.create_run(experiment="e", name="second", start_time_ms=2, tags={})
+    assert client(again).get_run(run).info.run_name == "second"
+
+
 @pytest.mark.parametrize(("tags", "metric"), [({}, "accuracy"), ({METRIC_TAG: "kappa"}, "kappa")])
 def test_an_experiment_lists_its_runs_by_the_metric_of_the_first(
     store: Store, tags: dict[str, str], metric: str
