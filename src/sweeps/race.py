@@ -263,10 +263,8 @@ class _Race:
 
     def _trial(self, trial: TrialRecord) -> Job:
         """Return the job of a trial; the only one that fits gets a limit of its training time."""
-        changes, found = (
-            self._study.facts(trial.number).get("changes"),
-            self._jobs.prepared_of(trial),
-        )
+        changes = self._study.facts(trial.number).get("changes")
+        found = self._jobs.prepared_of(trial)
         if changes is None and limit_of(self._base) is None and self._study.best() is None:
             seconds = self._clock.first_limit(found.seconds, only=len(self._families) == 1)
             limit = f"trainer.max_time={max(1, round((seconds or 0.0) / found.trainings))}"

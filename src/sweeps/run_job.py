@@ -89,9 +89,8 @@ class TrialRunner:
         except RunFailed as error:
             return Ending("failed", reason=str(error))
         finally:
-            if (
-                not self._frozen
-            ):  # the modules loaded by now stay: exclude them from later collections
+            if not self._frozen:
+                # The modules loaded by now stay: exclude them from later collections.
                 gc.collect()
                 gc.freeze()
                 self._frozen = True

@@ -268,8 +268,5 @@ def _suitable_families(side: int, count: int) -> tuple[tuple[str, ...], str]:
     if side > _PHOTO_SIDE:
         return _OF_PHOTOS, "the default for photos"
     if side >= _MIN_SIDE and count <= _MAX_PICTURES:
-        return (
-            ("embedding", *_FROM_SCRATCH),
-            "the default for few small pictures",
-        )
+        return ("embedding", *_FROM_SCRATCH), "the default for few small pictures"
     return _FROM_SCRATCH, "the default for small pictures"

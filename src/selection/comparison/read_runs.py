@@ -289,7 +289,7 @@ def _read(
             name=summary.model,
             part=settings.part,
             split_fingerprint=summary.split_fingerprint,
-            cost=_latency(summary, known),
+            cost=_latency(summary),
             measure=_measure_of(predictions[0], name, costs, folder),
         )
         repeats = tuple(
@@ -449,13 +449,7 @@ def _is_fold(plain: Mapping[str, Any]) -> bool:
     return plain.get("cv", {}).get("fold") is not None
 
 
-def _latency(summary: RunSummary, known: Mapping[str, Any]) -> float | None:
-    """Return the milliseconds of an answer; None where they were not measured.
-
-    Of several views, and of pictures in windows, older runs have the time of one.
-    """
+def _latency(summary: RunSummary) -> float | None:
+    """Return the milliseconds of an answer; None where they were not measured."""
     found = summary.metrics.get("cost/latency_ms", math.nan)
-    several = known.get("trainer.tta", "none") != "none" or known.get("data.fit") == "windows"
-    if several and "cost/passes" not in summary.metrics:
-        return None
     return found if math.isfinite(found) else None
