@@ -39,7 +39,7 @@ from ...features.pipeline import make_pipeline
 from ...machine.arrays import AnyArray, Float32Array, Int64Array
 from ...machine.failures import RunFailed, require_folder
 from ...machine.imports import is_foreign
-from ...machine.parallel import TooSlow, available_cores
+from ...machine.parallel import TooSlow
 from ...machine.status import doing
 from ...metrics.summary import metric_key
 from ...records.champions import find_champion
@@ -163,7 +163,7 @@ class ClassicalCandidate:
             each = (time.perf_counter() - started) / len(ids)
             views = self._computed_views(extractor)
             seconds += each * (views * len(data.split.train) + len(data.split.val))
-        return seconds / (self._settings.data.num_workers or available_cores())
+        return seconds / self._settings.data.worker_count
 
     def _computed_views(self, extractor: Extractor) -> int:
         """Return how often a training picture is described: once if that tells its mirror image."""

@@ -35,8 +35,16 @@ from ...runs.seal import NO_SEAL, SEAL, Seal, read_checked, read_seal
 from ...statistics.candidates import Measure, MeasuredRun
 from ...storage.digests import digest_of, file_state
 from ...targets import kind_of
+from ...targets.kind import TargetKind
 
-__all__ = ["FinishedRun", "parse_settings", "picture_order", "picture_orders", "read_runs"]
+__all__ = [
+    "FinishedRun",
+    "parse_settings",
+    "picture_order",
+    "picture_orders",
+    "read_runs",
+    "refuse_measure",
+]
 
 # Matches before each key of the first level of a settings file.
 _GROUP = re.compile(r"^(?=\w+:)", re.MULTILINE)
@@ -316,11 +324,8 @@ def _measure_of(
             other classes.
     """
     kind = kind_of(predictions.kind)
-    if name is not None and name not in kind.measures:
-        raise ConfigError(
-            f"metric is {name}, and the pictures of {folder.name} have {kind.described}: it "
-            f"must be one of {', '.join(kind.measures)}."
-        )
+    if name is not None:
+        refuse_measure(name, kind, folder)
     if name == "auc" and next(sides(predictions.probs, predictions.targets), None) is None:
         raise ConfigError(
             f"metric is auc, and each class has all pictures of {folder.name}, or none, so that "
@@ -328,6 +333,15 @@ def _measure_of(
         )
     table = None if costs is None else costs.of(predictions.class_names)
     return Measure(name or kind.primary, table)
+
+
+def refuse_measure(name: str, kind: TargetKind, folder: RunFolder) -> None:
+    """Raise a ConfigError for a measure that the kind of targets of a run does not have."""
+    if name not in kind.measures:
+        raise ConfigError(
+            f"metric is {name}, and the pictures of {folder.name} have {kind.described}: it must "
+            f"be one of {', '.join(kind.measures)}."
+        )
 
 
 class _SealedFiles:
