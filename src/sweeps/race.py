@@ -417,14 +417,12 @@ class _Race:
         Finals(
             self._pool,
             self._jobs,
-            show=self._display.show,
-            doing=self._display.doing,
+            self._clock,
+            self._display,
             check=self._check,
             stay=self._stay,
             observers=(self._display, self._parent),
             interrupted=lambda: self._interruption.pending,
-            seconds_left=lambda: self._clock.left,
-            time_to_end=self._clock.finals_to_end,
         ).run()
 
     def _enqueue(self, name: str, values: Mapping[str, Value] | None = None) -> None:
