@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ..config.checks import ConfigError, not_written, to_plain
+from ..config.checks import ConfigError, input_of, not_written, to_plain
 from ..config.compose import effective_overrides, leaves
 from ..config.overrides import by_key, override_of, value_of
 from ..config.sweep import SweepSettings, base_overrides, read_sweep_settings
@@ -546,7 +546,7 @@ def _engine_of(settings: SweepSettings, folder: Path) -> tuple[Engine, int]:
     """Return the engine that runs the workers of a sweep, and the number of threads of each."""
     workers, devices = settings.workers, settings.trainer.devices
     use_gpus = settings.trainer.accelerator != "cpu"
-    try:
+    with input_of():
         if workers.engine == "ray":
             from ..search.workers.ray import RayEngine
 
@@ -564,6 +564,4 @@ def _engine_of(settings: SweepSettings, folder: Path) -> tuple[Engine, int]:
         gpus = visible_gpus() if use_gpus else []
         count = devices if isinstance(devices, int) else max(1, len(gpus))
         places = slots(workers, count, gpus=gpus, cores=available_cores())
-    except ValueError as error:
-        raise ConfigError(f"{error}.") from error
     return LocalEngine(places, _RUNNER, folder), places[0].threads
