@@ -41,7 +41,6 @@ from ...machine.failures import RunFailed, require_folder
 from ...machine.imports import is_foreign
 from ...machine.parallel import TooSlow
 from ...machine.status import doing
-from ...metrics.summary import metric_key
 from ...records.champions import find_champion
 from ...storage.cache import CachedMeasurement, load_measurement, store_measurement
 from ...targets import kind_of
@@ -54,7 +53,7 @@ from ..build import (
     remark_on_network,
 )
 from ..resolve import Resolved, threads_of
-from .candidate import FitContext, Fitted
+from .candidate import FitContext, Fitted, first_metrics
 from .fit_cost import SAMPLE, FitSample
 from .trained_classifier import MODEL_FILE, TrainedClassifier
 
@@ -132,12 +131,8 @@ class ClassicalCandidate:
         trained = TrainedClassifier(classifier, file)
         metrics = {}
         if len(data.split.val):
-            probs, targets, _ = trained.predict(data, "val")
-            kind = kind_of(data.pictures.kind)
-            found = kind.evaluate(probs, targets, data.pictures.class_names)
-            metrics = {
-                metric_key("val", name): found[name] for name in {"accuracy", kind.primary}
-            } | {metric_key("val", "loss"): found["log_loss"]}
+            names = {"accuracy", kind_of(data.pictures.kind).primary}
+            metrics = first_metrics(data, trained.predict(data, "val"), names)
         context.report(metrics)
         return Fitted(
             trained,
