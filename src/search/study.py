@@ -149,7 +149,7 @@ class SweepStudy:
             self._journal.close()
         self._lock.release()
 
-    def stay(self) -> None:
+    def renew_claim(self) -> None:
         """Renew the claim on the study, every few seconds; StudyBusy if another process has it."""
         if self._lease is not None:
             self._lease.renew()

@@ -88,7 +88,7 @@ class Finals(JobLoop[tuple[int, int]]):
             expected, only the first of each finalist begins after that time.
         display: shows each training that ends, and the step that takes a while.
         check: see `Reduction`.
-        stay: see `Driver`.
+        upkeep: see `Driver`.
     """
 
     def __init__(
@@ -99,7 +99,7 @@ class Finals(JobLoop[tuple[int, int]]):
         display: Display,
         *,
         check: Callable[[], None],
-        stay: Callable[[], None],
+        upkeep: Callable[[], None],
         observers: Sequence[Observer],
         interrupted: Callable[[], bool],
     ) -> None:
@@ -110,7 +110,7 @@ class Finals(JobLoop[tuple[int, int]]):
         self._clock = clock
         self._display, self._show = display, display.show
         self._check = check
-        self._stay = stay
+        self._upkeep = upkeep
         self._metric = settings.metrics[0]
         self._name = (study.spec.metric_names or settings.metrics)[0]
         self._refits: dict[str, dict[str, dict[str, Any]]] = study.recall(_REFITS) or {}
@@ -310,7 +310,7 @@ class Finals(JobLoop[tuple[int, int]]):
         self._show(f"finalist {self._trials[number].name}, seed {seed}: {outcome}")
 
     def tick(self, running: int) -> None:
-        self._stay()
+        self._upkeep()
         counts = {**self._counts, "running": 0}
         for observer in self.observers:
             left = counted(len(self._todo) + running, "training")

@@ -205,14 +205,14 @@ class _Race:
         self._run_minimal_trial()
         self._clock.ended("measuring families and for trials")
 
-    def _stay(self) -> None:
+    def _upkeep(self) -> None:
         """Keep the lock of the study and record the time spent; called repeatedly."""
-        self._study.stay()
+        self._study.renew_claim()
         self._clock.tick()
 
     def _check(self) -> None:
-        """Do what `_stay` does, draw the display, and raise if a signal has arrived."""
-        self._stay()
+        """Do what `_upkeep` does, draw the display, and raise if a signal has arrived."""
+        self._upkeep()
         self._display.go_on()
         self._interruption.check()
 
@@ -344,7 +344,7 @@ class _Race:
             at_once=1 if any(one.takes_turns for one in self._prepared.values()) else None,
             time_left=time_left,
             time_to_end=clock.time_to_end if until is None else None,
-            stay=self._stay,
+            upkeep=self._upkeep,
             failure_limit=self._settings.failure_limit,
             interrupted=lambda: self._interruption.pending,
         )
@@ -420,7 +420,7 @@ class _Race:
             self._clock,
             self._display,
             check=self._check,
-            stay=self._stay,
+            upkeep=self._upkeep,
             observers=(self._display, self._parent),
             interrupted=lambda: self._interruption.pending,
         ).run()

@@ -23,7 +23,7 @@ def bare_finals(
     return kind(
         *(pool, jobs, clock, display),
         check=lambda: None,
-        stay=lambda: None,
+        upkeep=lambda: None,
         observers=(),
         interrupted=lambda: False,
     )
