@@ -71,7 +71,7 @@ def trainings_of(record: Mapping[str, Any], name: str) -> list[str]:
     return []
 
 
-def candidate_names(output_dir: Path, study: str = "") -> list[str]:
+def candidate_names(output_dir: Path, study: str) -> list[str]:
     """Return the names of the candidates of a study, or of all; a damaged record has none."""
     names: dict[str, None] = {}
     for name in recorded_studies(output_dir):

@@ -64,7 +64,7 @@ class ChosenFamilies:
 
     names: tuple[str, ...]
     reason: str
-    overrides: tuple[str, ...] = ()
+    overrides: tuple[str, ...]
 
 
 def choose_families(settings: SweepSettings, overrides: Sequence[str] = ()) -> ChosenFamilies:
