@@ -18,7 +18,7 @@ from src.config.features import ClassicalSettings
 from src.config.schema import RunSettings
 from src.features.grid import head_groups
 from src.features.heads import ChosenHead, Examples, choose_head, fit_chosen
-from src.features.transfer import cross_validated_accuracy, logme
+from src.features.transfer import cross_validated, logme
 from src.machine.arrays import Float32Array
 from src.machine.parallel import available_cores
 
@@ -105,5 +105,5 @@ def _ranking(
     started = time.perf_counter()
     logme(features, targets, _CLASSES)
     between = time.perf_counter()
-    cross_validated_accuracy(features, targets, np.arange(len(targets)), 0)
+    cross_validated(features, targets, np.arange(len(targets)), 0)
     return between - started, time.perf_counter() - between

@@ -102,15 +102,15 @@ class NotGiven(ConfigError):
 
 
 @contextmanager
-def input_of(key: str) -> Iterator[None]:
+def input_of(key: str = "") -> Iterator[None]:
     """Turn a ValueError into a ConfigError about this setting or group, whose choice led to it."""
     try:
         yield
     except ConfigError:
         raise
     except ValueError as error:
-        text = str(error)
-        raise ConfigError(f"{key}: {text}{'' if text.endswith(('.', '?')) else '.'}") from error
+        text = f"{key}: {error}" if key else str(error)
+        raise ConfigError(f"{text}{'' if text.endswith(('.', '?')) else '.'}") from error
 
 
 _BOUNDS = {

@@ -101,9 +101,9 @@ def parse(argv: Sequence[str], flags: Sequence[str] = (FLAGS, _MULTIRUN)) -> Inv
         elif flag in ("-cd", "--config-dir"):  # Hydra's name for a folder of config groups
             folder = value if equals else next(rest, "")
             found.overrides.append(f"plugins={folder}")
-        elif (
-            argument.startswith("-") and argument != "--resolve"
-        ):  # what is shown is always resolved
+        elif argument == "--resolve":
+            continue  # what is shown is always resolved
+        elif argument.startswith("-"):
             setting = known_as(flag.lstrip("-").replace("-", "_"))
             after = next(rest, "")
             given = value or (after if after[:1] not in ("", "-") and "=" not in after else "VALUE")
@@ -112,7 +112,7 @@ def parse(argv: Sequence[str], flags: Sequence[str] = (FLAGS, _MULTIRUN)) -> Inv
                 f"there is no flag {argument}: settings have no dashes, as in {known}, "
                 f"and the flags are {', '.join(flags)}."
             )
-        elif argument != "--resolve":
+        else:
             found.overrides.append(argument)
     return found
 

@@ -244,6 +244,13 @@ class DataSettings(Settings):
             )
 
     @property
+    def worker_count(self) -> int:
+        """`num_workers`, or the number of cores."""
+        from ..machine.parallel import available_cores  # which a served model does without
+
+        return self.num_workers or available_cores()
+
+    @property
     def cache_limit_bytes(self) -> int:
         """Size of the largest array that is kept on disk."""
         return round(self.cache_limit_gb * 1e9)  # 2.01 * 1e9 is a little below 2,010,000,000

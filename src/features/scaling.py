@@ -35,10 +35,8 @@ class BlockScaler(TransformerMixin, BaseEstimator):
         """Fit to features (N, D)."""
         if sum(self.sizes) != features.shape[1]:
             raise ValueError(f"{features.shape[1]} features are no blocks of {list(self.sizes)}")
-        means, spread = (
-            features.mean(axis=0, dtype=np.float64),
-            features.var(axis=0, dtype=np.float64),
-        )
+        means = features.mean(axis=0, dtype=np.float64)
+        spread = features.var(axis=0, dtype=np.float64)
         self.mean_ = means.astype(np.float32)
         scales, ends = [], np.cumsum(self.sizes)[:-1]
         for centres, variances in zip(np.split(means, ends), np.split(spread, ends), strict=True):

@@ -18,14 +18,7 @@ from ..targets.labels import label_codes
 from .calibration import folds_of, of_all_classes
 from .paths import View, mean_scores, ridge_scores
 
-__all__ = [
-    "CrossValidated",
-    "cross_validated",
-    "cross_validated_accuracy",
-    "cross_validated_precision",
-    "gain",
-    "logme",
-]
+__all__ = ["CrossValidated", "cross_validated", "gain", "logme"]
 
 # The fixed point is reached when the ratio of the two precisions changes by less than this share.
 _TOLERANCE, _MOST_ITERATIONS = 1e-3, 50
@@ -108,47 +101,6 @@ def _moments(
     return weights, errors, float((squares / shrunk).sum())
 
 
-def cross_validated_accuracy(
-    features: Float32Array, targets: Int64Array, contents: NDArray[np.generic], seed: int
-) -> tuple[float, float]:
-    """Return the held-out accuracy of a quick head, and its standard error, both in [0, 1].
-
-    Features are centred and their rows scaled to length 1. The best of ridge regressions and
-    nearest means counts, so the accuracy is a little too high, by the same luck for every network.
-
-    Args:
-        features: (N, D) float32 of some hundred pictures.
-        targets: (N,) labels of at least two classes.
-        contents: (N,) equal where pictures share a fold, as of `held_together`.
-        seed: of the five folds.
-
-    Raises:
-        ValueError: there are fewer than two classes, or than two pictures that differ.
-    """
-    found = _by_classes(features, targets, contents, seed)
-    return found.figure, _error(found.moves, contents)
-
-
-def cross_validated_precision(
-    features: Float32Array, targets: Sets, contents: NDArray[np.generic], seed: int
-) -> tuple[float, float]:
-    """Return the held-out mean average precision of a quick head for label sets, and its error.
-
-    Both are in [0, 1]; the heads are those of `cross_validated_accuracy`, one label against the
-    rest, and the best strength of all labels together counts. The standard error goes by each
-    picture's influence.
-
-    Args:
-        features, contents, seed: as of `cross_validated_accuracy`.
-        targets: (N, K) of 0 and 1.
-
-    Raises:
-        ValueError: there are fewer than two pictures that differ.
-    """
-    found = _by_sets(features, targets, contents, seed)
-    return found.figure, _error(found.moves, contents)
-
-
 @dataclass(frozen=True)
 class CrossValidated:
     """What a quick head on features has reached on held-out pictures.
@@ -156,20 +108,33 @@ class CrossValidated:
     Attributes:
         figure: accuracy, or the mean average precision of label sets, in [0, 1].
         moves: (N,) by how much each picture moves it, 0 on average.
+        contents: (N,) equal where pictures share a fold, as of `held_together`.
     """
 
     figure: float
     moves: Float64Array
+    contents: NDArray[np.generic]
+
+    @property
+    def error(self) -> float:
+        """The standard error of the figure, in [0, 1]."""
+        return _error(self.moves, self.contents)
 
 
 def cross_validated(
     features: Float32Array, targets: AnyArray, contents: NDArray[np.generic], seed: int
 ) -> CrossValidated:
-    """Return what `cross_validated_accuracy`, or `cross_validated_precision`, goes by.
+    """Return what a quick head on features reaches on held-out pictures.
+
+    Features are centred and their rows scaled to length 1. The best of ridge regressions and
+    nearest means counts, so the figure is a little too high, by the same luck for every network.
+    Label sets have a head for each label against the rest, all of one strength.
 
     Args:
-        features, contents, seed: as of those.
+        features: (N, D) float32 of some hundred pictures.
         targets: (N,) labels of at least two classes, or label sets (N, K) of 0 and 1.
+        contents: (N,) equal where pictures share a fold, as of `held_together`.
+        seed: of the five folds.
 
     Raises:
         ValueError: there are fewer than two classes, or than two pictures that differ.
@@ -177,18 +142,15 @@ def cross_validated(
     return (_by_classes if targets.ndim == 1 else _by_sets)(features, targets, contents, seed)
 
 
-def gain(
-    one: CrossValidated, other: CrossValidated, contents: NDArray[np.generic]
-) -> tuple[float, float]:
+def gain(one: CrossValidated, other: CrossValidated) -> tuple[float, float]:
     """Return by how much other features of the same pictures are better, and its standard error.
 
     The error is that of paired differences, picture by picture, on the same folds.
 
     Args:
         one, other: of the same targets, contents and seed.
-        contents: (N,) equal where pictures share a fold.
     """
-    return other.figure - one.figure, _error(other.moves - one.moves, contents)
+    return other.figure - one.figure, _error(other.moves - one.moves, one.contents)
 
 
 def _by_classes(
@@ -204,7 +166,7 @@ def _by_classes(
     for train, held in folds_of(labels, contents, _FOLDS, seed):
         right[:, held] = _right(features, labels, train, held)
     best = right[right.mean(axis=1).argmax()]
-    return CrossValidated(float(best.mean()), best - best.mean())
+    return CrossValidated(float(best.mean()), best - best.mean(), contents)
 
 
 def _by_sets(
@@ -218,7 +180,7 @@ def _by_sets(
     found = [mean_average_precision(one, targets) for one in scores]
     best = scores[int(np.argmax(found))]
     each = kind_of("multi").scores("map", best, targets, targets)
-    return CrossValidated(max(found), each - each.mean())
+    return CrossValidated(max(found), each - each.mean(), contents)
 
 
 def _error(moves: NDArray[np.floating], contents: NDArray[np.generic]) -> float:

@@ -20,10 +20,8 @@ _TRIM_THRESHOLD, _MMAP_THRESHOLD, _MMAP_MAX = -1, -3, -4
 _CHOICES = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "MALLOC_MMAP_MAX_")
 # Number of bytes that its own rules end up with, and its largest number of mapped blocks.
 _USUAL_RULES = ((_TRIM_THRESHOLD, 2**26), (_MMAP_THRESHOLD, 2**25), (_MMAP_MAX, 65536))
-_KEEPING_RULES = (
-    (_TRIM_THRESHOLD, -1),
-    (_MMAP_MAX, 0),
-)  # nothing is given back, nothing mapped by itself
+# Nothing is given back, and nothing is mapped by itself.
+_KEEPING_RULES = ((_TRIM_THRESHOLD, -1), (_MMAP_MAX, 0))
 _lock = threading.Lock()
 _blocks: list[None] = []  # that have begun and not ended
 

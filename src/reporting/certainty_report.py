@@ -104,62 +104,69 @@ def judgement_lines(found: Judgement) -> list[str]:
 
     A single picture has no distribution, and nothing is said of it that its row says.
     """
-    lines = []
-    alone = found.pictures == 1
     promised = found.coverage is not None or found.max_error is not None
-    if found.coverage is not None:
-        line = f"label_set: {_held(found)}; {found.labels / found.pictures:.2f} labels on average"
-        if found.empty and found.certainty.of_sets:
-            line += f", {found.empty:,} sets are empty"
-        elif found.empty:
-            line += (
-                f", {found.empty:,} sets are empty: the accuracy exceeds the coverage, "
-                "and it is least certain of these pictures"
-            )
-        lines.append(line)
-    if found.max_error is not None:
-        left = found.pictures - found.answered
-        lines.append(
-            f"answered: {found.answered:,} of {found.pictures:,} pictures, with at most "
-            f"{100 * found.max_error:g} % of the answers wrong (95 % confidence); {left:,} "
-            f"({percent(left / found.pictures)}) are left to a person"
-        )
+    lines = [*_sets_lines(found), *_answered_lines(found), *_unlike_lines(found)]
+    lines += [_source(found.certainty)] * promised
+    return lines if found.pictures == 1 else [*lines, *_shift_lines(found, promised)]
+
+
+def _sets_lines(found: Judgement) -> list[str]:
+    if found.coverage is None:
+        return []
+    line = f"label_set: {_held(found)}; {found.labels / found.pictures:.2f} labels on average"
+    if found.empty:
+        line += f", {found.empty:,} sets are empty"
+        if not found.certainty.of_sets:
+            line += ": the accuracy exceeds the coverage, and it is least certain of these pictures"
+    return [line]
+
+
+def _answered_lines(found: Judgement) -> list[str]:
+    if found.max_error is None:
+        return []
+    left = found.pictures - found.answered
+    return [
+        f"answered: {found.answered:,} of {found.pictures:,} pictures, with at most "
+        f"{100 * found.max_error:g} % of the answers wrong (95 % confidence); {left:,} "
+        f"({percent(left / found.pictures)}) are left to a person"
+    ]
+
+
+def _unlike_lines(found: Judgement) -> list[str]:
+    alone = found.pictures == 1
     if found.false_alarms is not None and (found.unlike or not alone):
         flagged = f"{found.unlike:,} of {found.pictures:,} pictures are"
-        lines.append(
+        return [
             f"unlike: {'the picture is' if alone else flagged} out of distribution "
             f"(false-alarm rate {percent(found.false_alarms)})"
-        )
-    elif found.false_alarms is None and found.certainty.sample is not None:
-        lines.append(f"unlike: {_unflagged(found.certainty)}")
-    elif found.certainty.outdated:
-        lines.append(
+        ]
+    if found.false_alarms is None and found.certainty.sample is not None:
+        return [f"unlike: {_unflagged(found.certainty)}"]
+    if found.certainty.outdated:
+        return [
             "unlike: nothing is flagged, since an earlier version measured by this model how far "
             "pictures lie that it was trained on: repeat the select that made it the champion"
-        )
-    if promised:
-        lines.append(_source(found.certainty))
-    if alone:
-        return lines
+        ]
+    return []
+
+
+def _shift_lines(found: Judgement, promised: bool) -> list[str]:
     if found.shift_p_value is None:
-        if promised:
-            lines.append("shift: not tested, for no picture was held out of this model's training")
-    elif found.shift_p_value < _CLEAR_P_VALUE:
-        broken = (
-            "the guarantees above do not hold"
-            if promised
-            else "the measured figures do not hold for them"
-        )
-        lines.append(
+        untested = "shift: not tested, for no picture was held out of this model's training"
+        return [untested] if promised else []
+    if found.shift_p_value < _CLEAR_P_VALUE:
+        figures = "the guarantees above do" if promised else "the measured figures do"
+        broken = f"{figures} not hold{'' if promised else ' for them'}"
+        return [
             "shift: their distribution differs from that of the calibration pictures "
             f"(p = {found.shift_p_value:.2g}), so {broken}"
-        )
-    elif promised or found.certainty.sample is not None:
-        lines.append(
+        ]
+    if promised or found.certainty.sample is not None:
+        return [
             "shift: no distribution shift against the calibration pictures was detected "
             f"(p = {found.shift_p_value:.2g})"
-        )
-    return lines
+        ]
+    return []
 
 
 def _held(found: Judgement) -> str:

@@ -196,8 +196,7 @@ def reliability_figure(leaders: Sequence[Leader]) -> Figure:
         tidy(axes, title=title, x="confidence", y="accuracy", grid="both")
         axes.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03))
         axes.title.set_fontsize(9)
-        for axis in (axes.xaxis, axes.yaxis):
-            in_percent(axis)
+        in_percent(axes.xaxis, axes.yaxis)
         axes.label_outer()
     return figure
 

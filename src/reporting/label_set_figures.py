@@ -106,8 +106,7 @@ def curves_figure(scores: Sequence[LabelScores], predicted: Predictions) -> Figu
             axes.plot([one.recall], [one.precision], "o", color=WARNING, ms=5)
         tidy(axes, title=labels[one.index], x="recall", y="precision", grid="both")
         axes.set(xlim=(0, 1.02), ylim=(0, 1.05))
-        for axis in (axes.xaxis, axes.yaxis):
-            in_percent(axis)
+        in_percent(axes.xaxis, axes.yaxis)
     return figure
 
 

@@ -51,8 +51,7 @@ def roc_figure(predicted: Predictions, aucs: Float64Array) -> Figure | None:
         axes.text(0.98, 0.04, f"AUC {text}", ha="right", fontsize=8, color=INK)
         tidy(axes, title=labels[k], x="false positive rate", y="recall", grid="both")
         axes.set(xlim=(0, 1), ylim=(0, 1.02))
-        for axis in (axes.xaxis, axes.yaxis):
-            in_percent(axis)
+        in_percent(axes.xaxis, axes.yaxis)
     return figure
 
 

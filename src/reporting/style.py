@@ -153,9 +153,10 @@ def list_rows(axes: Axes, labels: Sequence[str], rows: int) -> None:
     axes.tick_params(axis="y", length=0)
 
 
-def in_percent(axis: Axis) -> None:
-    """Let the ticks of an axis of shares in [0, 1] read "50 %"."""
-    axis.set_major_formatter(PercentFormatter(1.0, symbol=" %"))
+def in_percent(*axes: Axis) -> None:
+    """Let the ticks of axes of shares in [0, 1] read "50 %"."""
+    for axis in axes:
+        axis.set_major_formatter(PercentFormatter(1.0, symbol=" %"))
 
 
 def plain_labels(names: Sequence[str], longest: int = 18, instead: str = "class") -> list[str]:

@@ -185,7 +185,6 @@ def sweep_page(record: SweepRecord) -> str:
         "leaderboard": table,
         "colors": [colors[trial.family] for trial in trials],
         "has_spaces": bool(data["spaces"]),
-        "steps": record.steps,
         "has_history": sum(one["place"] is not None for one in data["trials"]) > 1,
         "undrawn": sum(one["place"] is None and one["state"] != FAILED for one in data["trials"]),
         "sort_values": [

@@ -6,9 +6,7 @@ The whole keeps the out-of-fold predictions of every training and validation pic
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import shlex
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -22,6 +20,7 @@ from ..data.loading.datamodule import PictureData
 from ..data.splitting.splits import PARTS
 from ..machine.failures import explained
 from ..machine.interruption import Interruption
+from ..machine.text import csv_text
 from ..records.run import Predictions, RunSummary
 from ..reporting.formatting import primary_text
 from ..statistics.label_errors import doubtful_labels
@@ -238,10 +237,13 @@ class _CrossValidation(ActiveRun):
     def _table(self) -> str:
         """Return a row for each fold, as CSV."""
         values, folds = self._values(), self.settings.cv.folds or 0
-        text = io.StringIO()
-        rows = csv.writer(text, lineterminator="\n")
-        rows.writerow(["fold", "repeat", "run", *values])
-        for place, number in enumerate(sorted(self._ended)):
-            row = [number, 1 + place // folds, self.book.runs[number]]
-            rows.writerow([*row, *(one[place] for one in values.values())])
-        return text.getvalue()
+        rows = (
+            (
+                number,
+                1 + place // folds,
+                self.book.runs[number],
+                *(v[place] for v in values.values()),
+            )
+            for place, number in enumerate(sorted(self._ended))
+        )
+        return csv_text(("fold", "repeat", "run", *values), rows)

@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from ..config.checks import ConfigError
+from ..config.checks import input_of
 from ..machine.regular_files import refuse_odd_files
 from ..records.trials import candidate_name
 from ..storage.digests import DamagedLine, line_content
@@ -24,10 +24,8 @@ def sweep_file(output_dir: Path, study: str) -> Path:
         ConfigError: the study's folder holds what is no file.
     """
     file = output_dir / "sweeps" / study / _NAME
-    try:
+    with input_of():
         refuse_odd_files(file.parent)
-    except ValueError as error:
-        raise ConfigError(f"{error}.") from None
     return file
 
 
@@ -73,7 +71,7 @@ def trainings_of(record: Mapping[str, Any], name: str) -> list[str]:
     return []
 
 
-def candidate_names(output_dir: Path, study: str = "") -> list[str]:
+def candidate_names(output_dir: Path, study: str) -> list[str]:
     """Return the names of the candidates of a study, or of all; a damaged record has none."""
     names: dict[str, None] = {}
     for name in recorded_studies(output_dir):

@@ -57,7 +57,7 @@ class Driver(JobLoop[int]):
             no limit; called with whether a trial is complete.
         time_to_end: returns the seconds after which what still runs is stopped, called as
             `time_left` is, which it is if it is None.
-        stay: called all the time, to keep what others must not have and what later starts must
+        upkeep: called all the time, to keep what others must not have and what later starts must
             know; what it raises ends the race at once.
         failure_limit: share of failed trials that ends the race, once enough have ended.
 
@@ -82,7 +82,7 @@ class Driver(JobLoop[int]):
         at_once: int | None = None,
         time_left: Callable[[bool], float | None] = lambda answered: None,
         time_to_end: Callable[[bool], float | None] | None = None,
-        stay: Callable[[], None] | None = None,
+        upkeep: Callable[[], None] | None = None,
         failure_limit: float = 0.5,
         interrupted: Callable[[], bool] = lambda: False,
     ) -> None:
@@ -90,7 +90,7 @@ class Driver(JobLoop[int]):
         self._study = study
         self._most_trials, self._most_epochs = trials, epochs
         self._time_left, self._time_to_end = time_left, time_to_end or time_left
-        self._stay = stay or study.stay
+        self._upkeep = upkeep or study.renew_claim
         self._metrics, self._text = metrics, metric_text
         self._names = dict(zip(metrics, study.spec.metric_names or metrics, strict=True))
         self._job_of = job_of
@@ -266,7 +266,7 @@ class Driver(JobLoop[int]):
     def tick(self, running: int) -> None:
         for observer in self.observers:
             observer.tick({**self._counts, "running": running}, self._describe_left())
-        self._stay()
+        self._upkeep()
         if time.monotonic() - self._noted_at > _ACCOUNT_SECONDS:
             self._keep_account()
 

@@ -59,9 +59,8 @@ class Pool:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._places = [_Place() for _ in range(engine.size)]
-        self._free: set[int] = (
-            set()
-        )  # asked for at every message, of which a thousand slots send many
+        # Kept, since it is asked for at every message, of which a thousand slots send many.
+        self._free: set[int] = set()
 
     @property
     def size(self) -> int:

@@ -112,12 +112,12 @@ class _Field(BasePruner):
             known = study.get_trials(deepcopy=False)
             if self._across_families or family is None:
                 return known
-            self._look(known)
+            self._update(known)
             return [known[number] for number in self._numbers[family]]
 
         return self._inner.prune(StudySubset(study, others), trial)
 
-    def _look(self, known: Sequence[FrozenTrial]) -> None:
+    def _update(self, known: Sequence[FrozenTrial]) -> None:
         new, self._undrawn = [*self._undrawn, *range(self._seen, len(known))], []
         self._seen = len(known)
         for number in new:

@@ -149,7 +149,7 @@ class SweepStudy:
             self._journal.close()
         self._lock.release()
 
-    def stay(self) -> None:
+    def renew_claim(self) -> None:
         """Renew the claim on the study, every few seconds; StudyBusy if another process has it."""
         if self._lease is not None:
             self._lease.renew()
@@ -166,9 +166,7 @@ class SweepStudy:
         """Return what was remembered under `key`, or None."""
         with translated_errors():
             kept = self._storage.get_study_system_attrs(self._study_id)
-            if NOTED + key in kept:
-                return deepcopy(kept[NOTED + key])
-            return self._study.user_attrs.get(key)  # where earlier versions kept it
+            return deepcopy(kept.get(NOTED + key))
 
     def remember(self, key: str, value: Any) -> None:
         """Keep a plain value for later starts."""

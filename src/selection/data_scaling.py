@@ -76,7 +76,7 @@ def measure_scaling(plan: ScalingPlan, settings: ScalingSettings) -> tuple[DataS
         known = fraction_runs(chosen.folder.path / DATA_SCALING)
         missing = [count for count in plan.fewer if not _has_ended(plan, known.get(count))]
         if missing:
-            _say(plan, missing)
+            _print_plan(plan, missing)
         for count in missing:
             _train(plan, count, known)
     fewer = [RunFolder.open(chosen.folder.path.parent / known[count]) for count in plan.fewer]
@@ -103,7 +103,7 @@ def _check_pictures(folder: RunFolder, settings: RunSettings) -> None:
         )
 
 
-def _say(plan: ScalingPlan, missing: Sequence[int]) -> None:
+def _print_plan(plan: ScalingPlan, missing: Sequence[int]) -> None:
     """Print what is trained, and how long that takes about."""
     numbers, seconds = ", ".join(f"{count:,}" for count in missing), expected_seconds(plan, missing)
     about = f", some {duration(seconds)}" if math.isfinite(seconds) else ""

@@ -9,6 +9,7 @@ restricts the training pictures of a short race or of a learning curve.
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from statistics import median_high
@@ -24,7 +25,7 @@ from ..records.run import Predictions, RunSummary
 from ..runs.build import build_data
 from ..runs.candidates.candidate import settle_thresholds
 from ..runs.candidates.choose import load_trained
-from ..runs.folder import REFIT, RunFolder, finished_summary
+from ..runs.folder import REFIT, RunFolder, finished_summary, read_json
 from ..runs.folds import fold_runs
 from ..runs.seal import amending
 from ..storage.files import write_atomically
@@ -35,11 +36,10 @@ __all__ = ["earlier_refit", "refit", "refit_settings"]
 
 def earlier_refit(chosen: RunFolder) -> RunFolder | None:
     """Return the refit of a run that was started before, finished or not."""
-    try:
-        name = json.loads((chosen.path / REFIT).read_text(encoding="utf-8"))["run"]
+    name = read_json(chosen.path / REFIT).get("run", "")
+    with suppress(ValueError, TypeError):  # a damaged one is none
         return RunFolder.open(chosen.path.parent / Path(name).name)
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+    return None
 
 
 def refit(chosen: RunFolder, settings: RunSettings, chosen_summary: RunSummary) -> RunFolder:

@@ -5,7 +5,6 @@ Imports no torch, so that mistakes in the settings show without delay.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,10 +17,11 @@ from ..machine.text import share_meant
 from ..records.comparison import LOWEST
 from ..records.run import Predictions
 from ..runs.earlier_runs import known_training_pictures, network_run
-from ..runs.folder import REFIT, RunFolder
+from ..runs.folder import REFIT, RunFolder, read_json
 from ..runs.settings import refuse_lost_pictures
 from ..targets import kind_of
 from .choice import ChosenRun, read_chosen
+from .comparison.read_runs import refuse_measure
 
 __all__ = ["ScalingPlan", "plan_scaling"]
 
@@ -70,11 +70,7 @@ def plan_scaling(settings: ScalingSettings) -> ScalingPlan:
         )
     kind = kind_of(run.data.target)
     metric = settings.metric or kind.primary
-    if metric not in kind.measures:
-        raise ConfigError(
-            f"metric is {metric}, and the pictures of {folder.name} have {kind.described}: it must "
-            f"be one of {', '.join(kind.measures)}."
-        )
+    refuse_measure(metric, kind, folder)
     if settings.goal is not None and not _is_reachable(settings.goal, metric):
         goal = settings.goal
         bound = "above 0" if LOWEST.get(metric) is None else f"below 1{share_meant(goal)}"
@@ -126,10 +122,6 @@ def _is_reachable(goal: float, metric: str) -> bool:
 def _original(folder: RunFolder) -> RunFolder:
     """Return the run that a run is a refit of, or the run itself."""
     for record in folder.path.parent.glob(f"*/{REFIT}"):
-        try:
-            name = json.loads(record.read_text(encoding="utf-8"))["run"]
-        except (OSError, ValueError, KeyError, TypeError):
-            continue
-        if Path(name).name == folder.name:
+        if Path(str(read_json(record).get("run"))).name == folder.name:
             return RunFolder.open(record.parent)
     return folder

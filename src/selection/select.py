@@ -6,8 +6,7 @@ killed is simply given again.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -51,12 +50,16 @@ def select(chosen: ChosenRun, settings: SelectSettings) -> Champion:
     Raises:
         ConfigError: the chosen run cannot be used, or another process is at it.
     """
-    with _alone(chosen.folder.output_dir):
+    output_dir = chosen.folder.output_dir
+    lock = champions_folder(output_dir) / "lock"
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    # Two could measure the same test part, or refit the same run.
+    with alone(lock, f"output_dir: a champion is being chosen in {output_dir}"):
         model = chosen
         if settings.refit and chosen.settings.data.train_on_val:
             print("refit: not needed, the run was trained on the validation part already")
         elif settings.refit:
-            refuse_uncountable(chosen.folder.output_dir)  # the refit is measured after its training
+            refuse_uncountable(output_dir)  # the refit is measured after its training
             folder = refit(chosen.folder, chosen.settings, chosen.summary)
             model = read_chosen(folder, chosen.reasons)
         return make_champion(model, chosen, settings.tracking)
@@ -341,12 +344,3 @@ def _test_figures(summary: RunSummary, measure: str | None) -> str:
     if accuracy is not None and any(figures):
         accuracy = f"{accuracy_name(sets)} {accuracy}"
     return "; ".join(filter(None, [*figures, accuracy])) or "not measured"
-
-
-@contextmanager
-def _alone(output_dir: Path) -> Iterator[None]:
-    """Hold the lock of selection: two could measure the same test part, or refit the same run."""
-    path = champions_folder(output_dir) / "lock"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with alone(path, f"output_dir: a champion is being chosen in {output_dir}"):
-        yield

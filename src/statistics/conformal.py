@@ -9,6 +9,8 @@ gentle introduction", FnT ML 2023, section 1).
 
 from __future__ import annotations
 
+from bisect import bisect_left
+
 import numpy as np
 from numpy.typing import ArrayLike
 
@@ -84,16 +86,13 @@ def coverage_rank(pictures: int, coverage: float, candidates: int = 1) -> int | 
         ValueError: `coverage` is not within (0, 1), or `candidates` is below 1.
     """
     check_promise(coverage, candidates)
-    low, high = 1, pictures
-    if not pictures or expected_least_coverage(high, pictures, candidates) < coverage - _ROUNDING:
-        return None
-    while low < high:
-        middle = (low + high) // 2
-        if expected_least_coverage(middle, pictures, candidates) >= coverage - _ROUNDING:
-            high = middle
-        else:
-            low = middle + 1
-    return low
+    ranks = range(1, pictures + 1)
+    found = bisect_left(
+        ranks,
+        coverage - _ROUNDING,
+        key=lambda rank: expected_least_coverage(rank, pictures, candidates),
+    )
+    return ranks[found] if found < pictures else None
 
 
 def check_promise(coverage: float, candidates: int) -> None:
@@ -134,16 +133,14 @@ def expected_least_coverage(rank: int, pictures: int, candidates: int = 1) -> fl
 
 def fewest_pictures(coverage: float, candidates: int = 1) -> int:
     """Return the least number of calibration pictures that `coverage_rank` does not refuse."""
-    low, high = 0, 1
-    while coverage_rank(high, coverage, candidates) is None:
-        low, high = high, 2 * high
-    while high - low > 1:
-        middle = (low + high) // 2
-        if coverage_rank(middle, coverage, candidates) is None:
-            low = middle
-        else:
-            high = middle
-    return high
+    most = 1
+    while coverage_rank(most, coverage, candidates) is None:
+        most *= 2
+    return bisect_left(
+        range(most),
+        True,
+        key=lambda pictures: coverage_rank(pictures, coverage, candidates) is not None,
+    )
 
 
 def one_of_each_group(groups: ArrayLike, seed: int = 0) -> Int64Array:

@@ -165,10 +165,10 @@ class Evidence:
         """(C, C) figure of the column's candidate minus that of the row's.
 
         Of shares after two pictures more, one that each of the two alone has right: with
-        trainings that hardly ever disagree this keeps intervals honest, and with single trainings
-        on independent pictures it is the interval of Bonett & Price, "Adjusted Wald Confidence
-        Interval for a Difference of Binomial Proportions Based on Paired Data", J. Educ. Behav.
-        Stat. 2012.
+        trainings that hardly ever disagree this keeps the coverage of intervals, and with single
+        trainings on independent pictures it is the interval of Bonett & Price, "Adjusted Wald
+        Confidence Interval for a Difference of Binomial Proportions Based on Paired Data", J. Educ.
+        Behav. Stat. 2012.
         """
         found = self.figure[None, :] - self.figure[:, None]
         return found * (self.pictures / (self.pictures + 2)) if self.is_share else found

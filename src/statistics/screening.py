@@ -1,9 +1,9 @@
 """A field that was chosen from more candidates by a single training of each.
 
 A search ends with a few finalists, trained again with seeds that did not choose them. Their new
-seeds are honest, but their pictures are those on which the search found them good: of many trials
-the best are also those that suit these very pictures, in every training. So the errors of all
-trials count: in the width of intervals, and in what the winner's figure is too good by.
+seeds chose nothing, but their pictures are those on which the search found them good: of many
+trials the best are also those that suit these very pictures, in every training. So the errors of
+all trials count: in the width of intervals, and in what the winner's figure is too good by.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -83,42 +83,29 @@ def judge(
             not fit.
     """
     _check_names(candidates)
-    found = collapsed_trainings(candidates, scale.constant)
-    collapsed = {one.name: gone for one, gone in zip(candidates, found, strict=True)}
-    sound = [_without(one, collapsed[one.name]) for one in candidates]
-    ranked = sorted(sound, key=partial(_place, left_out))
-    evidence = Evidence.of(ranked, groups, lowest=scale.lowest)
-    screened = () if screening is None else screening.others
-    wide = Evidence.of([*ranked, *screened], groups, lowest=scale.lowest) if screened else evidence
-    confidence = look_confidence(look)
-    draws = round(draws * (1 - look_confidence(1)) / (1 - confidence))  # as many beyond a quantile
-    drawn = resample(wide, draws, seed)
+    field = _Field.of(candidates, scale, groups, screening, look_confidence(look), left_out)
+    ranked, evidence = field.ranked, field.evidence
+    # As many beyond a quantile at every look.
+    draws = round(draws * (1 - look_confidence(1)) / (1 - field.confidence))
+    drawn = resample(field.wide, draws, seed)
     errors = Errors(drawn.drawn[: len(ranked)])
     difference = None
     if len(ranked) == 2:
-        difference = _difference(ranked, evidence, over_folds, confidence)
+        difference = _difference(field, over_folds)
         best = _of_two(difference)
     else:
         out = np.array([one.name in left_out for one in ranked])
-        best = compare_with_best(evidence, errors, confidence, out)
-    standings = _standings(
-        ranked,
-        evidence,
-        quantile=simultaneous_quantile(drawn, confidence),
-        best=best,
-        chances=chances_of(evidence, errors, band, seed),
-        scale=scale,
-        collapsed=collapsed,
-    )
+        best = compare_with_best(evidence, errors, field.confidence, out)
+    standings = _standings(field, drawn, best, chances_of(evidence, errors, band, seed))
     winner, tied = standings[0], tuple(one for one in standings if one.tied)
     near = _near(standings, evidence)
-    power, by_seeds = _power(evidence, errors, best, confidence, gap)
-    expected = expected_figure(_with_screening(evidence, ranked, screening, wide, groups), 0)
+    power, by_seeds = _power(field, errors, best, gap)
+    expected = scale.sign * expected_figure(field.with_screening(), 0)
     return Recommendation(
         measure=scale.measure,
         standings=standings,
         winner=winner,
-        corrected=_within(winner.interval, scale.sign * expected),
+        corrected=min(max(expected, winner.interval.low), winner.interval.high),
         tied=tied,
         cheapest=cheapest(tied),
         near=near,
@@ -130,23 +117,72 @@ def judge(
         groups=None if evidence.groups.order is None else evidence.groups.count,
         of_configurations=evidence.seeds is not None,
         seed_share=_seed_share(evidence),
-        borrowed=_with_borrowed_seeds(ranked, evidence),
-        unsteady=_unsteady(ranked, evidence),
+        borrowed=_with_borrowed_seeds(field),
+        unsteady=_unsteady(field),
         decided_by_seeds=by_seeds,
-        collapses=_collapses(
-            ranked,
-            candidates,
-            collapsed=collapsed,
-            evidence=evidence,
-            drawn=drawn,
-            confidence=confidence,
-            measure=scale.measure,
-        ),
-        screened=len(screened),
+        collapses=_collapses(field, drawn),
+        screened=0 if screening is None else len(screening.others),
         look=look,
         baseline=scale.baseline,
         lone=scale.lone,
     )
+
+
+@dataclass(frozen=True, eq=False)
+class _Field:
+    """The candidates of a comparison, and the evidence on them.
+
+    Attributes:
+        candidates: with all of their trainings, in the order that they came in.
+        collapsed: (R,) bool by name, which of a candidate's trainings collapsed.
+        ranked: without those, the best first.
+        scale, groups, screening: as of `judge`.
+        confidence: of the intervals.
+        evidence: on the ranked.
+        wide: on these, and then on the trials outside the field that they were chosen from.
+    """
+
+    candidates: Sequence[Candidate]
+    collapsed: dict[str, BoolArray]
+    ranked: Sequence[Candidate]
+    scale: Scale
+    groups: Int64Array | None
+    screening: Screening | None
+    confidence: float
+    evidence: Evidence
+    wide: Evidence
+
+    @classmethod
+    def of(
+        cls,
+        candidates: Sequence[Candidate],
+        scale: Scale,
+        groups: Int64Array | None,
+        screening: Screening | None,
+        confidence: float,
+        left_out: Collection[str],
+    ) -> _Field:
+        """Return the field, ranked with those that were left out behind all others."""
+        found = collapsed_trainings(candidates, scale.constant)
+        collapsed = {one.name: gone for one, gone in zip(candidates, found, strict=True)}
+        sound = [_without(one, collapsed[one.name]) for one in candidates]
+        ranked = sorted(sound, key=partial(_place, left_out))
+        evidence = wide = Evidence.of(ranked, groups, lowest=scale.lowest)
+        if screening is not None and (others := screening.others):
+            wide = Evidence.of([*ranked, *others], groups, lowest=scale.lowest)
+        return cls(
+            candidates, collapsed, ranked, scale, groups, screening, confidence, evidence, wide
+        )
+
+    def with_screening(self) -> Evidence:
+        """Return the evidence by all trainings that the field was chosen by, the field first."""
+        if self.screening is None:
+            return self.evidence
+        chosen = [*map(self.screening.with_trial, self.ranked), *self.screening.others]
+        whole = Evidence.of(chosen, self.groups, lowest=self.scale.lowest)
+        # A training that chose is better than its repeats by luck: beside them, it would make
+        # seeds seem to do more than they do, and the correction would take too much.
+        return replace(whole, seeds=self.wide.seeds)
 
 
 def _place(left_out: Collection[str], one: Candidate) -> tuple[bool, Place]:
@@ -173,18 +209,13 @@ def _without(one: Candidate, collapsed: BoolArray) -> Candidate:
     return one.only(~collapsed) if collapsed.any() else one
 
 
-def _difference(
-    ranked: Sequence[Candidate],
-    evidence: Evidence,
-    over_folds: tuple[str, FoldTest] | None,
-    confidence: float,
-) -> Interval:
+def _difference(field: _Field, over_folds: tuple[str, FoldTest] | None) -> Interval:
     """Return the interval of the first one's figure minus the second's."""
-    found = difference_interval(evidence, 0, 1, confidence)
+    found = difference_interval(field.evidence, 0, 1, field.confidence)
     if over_folds is None:
         return found
     name, test = over_folds
-    sign = 1 if name == ranked[0].name else -1
+    sign = 1 if name == field.ranked[0].name else -1
     ends = sorted((sign * test.interval.low, sign * test.interval.high))
     return Interval(min(found.low, ends[0]), max(found.high, ends[1]))
 
@@ -197,15 +228,10 @@ def _of_two(difference: Interval) -> BestComparison:
 
 
 def _standings(
-    ranked: Sequence[Candidate],
-    evidence: Evidence,
-    *,
-    quantile: float,
-    best: BestComparison,
-    chances: Chances,
-    scale: Scale,
-    collapsed: dict[str, BoolArray],
+    field: _Field, drawn: Errors, best: BestComparison, chances: Chances
 ) -> tuple[Standing, ...]:
+    evidence, scale = field.evidence, field.scale
+    quantile = simultaneous_quantile(drawn, field.confidence)
     return tuple(
         Standing(
             rank=index + 1,
@@ -223,14 +249,10 @@ def _standings(
             log_loss=one.log_loss,
             calibration_error=one.calibration_error,
             cost=one.cost,
-            collapsed=int(collapsed[one.name].sum()),
+            collapsed=int(field.collapsed[one.name].sum()),
         )
-        for index, one in enumerate(ranked)
+        for index, one in enumerate(field.ranked)
     )
-
-
-def _within(interval: Interval, value: float) -> float:
-    return min(max(value, interval.low), interval.high)
 
 
 def _near(standings: Sequence[Standing], evidence: Evidence) -> tuple[Standing, ...]:
@@ -266,39 +288,15 @@ def cheapest(tied: Sequence[Standing]) -> Standing | None:
 
 
 def _power(
-    evidence: Evidence, errors: Errors, best: BestComparison, confidence: float, gap: float
+    field: _Field, errors: Errors, best: BestComparison, gap: float
 ) -> tuple[Power | None, float | None]:
     """Return the power to tell the tied from each other, and how probably further seeds would."""
     if len(best.tied) == 1:
         return None, None
-    critical = control_quantile(evidence, errors, 1, normal_quantile(confidence))
+    evidence = field.evidence
+    critical = control_quantile(evidence, errors, 1, normal_quantile(field.confidence))
     power = power_of_tied(evidence, best.tied, critical, gap)
     return power, decided_by_seeds(evidence, best.tied, critical)
-
-
-def _with_screening(
-    evidence: Evidence,
-    ranked: Sequence[Candidate],
-    screening: Screening | None,
-    wide: Evidence,
-    groups: Int64Array | None,
-) -> Evidence:
-    """Return the evidence by all trainings that the field was chosen by, the field first.
-
-    Args:
-        evidence: on the field alone.
-        ranked: the field.
-        screening: None where it was chosen from nothing.
-        wide: the evidence on the field and the trials outside it.
-        groups: of the pictures.
-    """
-    if screening is None:
-        return evidence
-    chosen = map(screening.with_trial, ranked)
-    whole = Evidence.of([*chosen, *screening.others], groups, lowest=evidence.lowest)
-    # A training that chose is better than its repeats by luck: beside them, it would make
-    # seeds seem to do more than they do, and the correction would take too much.
-    return replace(whole, seeds=wide.seeds)
 
 
 def _seed_share(evidence: Evidence) -> float | None:
@@ -309,47 +307,40 @@ def _seed_share(evidence: Evidence) -> float | None:
     return float(evidence.seed_variance[0]) / variance if variance > 0 else 0.0
 
 
-def _with_borrowed_seeds(ranked: Sequence[Candidate], evidence: Evidence) -> tuple[str, ...]:
+def _with_borrowed_seeds(field: _Field) -> tuple[str, ...]:
     """Return the names of those of one training, whose effect of seeds is that of the others."""
-    if evidence.seeds is None:
+    if field.evidence.seeds is None:
         return ()
-    return tuple(one.name for one in ranked if len(one.right) == 1)
+    return tuple(one.name for one in field.ranked if len(one.right) == 1)
 
 
-def _unsteady(ranked: Sequence[Candidate], evidence: Evidence) -> tuple[str, ...]:
+def _unsteady(field: _Field) -> tuple[str, ...]:
     """Return the names of those that seeds may move by more than the pictures leave open.
 
     With few trainings of a candidate the effect of its seeds is estimated from all candidates, and
     taken to be about the same for each. Where it may be large, intervals rest on that assumption.
     """
+    evidence = field.evidence
     if evidence.seeds is None:
         return ()
     most = evidence.seeds.at_most(_CHANCE_OF_LARGER_EFFECT)
     moved = (most - 1) * evidence.seeds.luck / evidence.repeats
     few = (evidence.repeats <= _FEW_REPEATS) & (moved > evidence.picture_variance)
-    return tuple(one.name for one, named in zip(ranked, few.tolist(), strict=True) if named)
+    return tuple(one.name for one, named in zip(field.ranked, few.tolist(), strict=True) if named)
 
 
 def _spread(scores: BoolArray | Float32Array) -> float | None:
     return float(scores.mean(axis=1).std(ddof=1)) if len(scores) > 1 else None
 
 
-def _collapses(
-    ranked: Sequence[Candidate],
-    candidates: Sequence[Candidate],
-    *,
-    collapsed: dict[str, BoolArray],
-    evidence: Evidence,
-    drawn: Errors,
-    confidence: float,
-    measure: str,
-) -> Collapses | None:
+def _collapses(field: _Field, drawn: Errors) -> Collapses | None:
     """Return what collapsed, and what follows for the winner's mean over all trainings.
 
     That one collapses is taken to be as probable for all candidates: of three trainings each,
     nobody could say whose collapse more often. Each of the two intervals that the winner's is made
     of gets half of the error.
     """
+    candidates, collapsed = field.candidates, field.collapsed
     run_ids = tuple(
         run
         for one in candidates
@@ -363,19 +354,19 @@ def _collapses(
         np.mean(np.concatenate([one.right[collapsed[one.name]].mean(axis=1) for one in candidates]))
     )
     winner = None
-    if measure == "accuracy":
-        half = (1 + confidence) / 2
+    if field.scale.measure == "accuracy":
+        half = (1 + field.confidence) / 2
         share = exact_interval(len(run_ids), among, half)
-        sound = figure_interval(evidence, 0, simultaneous_quantile(drawn, half))
+        sound = figure_interval(field.evidence, 0, simultaneous_quantile(drawn, half))
         winner = Interval(
             (1 - share.high) * sound.low + share.high * min(accuracy, sound.low),
             (1 - share.low) * sound.high + share.low * min(accuracy, sound.high),
         )
     return Collapses(
-        names=tuple(one.name for one in ranked if collapsed[one.name].any()),
+        names=tuple(one.name for one in field.ranked if collapsed[one.name].any()),
         run_ids=run_ids,
         among=among,
-        share=exact_interval(len(run_ids), among, confidence),
+        share=exact_interval(len(run_ids), among, field.confidence),
         accuracy=accuracy,
         winner=winner,
     )

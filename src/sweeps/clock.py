@@ -133,10 +133,7 @@ class Clock:
         Args:
             answered: whether a trial is complete. Before that, trials may exceed the budget a bit.
         """
-        if answered or self.budget is None:
-            return self.time_left(answered)
-        late = max(_LATE_RESULT_FRACTION * self.budget, _MIN_LATE_SECONDS)
-        return max(0.0, self.budget + late - self.spent)
+        return self.time_left(True) if answered else self._left_for_a_late_result
 
     def finals_to_end(self, answered: bool) -> float | None:
         """Return the seconds until trainings of finalists are stopped; None for no limit.
@@ -144,7 +141,11 @@ class Clock:
         Args:
             answered: whether one of them is complete. Before that there is no limit.
         """
-        if not answered or self.budget is None:
+        return self._left_for_a_late_result if answered else None
+
+    @property
+    def _left_for_a_late_result(self) -> float | None:
+        if self.budget is None:
             return None
         late = max(_LATE_RESULT_FRACTION * self.budget, _MIN_LATE_SECONDS)
         return max(0.0, self.budget + late - self.spent)

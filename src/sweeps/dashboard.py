@@ -16,7 +16,7 @@ if not __package__:  # it was given as a file, in which no import finds the othe
     print("error: run python -m src.sweeps.dashboard in the checkout, not a path", file=sys.stderr)
     sys.exit(2)
 
-from ..config.checks import ConfigError
+from ..config.checks import ConfigError, input_of
 from ..config.command_line import run_entry
 from ..config.compose import compose_settings
 from ..config.sweep import DashboardSettings
@@ -40,12 +40,10 @@ def show(settings: DashboardSettings) -> None:
     from ..search.pages import study_pages
 
     hosts = own_hosts(settings.port)
-    try:
+    with input_of():
         pages, path = study_pages(
             settings.study, settings.study_folder, settings.storage, hosts=hosts
         )
-    except ValueError as error:
-        raise ConfigError(f"{error}.") from error
     try:
         server = make_server(HOST, settings.port, pages, _Server, _Handler)
     except OSError as error:

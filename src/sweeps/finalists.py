@@ -19,6 +19,8 @@ from ..search.jobs import Ending, Job
 from ..search.loop import OVER, JobLoop, Observer, run_single
 from ..search.pool import Pool
 from ..search.study import SweepStudy
+from .clock import Clock
+from .display import Display
 from .finalist_choice import choose_finalists
 from .finals_time import round_seconds, training_seconds
 from .further_seeds import (
@@ -81,41 +83,34 @@ class Finals(JobLoop[tuple[int, int]]):
 
     Args:
         pool, observers, interrupted: see `JobLoop`.
-        show, check: see `Preparation` and `Reduction`.
-        doing: called with a description of a step that takes a while.
-        stay: see `Driver`.
-        seconds_left: returns the seconds left of the sweep's budget; None for no limit. Fewer
-            finalists or seeds are trained if more would take longer; without time for any, the best
-            trial wins as it is. If trainings take longer than expected, only the first of each
-            finalist begins after that time.
-        time_to_end: returns the seconds until running trainings are stopped, given whether one is
-            complete; None for no limit.
+        clock: fewer finalists or seeds are trained if more would take longer than it has left;
+            without time for any, the best trial wins as it is. If trainings take longer than
+            expected, only the first of each finalist begins after that time.
+        display: shows each training that ends, and the step that takes a while.
+        check: see `Reduction`.
+        upkeep: see `Driver`.
     """
 
     def __init__(
         self,
         pool: Pool,
         jobs: SweepJobs,
+        clock: Clock,
+        display: Display,
         *,
-        show: Callable[[str], None],
-        doing: Callable[[str], None] = lambda _: None,
-        check: Callable[[], None] = lambda: None,
-        stay: Callable[[], None] = lambda: None,
-        observers: Sequence[Observer] = (),
-        interrupted: Callable[[], bool] = lambda: False,
-        seconds_left: Callable[[], float | None] = lambda: None,
-        time_to_end: Callable[[bool], float | None] = lambda _: None,
+        check: Callable[[], None],
+        upkeep: Callable[[], None],
+        observers: Sequence[Observer],
+        interrupted: Callable[[], bool],
     ) -> None:
         super().__init__(pool, observers, interrupted)
         self._settings = settings = jobs.settings
         self._study = study = jobs.study
         self._jobs = jobs
-        self._show = show
-        self._doing = doing
+        self._clock = clock
+        self._display, self._show = display, display.show
         self._check = check
-        self._stay = stay
-        self._seconds_left = seconds_left
-        self._time_to_end = time_to_end
+        self._upkeep = upkeep
         self._metric = settings.metrics[0]
         self._name = (study.spec.metric_names or settings.metrics)[0]
         self._refits: dict[str, dict[str, dict[str, Any]]] = study.recall(_REFITS) or {}
@@ -207,7 +202,7 @@ class Finals(JobLoop[tuple[int, int]]):
 
     def _describe_no_result(self) -> str:
         """Return why there is no winner, and the remedy."""
-        if self._seconds_left() is None:
+        if self._clock.left is None:
             return "no trial was completed, so there is no winner: raise budget.trials"
         minutes = self._settings.budget.minutes or 0
         return (
@@ -248,7 +243,7 @@ class Finals(JobLoop[tuple[int, int]]):
         self._study.remember(_REFITS, self._refits)
 
     def _fits(self, trials: Sequence[TrialRecord], seeds: int) -> bool:
-        left = self._seconds_left()
+        left = self._clock.left
         if left is None:
             return True
         slots, first, needed = max(1, len(self.pool.free())), self._settings.seed + 1, 0.0
@@ -263,7 +258,7 @@ class Finals(JobLoop[tuple[int, int]]):
         return needed <= left
 
     def _is_late(self) -> bool:
-        left = self._seconds_left()
+        left = self._clock.left
         return left is not None and left <= 0
 
     # Methods that `JobLoop` calls.
@@ -286,7 +281,7 @@ class Finals(JobLoop[tuple[int, int]]):
 
     def seconds_to_end(self) -> float | None:
         found = (facts for seeds in self._refits.values() for facts in seeds.values())
-        return self._time_to_end(any(facts.get("value") is not None for facts in found))
+        return self._clock.finals_to_end(any(facts.get("value") is not None for facts in found))
 
     def job(self, key: tuple[int, int]) -> Job:
         found = self.facts(key)
@@ -315,7 +310,7 @@ class Finals(JobLoop[tuple[int, int]]):
         self._show(f"finalist {self._trials[number].name}, seed {seed}: {outcome}")
 
     def tick(self, running: int) -> None:
-        self._stay()
+        self._upkeep()
         counts = {**self._counts, "running": 0}
         for observer in self.observers:
             left = counted(len(self._todo) + running, "training")
@@ -373,7 +368,7 @@ class Finals(JobLoop[tuple[int, int]]):
         seed, trial = winner.first_seed, self._study.trial(winner.trial)
         assert seed is not None
         job = self._jobs.test(trial, seed, winner.run_dirs[seed])
-        self._doing(f"measuring the winner {trial.name} on the test part")
+        self._display.doing(f"measuring the winner {trial.name} on the test part")
         ending = run_single(self.pool, job, self._check, trial, observers=self.observers)
         if ending.state != "complete":
             self._show(f"the test part was not measured: {ending.reason}")

@@ -20,8 +20,8 @@ from ..config.models import NetworkSettings
 from ..config.overrides import by_key, override_of, with_values
 from ..config.schema import RunSettings
 from ..data.decoding.format_choice import chosen_format
+from ..data.decoding.opening import surveyed
 from ..data.loading.datamodule import PictureData
-from ..data.quality.audit import survey
 from ..data.sources.listing import list_pictures
 from ..data.sources.source import Source
 from ..machine.cpu_load import slowdown
@@ -33,7 +33,6 @@ from ..runs.build.network import NetworkShape, build_network
 from ..runs.candidates.choose import origin_of
 from ..runs.candidates.settled import Settled, settled
 from ..runs.resolve import use_threads
-from ..storage.cache import cache_folder
 from ..training.cost import count_flops, wait_for
 from .families import SIDE, name_of_kind
 from .prepared import NOT_OPENED, Prepared
@@ -177,10 +176,8 @@ def _estimate_unaffordable(
     if origin_of(settings).start != "from scratch":
         return None
     source = list_pictures(settings.data)
-    folder = cache_folder(settings.data.cache_dir).absolute() / "findings"
-    workers = settings.data.num_workers or available_cores()
     with in_time(latest, _OPENING):
-        found = survey(source, findings_dir=folder, workers=workers)
+        found = surveyed(source, settings.data)
     if len(found.reasons) == len(source):
         return None  # opening the pictures will say why none is usable
     form = chosen_format(source, found, settings.data, native_side(model))

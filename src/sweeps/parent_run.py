@@ -24,7 +24,7 @@ from ..reporting.sweep_report import COMMAND, headline, verdict
 from ..runs.folder import drop_checkpoints
 from ..search.loop import OVER, Observer
 from ..search.study import SweepStudy
-from ..storage.digests import DamagedLine, checked_json, line_content
+from ..storage.digests import checked_json, line_content
 from ..storage.files import write_atomically
 from ..targets import kind_of
 from ..tracking.addresses import without_password
@@ -69,13 +69,8 @@ class ParentRun(Observer):
         record = self.folder / _SUMMARY
         try:
             noted = len(line_content(record.read_bytes())["trials"])
-        except (
-            OSError,
-            DamagedLine,
-            LookupError,
-            TypeError,
-        ):  # the end of the sweep writes it again
-            return None
+        except (OSError, ValueError, LookupError, TypeError):
+            return None  # the end of the sweep writes it again
         if noted <= trials:
             return None
         return (

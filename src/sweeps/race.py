@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ..config.checks import ConfigError, not_written, to_plain
+from ..config.checks import ConfigError, input_of, not_written, to_plain
 from ..config.compose import effective_overrides, leaves
 from ..config.overrides import by_key, override_of, value_of
 from ..config.sweep import SweepSettings, base_overrides, read_sweep_settings
@@ -205,14 +205,14 @@ class _Race:
         self._run_minimal_trial()
         self._clock.ended("measuring families and for trials")
 
-    def _stay(self) -> None:
+    def _upkeep(self) -> None:
         """Keep the lock of the study and record the time spent; called repeatedly."""
-        self._study.stay()
+        self._study.renew_claim()
         self._clock.tick()
 
     def _check(self) -> None:
-        """Do what `_stay` does, draw the display, and raise if a signal has arrived."""
-        self._stay()
+        """Do what `_upkeep` does, draw the display, and raise if a signal has arrived."""
+        self._upkeep()
         self._display.go_on()
         self._interruption.check()
 
@@ -263,10 +263,8 @@ class _Race:
 
     def _trial(self, trial: TrialRecord) -> Job:
         """Return the job of a trial; the only one that fits gets a limit of its training time."""
-        changes, found = (
-            self._study.facts(trial.number).get("changes"),
-            self._jobs.prepared_of(trial),
-        )
+        changes = self._study.facts(trial.number).get("changes")
+        found = self._jobs.prepared_of(trial)
         if changes is None and limit_of(self._base) is None and self._study.best() is None:
             seconds = self._clock.first_limit(found.seconds, only=len(self._families) == 1)
             limit = f"trainer.max_time={max(1, round((seconds or 0.0) / found.trainings))}"
@@ -346,7 +344,7 @@ class _Race:
             at_once=1 if any(one.takes_turns for one in self._prepared.values()) else None,
             time_left=time_left,
             time_to_end=clock.time_to_end if until is None else None,
-            stay=self._stay,
+            upkeep=self._upkeep,
             failure_limit=self._settings.failure_limit,
             interrupted=lambda: self._interruption.pending,
         )
@@ -419,14 +417,12 @@ class _Race:
         Finals(
             self._pool,
             self._jobs,
-            show=self._display.show,
-            doing=self._display.doing,
+            self._clock,
+            self._display,
             check=self._check,
-            stay=self._stay,
+            upkeep=self._upkeep,
             observers=(self._display, self._parent),
             interrupted=lambda: self._interruption.pending,
-            seconds_left=lambda: self._clock.left,
-            time_to_end=self._clock.finals_to_end,
         ).run()
 
     def _enqueue(self, name: str, values: Mapping[str, Value] | None = None) -> None:
@@ -550,7 +546,7 @@ def _engine_of(settings: SweepSettings, folder: Path) -> tuple[Engine, int]:
     """Return the engine that runs the workers of a sweep, and the number of threads of each."""
     workers, devices = settings.workers, settings.trainer.devices
     use_gpus = settings.trainer.accelerator != "cpu"
-    try:
+    with input_of():
         if workers.engine == "ray":
             from ..search.workers.ray import RayEngine
 
@@ -568,6 +564,4 @@ def _engine_of(settings: SweepSettings, folder: Path) -> tuple[Engine, int]:
         gpus = visible_gpus() if use_gpus else []
         count = devices if isinstance(devices, int) else max(1, len(gpus))
         places = slots(workers, count, gpus=gpus, cores=available_cores())
-    except ValueError as error:
-        raise ConfigError(f"{error}.") from error
     return LocalEngine(places, _RUNNER, folder), places[0].threads

@@ -89,9 +89,8 @@ class TrialRunner:
         except RunFailed as error:
             return Ending("failed", reason=str(error))
         finally:
-            if (
-                not self._frozen
-            ):  # the modules loaded by now stay: exclude them from later collections
+            if not self._frozen:
+                # The modules loaded by now stay: exclude them from later collections.
                 gc.collect()
                 gc.freeze()
                 self._frozen = True
@@ -135,39 +134,15 @@ class TrialRunner:
             own = replace(job, task=plain_task(task))
             return run_in_process(f"{PACKAGE}.sweeps.run_job:device_runner", own, channel)
 
-        folders: list[RunFolder] = []
-
-        def announce(folder: RunFolder) -> None:
-            folders.append(folder)
-            channel.note(run_id=folder.run_id, run_dir=str(folder.path))
-
-        def announce_fold(folder: RunFolder) -> None:
-            folders.append(folder)
-            channel.note(fold_dir=str(folder.path))
-
-        curve: list[float] = []
-
-        def on_epoch(epoch: int, metrics: dict[str, float]) -> None:
-            if task.metric in metrics:
-                curve.append(metrics[task.metric])
-            reason = channel.report(epoch + 1, metrics)
-            if reason is not None:
-                raise Stopped(reason)
-
-        def last_and_best() -> dict[str, float]:
-            if not curve:
-                return {}
-            best = max(curve) if task.direction == "maximize" else min(curve)
-            return {"objective/last": curve[-1], "objective/best": best}
-
+        reports = _Reports(task, channel)
         command = command_of(job.overrides)
         parent = ParentLink(
             parent_run_id=task.parent_run_id,
             name=task.name,
             tags={**task.tags, "bakeoff.state": "running", "bakeoff.command": command},
-            announce=announce,
-            announce_fold=announce_fold,
-            figures=last_and_best,
+            announce=reports.announce,
+            announce_fold=reports.announce_fold,
+            figures=reports.last_and_best,
             family=task.family,
             trial=task.trial,
         )
@@ -175,9 +150,11 @@ class TrialRunner:
             data = self._pictures(settings)
             table = _table(task.costs)
             data.costs = None if table is None else table.of(tuple(data.pictures.class_names))
-            summary = run_experiment(settings, on_epoch, command=command, data=data, parent=parent)
+            summary = run_experiment(
+                settings, reports.on_epoch, command=command, data=data, parent=parent
+            )
         except Stopped as stop:
-            for folder in folders:
+            for folder in reports.folders:
                 drop_checkpoints(folder.path)
             return Ending("pruned", reason=str(stop))
         except OutOfMemory as error:
@@ -228,6 +205,42 @@ class TrialRunner:
         data.batch_size = build.first_batch_size(settings)
         data.seed = training_seed(settings.seed, settings.cv.fold)
         return data
+
+
+class _Reports:
+    """What a training reports to the driver of its sweep.
+
+    Attributes:
+        folders: of the run and of its folds, as far as they have begun.
+    """
+
+    def __init__(self, task: Train, channel: Channel) -> None:
+        self._task, self._channel = task, channel
+        self._curve: list[float] = []
+        self.folders: list[RunFolder] = []
+
+    def announce(self, folder: RunFolder) -> None:
+        self.folders.append(folder)
+        self._channel.note(run_id=folder.run_id, run_dir=str(folder.path))
+
+    def announce_fold(self, folder: RunFolder) -> None:
+        self.folders.append(folder)
+        self._channel.note(fold_dir=str(folder.path))
+
+    def on_epoch(self, epoch: int, metrics: dict[str, float]) -> None:
+        """Report an epoch, counted from 0; `Stopped` where the driver ends the training."""
+        if self._task.metric in metrics:
+            self._curve.append(metrics[self._task.metric])
+        reason = self._channel.report(epoch + 1, metrics)
+        if reason is not None:
+            raise Stopped(reason)
+
+    def last_and_best(self) -> dict[str, float]:
+        """Return the last and the best value of the metric that the sweep goes by."""
+        if not self._curve:
+            return {}
+        best = max(self._curve) if self._task.direction == "maximize" else min(self._curve)
+        return {"objective/last": self._curve[-1], "objective/best": best}
 
 
 # The runner of a process that trains on several devices.

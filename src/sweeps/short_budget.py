@@ -302,10 +302,8 @@ def next_affordable_family(
         crafted = estimate_handcrafted_trial(family, fitting)
         epoch = estimate_finetuning_epoch(family, fitting, slots)
         if crafted:
-            needed = (
-                _picture_counts(count_training_pictures(fitting), crafted, base)[-1][1]
-                / CHEAP_TRIAL_FRACTION
-            )
+            counts = _picture_counts(count_training_pictures(fitting), crafted, base)
+            needed = counts[-1][1] / CHEAP_TRIAL_FRACTION
         elif known is not None and known.seconds_per_epoch:
             epochs = min(least_epochs(family, fitting), known.epochs)
             needed = epochs * known.seconds_per_epoch * known.trainings / FIRST_TRIAL_FRACTION
@@ -314,9 +312,8 @@ def next_affordable_family(
         if not needed:
             continue
         more = max(0.0, SAFETY_FACTOR * needed - left) / keeps
-        if (
-            not crafted and not epoch
-        ):  # once trials wait, only families with an estimate are measured
+        if not crafted and not epoch:
+            # Once trials wait, only families with an estimate are measured.
             if keeps <= TRIALS_FRACTION:
                 continue
             more = max(more, (TRIALS_FRACTION * clock.race - left) / (keeps - TRIALS_FRACTION))

@@ -13,8 +13,8 @@ import numpy as np
 
 from ..config.checks import ConfigError
 from ..config.sweep import SweepSettings
-from ..data.decoding.opening import UNDECODED, refuse_bad
-from ..data.quality.audit import Survey, survey
+from ..data.decoding.opening import UNDECODED, refuse_bad, surveyed
+from ..data.quality.audit import Survey
 from ..data.sources.costs import CostTable
 from ..data.sources.listing import list_pictures
 from ..data.sources.source import Source
@@ -24,7 +24,6 @@ from ..machine.text import counted
 from ..search.study import SweepStudy
 from ..statistics.evidence import normal_quantile
 from ..statistics.power import Design
-from ..storage.cache import cache_folder
 from .short_budget import warn_single_family
 
 __all__ = [
@@ -65,7 +64,7 @@ class ChosenFamilies:
 
     names: tuple[str, ...]
     reason: str
-    overrides: tuple[str, ...] = ()
+    overrides: tuple[str, ...]
 
 
 def choose_families(settings: SweepSettings, overrides: Sequence[str] = ()) -> ChosenFamilies:
@@ -235,12 +234,7 @@ def _fingerprint(settings: SweepSettings) -> str:
 
 def _survey(settings: SweepSettings, source: Source, check_content: bool = False) -> Survey:
     """Return the audit of the pictures, none of which is decoded; raises as `refuse_bad`."""
-    found = survey(
-        source,
-        findings_dir=cache_folder(settings.data.cache_dir).absolute() / "findings",
-        workers=settings.data.num_workers or available_cores(),
-        check_content=check_content,
-    )
+    found = surveyed(source, settings.data, check_content)
     refuse_bad(source, found, settings.data, UNDECODED)
     return found
 
@@ -268,8 +262,5 @@ def _suitable_families(side: int, count: int) -> tuple[tuple[str, ...], str]:
     if side > _PHOTO_SIDE:
         return _OF_PHOTOS, "the default for photos"
     if side >= _MIN_SIDE and count <= _MAX_PICTURES:
-        return (
-            ("embedding", *_FROM_SCRATCH),
-            "the default for few small pictures",
-        )
+        return ("embedding", *_FROM_SCRATCH), "the default for few small pictures"
     return _FROM_SCRATCH, "the default for small pictures"

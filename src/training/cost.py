@@ -232,7 +232,7 @@ def timed(
     return Timing(min(medians), others)
 
 
-def median_seconds(once: Callable[[], float], budget: float | None = None) -> float:
+def median_seconds(once: Callable[[], float], budget: float | None) -> float:
     """Return the seconds of `timed`, measured once."""
     return timed(once, budget, attempts=1).seconds
 

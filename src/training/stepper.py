@@ -102,9 +102,7 @@ def first_pictures(batch: Batch, count: int) -> Batch:
     return Batch(images[:count], targets[:count], ids[:count], step)
 
 
-def step_seconds(
-    stepper: Stepper, batch: Batch, deadline: float | None = None
-) -> tuple[float, bool]:
+def step_seconds(stepper: Stepper, batch: Batch, deadline: float | None) -> tuple[float, bool]:
     """Return the seconds of a training step, and whether steps of the whole batch were timed.
 
     With a deadline a step of a few pictures comes first. If it shows that steps of the whole batch

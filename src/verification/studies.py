@@ -30,11 +30,7 @@ from .runs import Fault, find_damaged_lines, verify_spool
 __all__ = ["is_running", "verify_json", "verify_output", "verify_study"]
 
 # Optuna's operations on a study and on trials, and its numbers of their final states.
-_CREATE_STUDY, _CREATE_TRIAL, _SET_STATE = 0, 4, 6
-_STUDY_ATTRIBUTES = {
-    2: ("user_attr", ""),
-    3: ("system_attr", NOTED),
-}  # of earlier versions, of this
+_CREATE_STUDY, _SET_STUDY_ATTRIBUTE, _CREATE_TRIAL, _SET_STATE = 0, 3, 4, 6
 _STATES = {1: COMPLETE, 2: PRUNED, 3: FAILED}
 _FAILED = 3
 # What says nothing of the content: another process writes it, or this one may not.
@@ -293,8 +289,8 @@ def _lost_trials(trials: list[Any], operations: list[dict[str, Any]]) -> str | N
 def _lost_finalists(finalists: list[Any], operations: list[dict[str, Any]]) -> str | None:
     known: dict[str, Any] = {}
     for operation in operations:
-        if kept := _STUDY_ATTRIBUTES.get(operation["op_code"]):
-            known = operation.get(kept[0], {}).get(kept[1] + _REFITS, known)
+        if operation["op_code"] == _SET_STUDY_ATTRIBUTE:
+            known = operation["system_attr"].get(NOTED + _REFITS, known)
     for finalist in finalists:
         lost = finalist["run_dirs"].keys() - known.get(str(finalist["trial"]), {}).keys()
         if lost:

@@ -424,14 +424,3 @@ def test_optunas_own_commands_read_a_study_in_tables_that_fit_a_screen(tmp_path:
     assert "| s " in studies and all(len(line) <= 100 for line in studies.splitlines())
     found = json.loads(typed("best-trial", "--study-name", "s", "--format", "json"))
     assert (found["number"], found["value"]) == (best.number, {"val/accuracy": best.value})
-
-
-def test_what_an_earlier_version_kept_is_found_and_replaced(tmp_path: Path) -> None:
-    with SweepStudy(tmp_path, plan(MLP, CNN)) as study:
-        run(study, 1)
-    storage = optuna.storages.JournalStorage(JournalFileBackend(str(tmp_path / JOURNAL)))
-    optuna.load_study(study_name="s", storage=storage).set_user_attr("old", [1])
-    with SweepStudy(tmp_path, plan(MLP, CNN)) as study:
-        assert study.recall("old") == [1]
-        study.remember("old", [2])
-        assert study.recall("old") == [2]

@@ -27,6 +27,7 @@ from src.sweeps.finalists import Finals, _announcement, kept_finalists
 from src.sweeps.further_seeds import judged, verdict_on
 from src.sweeps.tasks import SweepJobs
 from tests.selection.comparison.runs import TARGETS, compare_settings, finished_run, write_study
+from tests.sweeps.bare_finals import bare_finals
 
 FAMILIES = {
     name: Family(name, (), tuple(parse_space({"rate": {"low": 0.0, "high": 1.0}})), {})
@@ -96,7 +97,8 @@ def finals(
     said: list[str] = []
     pool: Any = SimpleNamespace(free=lambda: list(range(slots)))
     jobs = SweepJobs(settings, study, FAMILIES, (), {}, "0" * 32)
-    return Finals(pool, jobs, show=said.append, seconds_left=lambda: left), said
+    clock: Any = SimpleNamespace(left=left, finals_to_end=lambda answered: None)
+    return bare_finals(pool, jobs, clock, said), said
 
 
 @pytest.mark.parametrize(
@@ -243,7 +245,7 @@ def told_apart(
     study: Any, most: int, stops: int | None = None
 ) -> tuple[list[tuple[int, int]], list[str]]:
     made, said = finals(study, None, overrides=["finalist_seeds=2", f"extra_trainings={most}"])
-    trained = Trained(made.pool, made._jobs, show=said.append)
+    trained = bare_finals(made.pool, made._jobs, made._clock, said, Trained)
     trained.trained, trained.stops = [], stops
     if stops is None:
         trained.run()
@@ -258,12 +260,19 @@ def test_trainings_that_take_longer_than_expected_are_fewer(slow: int, ended: in
     """Nine of 10 s fit into 46 s of two slots; each finalist has its first whatever it takes."""
     study = study_of([10, 10, 10])
     made, said = finals(study, 46)
-    trained = Trained(
-        made.pool,
-        made._jobs,
-        show=said.append,
-        seconds_left=lambda: 46.0 - slow * 5 * len(trained.trained),
-    )
+
+    class Passing:
+        """Each training takes its time."""
+
+        @property
+        def left(self) -> float:
+            return 46.0 - slow * 5 * len(trained.trained)
+
+        def finals_to_end(self, answered: bool) -> float | None:
+            return None
+
+    clock: Any = Passing()
+    trained = bare_finals(made.pool, made._jobs, clock, said, Trained)
     trained.trained = []
     trained.run()
     assert len(trained.trained) == ended
@@ -296,8 +305,8 @@ def test_a_finalist_far_beyond_the_time_is_stopped_where_others_have_answered(
 
     def run(seconds_left: float) -> list[str]:
         made, said = finals(study, 1000, overrides=["finalist_seeds=1"])
-        how: dict[str, Any] = {"seconds_left": lambda: seconds_left, "time_to_end": to_end}
-        Slow(pool, made._jobs, show=said.append, **how).run()
+        clock: Any = SimpleNamespace(left=seconds_left, finals_to_end=to_end)
+        bare_finals(pool, made._jobs, clock, said, Slow).run()
         return said
 
     began = time.monotonic()

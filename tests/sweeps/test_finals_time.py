@@ -21,12 +21,13 @@ from src.search.study import SweepStudy
 from src.sweeps import finalists
 from src.sweeps.clock import Clock
 from src.sweeps.families import default_values, load_families
-from src.sweeps.finalists import Finals, kept_finalists
+from src.sweeps.finalists import kept_finalists
 from src.sweeps.finals_time import FinalsTime
 from src.sweeps.forecast import TimeForecast
 from src.sweeps.prepared import Prepared
 from src.sweeps.tasks import SweepJobs, read_task
 from tests.search.studies import plan
+from tests.sweeps.bare_finals import bare_finals
 from tests.sweeps.stand_in import Clock as ByHand
 
 TUNED = "efficientnet_lite0"
@@ -242,12 +243,7 @@ def test_trials_and_finals_fill_the_budget_and_do_not_exceed_it(
         assert [t.state for t in trials if t.family == TUNED] == [COMPLETE] * tuned
         assert tuned or {trial.state for trial in trials} == {COMPLETE}
         assert tuned or driver.why_over == "no further trial would end in time"
-        Finals(
-            *(pool, jobs),
-            show=said.append,
-            seconds_left=lambda: clock.left,
-            time_to_end=clock.finals_to_end,
-        ).run()
+        bare_finals(pool, jobs, clock, said).run()
         found = kept_finalists(study, "maximize")
     assert sum(len(one.runs) for one in found) == trainings
     assert not any("left out" in line for line in said)

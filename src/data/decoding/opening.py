@@ -20,7 +20,7 @@ from ...config.data import DataSettings
 from ...machine.arrays import AnyArray
 from ...machine.disk import free_bytes, size_text
 from ...machine.failures import DiskRefuses
-from ...machine.parallel import available_cores, in_order
+from ...machine.parallel import in_order
 from ...machine.status import with_progress
 from ...machine.text import visible
 from ...records.pictures import Pixels
@@ -35,7 +35,7 @@ from .picture_format import PictureFormat
 from .picture_store import PageReader, PictureStore, any_read, pixels_identity, store_of
 from .stored_masks import FILE, check_sizes, decoded_masks, windowed_store
 
-__all__ = ["UNDECODED", "BadPictures", "open_pictures", "refuse_bad"]
+__all__ = ["UNDECODED", "BadPictures", "open_pictures", "refuse_bad", "surveyed"]
 
 _log = logging.getLogger(__name__)
 
@@ -90,6 +90,16 @@ def open_pictures(
         return opened(check_content=True)
 
 
+def surveyed(source: Source, settings: DataSettings, check_content: bool = False) -> Survey:
+    """Return `survey` of a source, with the cache and the workers of its settings."""
+    return survey(
+        source,
+        findings_dir=cache_folder(settings.cache_dir).absolute() / "findings",
+        workers=settings.worker_count,
+        check_content=check_content,
+    )
+
+
 def _opened(
     source: Source,
     settings: DataSettings,
@@ -98,11 +108,8 @@ def _opened(
     *,
     check_content: bool,
 ) -> PictureStore:
-    cache_dir = cache_folder(settings.cache_dir).absolute()
-    workers = settings.num_workers or available_cores()
-    found = survey(
-        source, findings_dir=cache_dir / "findings", workers=workers, check_content=check_content
-    )
+    cache_dir, workers = cache_folder(settings.cache_dir).absolute(), settings.worker_count
+    found = surveyed(source, settings, check_content)
     if check_content:
         check_again()
     refuse_bad(source, found, settings, UNDECODED)

@@ -14,7 +14,6 @@ import torch.distributed as dist
 from ...config.checks import ConfigError
 from ...config.data import DataSettings
 from ...machine.arrays import Float64Array, Int64Array
-from ...machine.parallel import available_cores
 from ...records.pictures import Suspect
 from ...storage.cache import cache_folder
 from ...targets.labels import label_counts
@@ -137,7 +136,7 @@ class PictureData(pl.LightningDataModule):
             ValueError: a part would be empty, or given parts share pictures.
         """
         cache_dir = cache_folder(settings.cache_dir).absolute()
-        workers = settings.num_workers or available_cores()
+        workers = settings.worker_count
 
         def reopen(form: PictureFormat) -> PictureStore:
             return open_pictures(source, settings, form=form)

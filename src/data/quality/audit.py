@@ -115,7 +115,7 @@ def survey(
         with cache_errors(what, findings_dir), locked(path, what):
             # Another process may have read them while this one waited.
             stored, findings = known()
-            _look(findings, source, workers)
+            _read_unknown(findings, source, workers)
             findings.joined(stored).save(path)
     rows = findings.rows
     return Survey(
@@ -189,7 +189,7 @@ def _states(source: Source) -> Int64Array:
     return states
 
 
-def _look(findings: Findings, source: Source, workers: int) -> None:
+def _read_unknown(findings: Findings, source: Source, workers: int) -> None:
     """Read the files of unknown rows, and fill these in."""
     batches: list[list[int]] = [[]]
     for _, pages in groupby(np.flatnonzero(~findings.rows["known"]).tolist(), source.place):
@@ -197,11 +197,11 @@ def _look(findings: Findings, source: Source, workers: int) -> None:
             batches.append([])
         batches[-1] += pages
 
-    def look(batch: list[int]) -> list[tuple[dict[str, Any], str]]:
+    def read(batch: list[int]) -> list[tuple[dict[str, Any], str]]:
         files = [[*pages] for _, pages in groupby(batch, source.place)]
         return [one for pages in files for one in _look_at(source, pages, findings.rows[pages[0]])]
 
-    looked = zip(batches, in_order(look, batches, workers, parts=len), strict=True)
+    looked = zip(batches, in_order(read, batches, workers, parts=len), strict=True)
     count = sum(map(len, batches))
     for batch, seen in with_progress(looked, count, "pictures read", lambda one: len(one[0])):
         for index, one in zip(batch, seen, strict=True):

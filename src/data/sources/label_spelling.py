@@ -95,12 +95,12 @@ def refuse_alike_across_parts(
     rows = targets[parts == "train"]
     found = set(rows.tolist()) if rows.ndim == 1 else set(rows.any(axis=0).nonzero()[0].tolist())
     training = {class_names[number] for number in found}
-    by_look: dict[str, list[str]] = defaultdict(list)
+    by_appearance: dict[str, list[str]] = defaultdict(list)
     for label in class_names:
         if label in training:
-            by_look[_look(label)].append(label)
+            by_appearance[_appearance(label)].append(label)
     for label in class_names:
-        for usual in () if label in training else by_look.get(_look(label), ()):
+        for usual in () if label in training else by_appearance.get(_appearance(label), ()):
             if _alike(label) != _alike(usual) and _of_one_alphabet([label, usual]):
                 continue
             how = "differ only in capitals"
@@ -112,7 +112,7 @@ def refuse_alike_across_parts(
             )
 
 
-def _look(label: str) -> str:
+def _appearance(label: str) -> str:
     """Return what is equal for labels that look the same, of whatever alphabet they are."""
     return _alike(label.translate(_LATIN_LOOKS))
 
@@ -138,7 +138,7 @@ def alike_remarks(labels: Iterable[str]) -> list[str]:
     looks: dict[str, list[str]] = {}
     for label in labels:
         groups.setdefault(_alike(label), []).append(label)
-        looks.setdefault(_look(label), []).append(label)
+        looks.setdefault(_appearance(label), []).append(label)
     remarks = []
     for group in looks.values():
         if len({_alike(label) for label in group}) > 1 and not _of_one_alphabet(group):

@@ -12,7 +12,7 @@ import numpy as np
 from ...config.checks import ConfigError, own_fields
 from ...config.data import DataSettings, FolderSettings
 from ...machine.imports import import_object
-from ...machine.parallel import available_cores, in_order
+from ...machine.parallel import in_order
 from ...storage.cache import cache_folder
 from ...targets import kind_of
 from ...targets.labels import has_class
@@ -119,8 +119,7 @@ def _with_pages(source: Source, data: DataSettings, frames: int | None) -> Sourc
         except (PictureError, OSError):
             return range(1)
 
-    workers = data.num_workers or available_cores()
-    return source.with_pages(list(in_order(pages, range(len(source)), workers)))
+    return source.with_pages(list(in_order(pages, range(len(source)), data.worker_count)))
 
 
 def _present(source: Source, data: DataSettings) -> Source:

@@ -12,6 +12,7 @@ import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit
@@ -111,25 +112,8 @@ def fetched(
         with cache_errors(what, place.parent), locked(place, what):
             place.mkdir(exist_ok=True)
             remote = _Remote(address, names, beside, videos=videos)
-            before, _ = _known(place)
-            notes = FileNotes.read(place / NOTES) or FileNotes()
-            _remove_changed(address, place, notes, content=look_again)
-            if before is None or look_again:
-                files = remote.listed()
-                _remove_outdated(place, before or {}, files)
-            else:
-                files = remote.completed(before)
-            files = dict.fromkeys(beside, (None, "")) | files
-            remote.fetch(files, place, whole=not is_table)
-            if is_table:
-                paths = filter(None, map(_plain, named(place / _CONTENT / name)))
-                files = dict.fromkeys(paths, (None, "")) | files
-                remote.fetch(files, place)
-            for file, (size, _) in files.items():
-                if size != _ABSENT and (file in remote.came or file not in notes):
-                    notes.add(file, place / _CONTENT / file)
-            notes.write(place / NOTES)
-            shutil.rmtree(place / _PARTIAL, ignore_errors=True)
+            in_table = partial(named, place / _CONTENT / name) if is_table else None
+            remote.update(place, in_table, look_again=look_again)
     else:
         _log.info("%s was fetched earlier; data.check_content=true looks for changes", address)
     return place / _CONTENT / name if names else place / _CONTENT
@@ -138,7 +122,7 @@ def fetched(
 class _Remote:
     """The files at an address: those that it names, `own`, and those beside, or those below it.
 
-    Those that are `beside` need not be there. `came` are the names of those that were fetched.
+    Those that are `beside` need not be there.
     """
 
     def __init__(
@@ -147,7 +131,7 @@ class _Remote:
         self._address = address
         self._own, self._beside = own, beside
         self._endings = PICTURE_ENDINGS | VIDEO_ENDINGS if videos else PICTURE_ENDINGS
-        self.came: set[str] = set()
+        self._came: set[str] = set()  # names of those that were fetched
         self._web = address.partition("://")[0].lower() in _WEB
         with self._errors():
             self._system, root = _opened(address, web=self._web)
@@ -155,6 +139,36 @@ class _Remote:
         self._folder = self._root
         if own:
             self._folder = self._root.partition("?")[0].rpartition("/")[0]
+
+    def update(
+        self, place: Path, named: Callable[[], Iterable[str]] | None, *, look_again: bool
+    ) -> None:
+        """Fetch what is not in a place, or not as it was when it came, and note what has come.
+
+        Args:
+            place: in the cache.
+            named: the paths in a table at the address, once that has come; None for no table.
+            look_again: as of `fetched`.
+        """
+        before, _ = _known(place)
+        notes = FileNotes.read(place / NOTES) or FileNotes()
+        _remove_changed(self._address, place, notes, content=look_again)
+        if before is None or look_again:
+            files = self.listed()
+            _remove_outdated(place, before or {}, files)
+        else:
+            files = self.completed(before)
+        files = dict.fromkeys(self._beside, (None, "")) | files
+        self.fetch(files, place, whole=named is None)
+        if named is not None:
+            paths = filter(None, map(_plain, named()))
+            files = dict.fromkeys(paths, (None, "")) | files
+            self.fetch(files, place)
+        for file, (size, _) in files.items():
+            if size != _ABSENT and (file in self._came or file not in notes):
+                notes.add(file, place / _CONTENT / file)
+        notes.write(place / NOTES)
+        shutil.rmtree(place / _PARTIAL, ignore_errors=True)
 
     def listed(self) -> _Files:
         """Return the files that the address names, or else those below it; raises as `below`."""
@@ -256,7 +270,7 @@ class _Remote:
         for name, found in with_progress(pairs, len(names), "files fetched"):
             if not found:
                 files[name] = _ABSENT, ""
-            self.came.add(name)
+            self._came.add(name)
         _store(place, files, whole)
 
     def _fetch(self, name: str, expected: tuple[int | None, str], place: Path) -> bool:

@@ -19,7 +19,6 @@ from ...data.loading.datamodule import PictureData
 from ...data.splitting.splits import Split
 from ...machine.hardware import device_of
 from ...machine.imports import import_object
-from ...machine.parallel import available_cores
 from ...models.weights import find_weights
 from ...serving.predictor import kind_in
 from ...storage.cache import cache_folder
@@ -121,7 +120,7 @@ def feature_table(
         extractors,
         cache_dir=cache_folder(settings.data.cache_dir).absolute(),
         cache_limit_bytes=settings.data.cache_limit_bytes,
-        workers=settings.data.num_workers or available_cores(),
+        workers=settings.data.worker_count,
         deadline=deadline,
     )
 

@@ -88,7 +88,7 @@ class BestOption:
     promise: float
     fits: bool
     better: bool
-    measured: Mapping[Option, float] = field(default_factory=dict)
+    measured: Mapping[Option, float]
 
 
 def counts_by_share(train: int, others: int, classes: int) -> dict[float, int]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Container, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -47,6 +47,7 @@ __all__ = [
     "cost_scores",
     "cross_fitted",
     "described_features",
+    "first_metrics",
     "measure_part",
     "part_batches",
     "read_thresholds",
@@ -230,6 +231,14 @@ def typical_picture(data: PictureData) -> int:
     """Return the index of the picture with the median number of pixels, as it is kept."""
     sizes = data.pictures.array_sizes
     return int(np.argsort(sizes.prod(axis=1), kind="stable")[len(sizes) // 2])
+
+
+def first_metrics(data: PictureData, answers: Answers, names: Iterable[str]) -> dict[str, float]:
+    """Return these metrics of a fit without epochs, and its loss, on the validation part."""
+    probs, targets, _ = answers
+    found = kind_of(data.pictures.kind).evaluate(probs, targets, data.pictures.class_names)
+    metrics = {metric_key("val", name): found[name] for name in names}
+    return metrics | {metric_key("val", "loss"): found["log_loss"]}
 
 
 def measure_part(

@@ -39,9 +39,8 @@ from ...features.pipeline import make_pipeline
 from ...machine.arrays import AnyArray, Float32Array, Int64Array
 from ...machine.failures import RunFailed, require_folder
 from ...machine.imports import is_foreign
-from ...machine.parallel import TooSlow, available_cores
+from ...machine.parallel import TooSlow
 from ...machine.status import doing
-from ...metrics.summary import metric_key
 from ...records.champions import find_champion
 from ...storage.cache import CachedMeasurement, load_measurement, store_measurement
 from ...targets import kind_of
@@ -54,7 +53,7 @@ from ..build import (
     remark_on_network,
 )
 from ..resolve import Resolved, threads_of
-from .candidate import FitContext, Fitted
+from .candidate import FitContext, Fitted, first_metrics
 from .fit_cost import SAMPLE, FitSample
 from .trained_classifier import MODEL_FILE, TrainedClassifier
 
@@ -132,12 +131,8 @@ class ClassicalCandidate:
         trained = TrainedClassifier(classifier, file)
         metrics = {}
         if len(data.split.val):
-            probs, targets, _ = trained.predict(data, "val")
-            kind = kind_of(data.pictures.kind)
-            found = kind.evaluate(probs, targets, data.pictures.class_names)
-            metrics = {
-                metric_key("val", name): found[name] for name in {"accuracy", kind.primary}
-            } | {metric_key("val", "loss"): found["log_loss"]}
+            names = {"accuracy", kind_of(data.pictures.kind).primary}
+            metrics = first_metrics(data, trained.predict(data, "val"), names)
         context.report(metrics)
         return Fitted(
             trained,
@@ -163,7 +158,7 @@ class ClassicalCandidate:
             each = (time.perf_counter() - started) / len(ids)
             views = self._computed_views(extractor)
             seconds += each * (views * len(data.split.train) + len(data.split.val))
-        return seconds / (self._settings.data.num_workers or available_cores())
+        return seconds / self._settings.data.worker_count
 
     def _computed_views(self, extractor: Extractor) -> int:
         """Return how often a training picture is described: once if that tells its mirror image."""

@@ -126,7 +126,7 @@ def choose_fit(
     try:
         usual = cross_validate(settings.data.fit)
         for fit in others:
-            gains[fit] = gain(usual, cross_validate(fit), contents)
+            gains[fit] = gain(usual, cross_validate(fit))
     except TooSlow:
         if len(gains) <= compared:
             return found

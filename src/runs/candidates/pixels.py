@@ -26,14 +26,12 @@ from ...machine.arrays import AnyArray, Float32Array, Int64Array
 from ...machine.failures import require_folder
 from ...machine.status import doing
 from ...metrics.probabilistic import SMALLEST_PROBABILITY
-from ...metrics.summary import metric_key
 from ...records.pictures import Pixels
-from ...targets import kind_of
 from ...targets.labels import IGNORED
 from ...training.pixels import answers_of
 from ..build import model_metadata
 from ..resolve import Resolved, threads_of
-from .candidate import Answers, FitContext, Fitted, part_batches
+from .candidate import Answers, FitContext, Fitted, first_metrics, part_batches
 from .trained_classifier import MODEL_FILE, TrainedClassifier
 
 __all__ = ["PixelCandidate", "TrainedPixels", "grown"]
@@ -96,7 +94,6 @@ class PixelCandidate:
 
     def fit(self, context: FitContext) -> Fitted:
         data, threads = self._data, threads_of(self._settings)
-        pictures = data.pictures
         started = time.perf_counter()
         with doing("fitting the forest"), threadpool_limits(threads):
             model = self._fitted(data.split.train.tolist(), threads)
@@ -114,10 +111,7 @@ class PixelCandidate:
         metrics = {}
         if len(data.split.val):
             trained.known = data, trained.predict(data, "val")
-            answers, targets, _ = trained.known[1]
-            found = kind_of(pictures.kind).evaluate(answers, targets, pictures.class_names)
-            metrics = {metric_key("val", name): found[name] for name in ("miou", "pixel_accuracy")}
-            metrics[metric_key("val", "loss")] = found["log_loss"]
+            metrics = first_metrics(data, trained.known[1], ("miou", "pixel_accuracy"))
         context.report(metrics)
         return Fitted(trained, file, seconds, metrics)
 

@@ -199,7 +199,7 @@ def ranking_identity(settings: RunSettings, data: PictureData) -> dict[str, Any]
         "size": [model.input_size, settings.data.image_size, form.plain()],
         "pictures": hashlib.sha256(data.pictures.content_hashes[sampled].tobytes()).hexdigest(),
         "labels": data.pictures.targets[sampled].tolist(),
-        # Pictures of a group share a fold; earlier versions only looked at contents.
+        # Pictures of a group share a fold.
         **({} if data.groups is None else {"groups": data.groups[sampled].tolist()}),
         "machine": machine(device_of(settings.trainer.accelerator)),
     }

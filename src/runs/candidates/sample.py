@@ -16,11 +16,7 @@ from ...data.decoding.picture_format import PictureFormat
 from ...data.decoding.picture_store import picture
 from ...data.loading.datamodule import PictureData
 from ...features.feature_table import beside_others
-from ...features.transfer import (
-    cross_validated_accuracy,
-    cross_validated_precision,
-    logme,
-)
+from ...features.transfer import CrossValidated, cross_validated, logme
 from ...machine.arrays import Float32Array, Int64Array
 from ...machine.parallel import available_cores, in_order
 from ...machine.text import fixed
@@ -119,20 +115,19 @@ class Sample:
         found = extractor(self._pictures(wanted, self._indices))
         speed = len(self._indices) / (time.perf_counter() - started)
         self._features[name] = found
-        accuracy, error = self._judged(found)
+        judged = self._judged(found)
         classes = len(self._data.pictures.class_names)
         evidence = logme(found, self.targets, classes)
         side, measure = max(wanted.image_size), "map" if self.of_sets else "accuracy"
-        return RankedNetwork(name, accuracy, error, evidence, speed, side, measure)
+        return RankedNetwork(name, judged.figure, judged.error, evidence, speed, side, measure)
 
     def accuracy(self, names: Sequence[str]) -> float:
         """Return the accuracy by the joined features of networks that were ranked before."""
-        return self._judged(np.concatenate([_scaled(self._features[n]) for n in names], axis=1))[0]
+        joined = np.concatenate([_scaled(self._features[name]) for name in names], axis=1)
+        return self._judged(joined).figure
 
-    def _judged(self, features: Float32Array) -> tuple[float, float]:
-        seed = self._settings.seed
-        judge = cross_validated_precision if self.of_sets else cross_validated_accuracy
-        return judge(features, self.targets, self.contents, seed)
+    def _judged(self, features: Float32Array) -> CrossValidated:
+        return cross_validated(features, self.targets, self.contents, self._settings.seed)
 
     def _extractor(self, name: str, size: int | None, wanted: PictureFormat) -> Describe:
         settings = self._settings

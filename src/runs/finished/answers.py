@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...config.checks import ConfigError
+from ...config.checks import ConfigError, input_of
 from ...data.sources.files import each_picture
 from ...machine.arrays import Float32Array
 from ...machine.status import with_progress
@@ -92,10 +92,8 @@ def trust_asked(
     for name, value in {"coverage": coverage, "max_error": max_error}.items():
         if value is not None and not isinstance(value, Real):
             raise ConfigError(f"{name} is {value!r}: it must be a number or None.")
-    try:
+    with input_of():
         promise = Promise(coverage, classwise, max_error)
-    except ValueError as error:
-        raise ConfigError(f"{error}.") from error
     if predictor.kind.pixels and promise != Promise():
         raise ConfigError(
             "coverage and max_error are about labels of whole pictures, and the model has a "

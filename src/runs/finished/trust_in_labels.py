@@ -55,10 +55,8 @@ def trust_of(run: Path, promise: Promise) -> Trust | None:
         if promise == Promise():
             return None
         raise ConfigError(f"{_asked(promise)}: {NO_CALIBRATION}.")
-    try:
+    with input_of():
         return Trust(certainty, promise)
-    except ValueError as error:
-        raise ConfigError(f"{error}.") from error
 
 
 def _asked(promise: Promise) -> str:

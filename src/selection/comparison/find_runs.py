@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ...config.checks import ConfigError
+from ...config.checks import ConfigError, input_of
 from ...config.finished import ComparisonSettings
 from ...config.overrides import output_overrides
 from ...data.sources.costs import CostTable
@@ -63,7 +63,7 @@ def find_runs(settings: ComparisonSettings, output_dir: Path) -> FoundRuns:
         ConfigError: there is no such run, study or experiment, or MLflow rejects the filter.
         RunFailed: MLflow does not answer.
     """
-    try:
+    with input_of("runs"):
         if settings.runs is not None:
             named = [RunFolder.find_all(run, output_dir) for run in settings.runs]
             for runs in named:  # of a candidate's trainings some may have been stopped
@@ -78,10 +78,6 @@ def find_runs(settings: ComparisonSettings, output_dir: Path) -> FoundRuns:
         if settings.experiment is not None or settings.filter is not None:
             return _without_fractions(_in_mlflow(settings, output_dir))
         return _without_fractions(_all_runs(output_dir))
-    except ConfigError:
-        raise
-    except ValueError as error:
-        raise ConfigError(f"runs: {error}.") from error
 
 
 def _all_runs(output_dir: Path) -> FoundRuns:

@@ -2,32 +2,25 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
-import re
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import yaml
 
-from ...config import schema  # noqa: F401 - registers the kinds of models
-from ...config.checks import ConfigError, from_plain
-from ...config.compose import leaves
+from ...config.checks import ConfigError
 from ...config.finished import ComparisonSettings
-from ...config.models import ModelSettings
 from ...data.sources.costs import CostTable
 from ...data.splitting.splits import Split
 from ...machine.parallel import available_cores, in_order
 from ...machine.spare_cores import SpareCores
 from ...machine.status import with_progress
 from ...machine.text import counted
-from ...machine.yaml_text import read_yaml
 from ...metrics.roc import sides
 from ...records.run import Predictions, RunSummary
 from ...runs.folder import RunFolder
@@ -35,19 +28,19 @@ from ...runs.seal import NO_SEAL, SEAL, Seal, read_checked, read_seal
 from ...statistics.candidates import Measure, MeasuredRun
 from ...storage.digests import digest_of, file_state
 from ...targets import kind_of
+from ...targets.kind import TargetKind
+from .candidate_settings import configuration_of, read_settings
 
-__all__ = ["FinishedRun", "parse_settings", "picture_order", "picture_orders", "read_runs"]
+__all__ = [
+    "FinishedRun",
+    "picture_order",
+    "picture_orders",
+    "read_runs",
+    "refuse_measure",
+]
 
-# Matches before each key of the first level of a settings file.
-_GROUP = re.compile(r"^(?=\w+:)", re.MULTILINE)
 # Larger than any seed; multiples of it are added to those of further repeats of a cross-validation.
 _SEEDS = 2**31
-# Settings of a run that do not define a candidate: its place, its execution, and the seeds.
-_NOT_THE_CANDIDATE = (
-    *("output_dir", "resume", "seed", "evaluate_test", "find_lr", "tracking.", "runtime."),
-    *("trainer.progress", "trainer.accelerator", "data.cache_dir", "data.cache_limit_gb"),
-    *("data.num_workers", "data.check_content", "data.download", "data.name", "data.root"),
-)
 # Contents of split.csv by bytes and digest: runs on the same pictures have equal ones, and two are
 # compared in a fifth of the time that a digest takes. Of a million pictures each is 50 MB.
 _LATELY: dict[tuple[int, str] | None, bytes] = {}
@@ -55,8 +48,6 @@ _REMEMBERED = 4
 _BUFFER = threading.local()
 # Device, state, bytes and digest of files that were found equal to the sealed ones.
 _UNCHANGED_FILES: set[tuple[int, tuple[int, ...], tuple[int, str] | None]] = set()
-_NO_SETTINGS = "its config.yaml holds no settings"
-_MODELS: dict[str, _ModelKeys | None] = {}  # by the values that decide which keys are idle
 
 
 @dataclass(frozen=True, eq=False)
@@ -175,89 +166,6 @@ def picture_order(run: FinishedRun) -> str:
         return ""
 
 
-def parse_settings(text: str) -> dict[str, Any]:
-    """Return the settings in a run's config.yaml.
-
-    Raises:
-        yaml.YAMLError: it is no YAML.
-        ValueError: it holds no settings.
-    """
-    return {key: value for group in _groups(text) for key, value in group.plain.items()}
-
-
-class _ModelKeys(NamedTuple):
-    """Settings of a model, and which keys are known to be idle with it."""
-
-    settings: ModelSettings
-    idle: dict[str, bool]
-
-
-class _SettingsGroup(NamedTuple):
-    """A settings group: nested, the candidate's keys in it, and which model it describes."""
-
-    plain: dict[str, Any]
-    known: dict[str, Any]
-    model: _ModelKeys | None
-
-
-def _groups(text: str) -> list[_SettingsGroup]:
-    """Read a config.yaml group by group, and a group that another run has as well only once.
-
-    Read whole, each takes libyaml 1.8 ms: 1,000 runs would take 5.9 s instead of 4.7 to the last
-    picture of their comparison, for which `benchmarks/compare.py` allows 5.
-    """
-    try:
-        groups = [_group(part) for part in _GROUP.split(text) if part]
-    except yaml.YAMLError:  # a group that refers to another one
-        groups = [_group(text)]
-    if not groups:
-        raise ValueError(_NO_SETTINGS)
-    return groups
-
-
-@lru_cache(maxsize=1 << 14)
-def _group(text: str) -> _SettingsGroup:
-    plain = read_yaml(text)
-    if not isinstance(plain, dict):
-        raise ValueError(_NO_SETTINGS)
-    known = {k: v for k, v in leaves(plain).items() if not k.startswith(_NOT_THE_CANDIDATE)}
-    return _SettingsGroup(plain, known, _model(plain.get("model")))
-
-
-def _model(model: object) -> _ModelKeys | None:
-    """Return settings with the same idle keys as these; None where they cannot be read."""
-    if not isinstance(model, dict):
-        return None
-    # Only whether a number is 0 matters, and building settings takes a millisecond.
-    kind = json.dumps(
-        {k: bool(v) if isinstance(v, int | float) else v for k, v in leaves(model).items()},
-        sort_keys=True,
-        default=str,
-    )
-    if kind not in _MODELS:
-        try:
-            _MODELS[kind] = _ModelKeys(from_plain(ModelSettings, model, "model"), {})
-        except ConfigError:  # of another version, or of a package that is not installed
-            _MODELS[kind] = None
-    return _MODELS[kind]
-
-
-def _candidate_settings(groups: Sequence[_SettingsGroup]) -> dict[str, Any]:
-    """Return the settings by dotted key that repeats share and that have an effect."""
-    model = next((group.model for group in groups if group.model is not None), None)
-    known = {key: value for group in groups for key, value in group.known.items()}
-    if model is None:
-        return known
-    for key in known.keys() - model.idle.keys():
-        model.idle[key] = model.settings.is_idle(key)
-    return {key: value for key, value in known.items() if not model.idle[key]}
-
-
-def _configuration(known: Mapping[str, Any]) -> str:
-    """Return a hash that is equal for runs that differ in nothing but the seed."""
-    return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()
-
-
 def _read(
     folder: RunFolder, settings: ComparisonSettings, name: str | None, costs: CostTable | None
 ) -> FinishedRun | ConfigError | str | None:
@@ -271,11 +179,10 @@ def _read(
         if summary.status != "FINISHED" or settings.data not in (None, summary.data):
             return None
         files.check_seal(summary)
-        groups = _groups(files.read(folder.config).decode())
-        plain = {key: value for group in groups for key, value in group.plain.items()}
-        if settings.runs is None and _is_fold(plain):
+        plain, known = read_settings(files.read(folder.config).decode())
+        # The run of the cross-validation has all predictions of its folds.
+        if settings.runs is None and plain.get("cv", {}).get("fold") is not None:
             return None
-        known = _candidate_settings(groups)
         # Values that a run measured do not define a candidate, since repeats measure other ones.
         known |= dict.fromkeys(summary.found or (), "found")
         answers = folder.answers(settings.part)
@@ -285,11 +192,11 @@ def _read(
         measured = partial(
             MeasuredRun.of,
             run_id=folder.run_id,
-            configuration=_configuration(known),
+            configuration=configuration_of(known),
             name=summary.model,
             part=settings.part,
             split_fingerprint=summary.split_fingerprint,
-            cost=_latency(summary, known),
+            cost=_latency(summary),
             measure=_measure_of(predictions[0], name, costs, folder),
         )
         repeats = tuple(
@@ -316,11 +223,8 @@ def _measure_of(
             other classes.
     """
     kind = kind_of(predictions.kind)
-    if name is not None and name not in kind.measures:
-        raise ConfigError(
-            f"metric is {name}, and the pictures of {folder.name} have {kind.described}: it "
-            f"must be one of {', '.join(kind.measures)}."
-        )
+    if name is not None:
+        refuse_measure(name, kind, folder)
     if name == "auc" and next(sides(predictions.probs, predictions.targets), None) is None:
         raise ConfigError(
             f"metric is auc, and each class has all pictures of {folder.name}, or none, so that "
@@ -328,6 +232,15 @@ def _measure_of(
         )
     table = None if costs is None else costs.of(predictions.class_names)
     return Measure(name or kind.primary, table)
+
+
+def refuse_measure(name: str, kind: TargetKind, folder: RunFolder) -> None:
+    """Raise a ConfigError for a measure that the kind of targets of a run does not have."""
+    if name not in kind.measures:
+        raise ConfigError(
+            f"metric is {name}, and the pictures of {folder.name} have {kind.described}: it must "
+            f"be one of {', '.join(kind.measures)}."
+        )
 
 
 class _SealedFiles:
@@ -444,18 +357,7 @@ def _identity(folder: RunFolder) -> dict[str, str]:
     return {"run_id": folder.run_id, "name": folder.name}
 
 
-def _is_fold(plain: Mapping[str, Any]) -> bool:
-    """Whether it is a single fold; the run of the cross-validation has all its predictions."""
-    return plain.get("cv", {}).get("fold") is not None
-
-
-def _latency(summary: RunSummary, known: Mapping[str, Any]) -> float | None:
-    """Return the milliseconds of an answer; None where they were not measured.
-
-    Of several views, and of pictures in windows, older runs have the time of one.
-    """
+def _latency(summary: RunSummary) -> float | None:
+    """Return the milliseconds of an answer; None where they were not measured."""
     found = summary.metrics.get("cost/latency_ms", math.nan)
-    several = known.get("trainer.tta", "none") != "none" or known.get("data.fit") == "windows"
-    if several and "cost/passes" not in summary.metrics:
-        return None
     return found if math.isfinite(found) else None

@@ -28,7 +28,7 @@ from ...storage.files import write_atomically
 from ...tracking.events import last_start
 from ...tracking.provenance import Provenance
 from ...tracking.tracker import Tracker
-from .read_runs import parse_settings
+from .candidate_settings import read_settings
 from .report import gather, with_pictures
 
 __all__ = ["comparison_folder", "tracked", "write_comparison"]
@@ -196,7 +196,7 @@ def _home(comparison: Comparison) -> TrackingSettings:
         if one.standing.tied:
             for place in one.run_dirs:
                 text = (Path(place) / "config.yaml").read_text(encoding="utf-8")
-                tracking = parse_settings(text)["tracking"]
+                tracking = read_settings(text)[0]["tracking"]
                 shared = {key: tracking[key] for key in ("enabled", "uri", "experiment")}
                 counts[TrackingSettings(**shared)] += 1
     return counts.most_common(1)[0][0]

@@ -81,28 +81,6 @@ def test_a_latency_beside_other_programs_is_marked_where_it_decides(
     assert ("The latency of cnn-0 and cnn-1 was measured under load" in said) == disturbed
 
 
-@pytest.mark.parametrize(
-    ("settings", "metrics", "expected"),
-    [
-        ({"trainer": {"tta": "flip"}}, {}, None),
-        ({"trainer": {"tta": "flip"}}, {"cost/passes": 2.0}, 7.0),
-        ({"trainer": {"tta": "none"}}, {}, 7.0),
-        ({"trainer": {"tta": "none"}, "data": {"fit": "windows"}}, {}, None),
-        ({"data": {"fit": "windows"}}, {}, None),  # a forest's of one window
-        ({"data": {"fit": "windows"}}, {"cost/passes": 1.0}, 7.0),
-    ],
-)
-def test_the_time_of_one_of_several_passes_is_no_latency(
-    tmp_path: Path, settings: dict[str, object], metrics: dict[str, float], expected: float | None
-) -> None:
-    folder = finished_run(tmp_path, "cnn", 10)
-    plain = yaml.safe_load(folder.config.read_text())
-    folder.config.write_text(yaml.safe_dump(plain | settings))
-    amended(folder, {"cost/latency_ms": 7.0} | metrics)
-    (standing,) = compared(compare_settings(tmp_path)).verdict.standings
-    assert standing.cost == expected
-
-
 def test_a_candidate_outside_of_a_sweep_has_the_name_of_its_first_run(tmp_path: Path) -> None:
     first = finished_run(tmp_path, "cnn", 10, trial=None)
     finished_run(tmp_path, "cnn", 11, seed=1, trial=None)

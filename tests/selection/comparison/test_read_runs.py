@@ -16,8 +16,8 @@ from src.machine.failures import RunFailed
 from src.records.data_scaling import DATA_SCALING, scaling_text
 from src.runs.folder import RunFolder
 from src.selection.comparison import compared
+from src.selection.comparison.candidate_settings import read_settings
 from src.selection.comparison.find_runs import find_runs
-from src.selection.comparison.read_runs import parse_settings
 from src.tracking.addresses import default_uri
 from src.tracking.mlflow_store import Store
 from tests.selection.comparison.runs import compare_settings, finished_run
@@ -126,13 +126,13 @@ _VALUES = st.recursive(
 @given(st.dictionaries(st.from_regex(r"[a-z_]{1,8}", fullmatch=True), _VALUES, min_size=1))
 def test_settings_are_read_as_yaml_reads_them(plain: dict[str, object]) -> None:
     written = yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)
-    assert parse_settings(written) == yaml.safe_load(written)
+    assert read_settings(written)[0] == yaml.safe_load(written)
 
 
 def test_groups_that_share_a_list_and_files_that_hold_none() -> None:
     shared = [1, 2]
     written = yaml.safe_dump({"a": shared, "b": {"c": shared}})
-    assert "*" in written and parse_settings(written) == {"a": [1, 2], "b": {"c": [1, 2]}}
+    assert "*" in written and read_settings(written)[0] == {"a": [1, 2], "b": {"c": [1, 2]}}
     for text in ("", "- 1", "word"):
         with pytest.raises(ValueError, match="no settings"):
-            parse_settings(text)
+            read_settings(text)
