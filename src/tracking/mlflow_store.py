@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from ..machine.package import command
 from ..machine.text import encodable
 from .addresses import sqlite_path, without_password
-from .database import artifacts_of, limit_retries, make_database, remove_decoy
+from .database import artifacts_of, find_artifacts, limit_retries, make_database, remove_decoy
 from .logged_models import pack, register_version
 from .mlflow_pages import METRIC_TAG, view_tags
 
@@ -96,6 +96,7 @@ class Store:
             limit_retries()
             if self._database is not None:
                 make_database(self._database)
+                find_artifacts(self._database)
             self._client = MlflowClient(tracking_uri=uri, registry_uri=uri)
         if self._database is not None:
             remove_decoy(uri, self._database)
