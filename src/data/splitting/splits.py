@@ -124,6 +124,11 @@ class Split:
         """
         return np.array_equal(self.content_hashes, other.content_hashes)
 
+    def is_of_same(self, other: Split) -> bool:
+        """Return whether both divide the same pictures, labels and masks in the same order."""
+        rows = ("targets", "content_hashes", "mask_hashes")
+        return all(np.array_equal(getattr(self, row), getattr(other, row)) for row in rows)
+
     @property
     def whole(self) -> Split:
         """The split with what `with_less_training` left out."""
