@@ -107,10 +107,10 @@ def load_families(
                 continue
             place = f"sweeps/spaces/{name}.yaml" if name in known else f"families: {name}"
             raise ConfigError(f"{place}: {text}.") from error
-    for name, (stated, error) in refused.items():
+    for name, (stated, cause) in refused.items():
         others = ",".join(family.name for family in families)
         fitting = f"; it suits families=[{others}]" if others else ""
-        raise ConfigError(f"{stated} (family {name}{fitting}).") from error
+        raise ConfigError(f"{stated} (family {name}{fitting}).") from cause
     if search is not None and not any(family.parameters for family in families):
         raise ConfigError(f"search is {list(search)}: no key of these families matches.")
     return families
