@@ -89,7 +89,7 @@ def refit(chosen: RunFolder, settings: RunSettings, chosen_summary: RunSummary) 
     how_long = f" for {counted(epochs, 'epoch')}" if epochs else ""
     print(f"refit: training{how_long} on the training and validation parts together")
     if most is not None:
-        data = build_data(wanted, chosen.split)
+        data = build_data(wanted)
         print(
             f"refit: on all {len(data.split.train):,} pictures, instead of the "
             f"{len(before.train):,} that data.train_limit left"
