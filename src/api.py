@@ -447,7 +447,7 @@ class Model:
         classes, 255 where it saw nothing, and the share of each class.
 
         A model of all pages of files, or of frames of videos, gives a row for each, named
-        "FILE#3"; of bytes it takes the first.
+        "FILE#3"; of bytes it takes the first. Files that cannot be read have no row, and are named.
 
         Args:
             pictures: one or several: paths, folders and patterns such as "photos/*.jpg", bytes of
@@ -460,7 +460,7 @@ class Model:
 
         Raises:
             ConfigError: the model has no calibration for what is asked, or it does not suffice.
-            ValueError: names the first that is no picture.
+            ValueError: names the first that is no picture, which is no file, or where none is one.
         """
         from .runs.finished.answers import answers_frame, trust_asked
 

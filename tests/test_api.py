@@ -202,8 +202,30 @@ def test_what_is_no_picture_is_named(run: api.Run, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="row 1"):
         run.model().predict([np.zeros((8, 8), np.uint8), b"text"])
     (tmp_path / "broken.png").write_bytes(b"text")
-    with pytest.raises(ValueError, match=r"broken\.png is"):
+    with pytest.raises(ValueError, match=r"nothing can be read: .*broken\.png: is no picture"):
         run.model().predict(tmp_path / "broken.png")
+
+
+def test_files_that_cannot_be_read_are_left_out_and_named_as_by_the_command(
+    run: api.Run, digits: np.ndarray, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number, pixels in enumerate(digits):
+        Image.fromarray(pixels).save(tmp_path / f"{number}.png")
+    model = run.model()
+    whole = model.predict(tmp_path)
+    (tmp_path / "2.png").write_bytes(b"text")
+    capsys.readouterr()
+    table = model.predict(tmp_path)
+    assert f"skipped {tmp_path / '2.png'}: is no picture" in capsys.readouterr().err
+    assert list(table["label"]) == list(whole.drop(2)["label"])
+    assert list(table["picture"]) == list(whole.drop(2)["picture"])
+    beside = model.predict([digits[0], tmp_path / "2.png", tmp_path / "3.png"])
+    assert list(beside["picture"].isna()) == [True, False] and len(beside) == 2
+    # Its rows have no names.
+    with pytest.raises(
+        ValueError, match=r"2\.png: is no picture.*; of 6 pictures 1 cannot be read"
+    ):
+        model.probabilities(tmp_path)
 
 
 def test_what_more_pictures_would_bring_is_a_table_and_a_text(
@@ -391,6 +413,9 @@ def test_answers_about_pixels_have_no_sets_of_labels(tmp_path: Path) -> None:
     model = api.Model(tmp_path, Predictor(lambda images: probs, about | {"settings": settings}))
     with pytest.raises(ConfigError, match="the model has a class for every pixel: leave them out"):
         model.predict([np.zeros((2, 2), np.uint8)], coverage=0.9)
+    Image.fromarray(np.zeros((2, 2), np.uint8)).save(tmp_path / "b.png")
+    (tmp_path / "a.png").write_bytes(b"text")
+    assert list(model.predict(tmp_path)["picture"]) == [str(tmp_path / "b.png")]
 
 
 def test_long_steps_are_told_as_the_commands_tell_them(

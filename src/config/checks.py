@@ -179,7 +179,8 @@ def _problem(field: dataclasses.Field[Any], value: Any) -> str | None:
                 allowed = " and ".join(
                     f"{relation} {bound:g}" for relation, bound in bounds.items()
                 )
-                meant = share_meant(item) if set(bounds.values()) == {0, 1} else ""
+                is_share = bool(bounds) and min(bounds.values()) == 0 and max(bounds.values()) <= 1
+                meant = share_meant(item) if is_share else ""
                 return f"it must be {allowed or 'finite'}{meant}"
     return None if check is None else check(value)
 

@@ -443,7 +443,7 @@ def _explained(
     folders: tuple[Path, ...],
     cls: type,
 ) -> ConfigError:
-    """Return an error on the first override that does not fit, or else with Hydra's first line."""
+    """Return an error on the overrides that do not fit, or else with Hydra's first line."""
     options = _chosen_from(cls, folders)
     chosen = {argument: o for argument, o in overrides.items() if _chooses(o, options)}
     for override in chosen.values():
@@ -454,10 +454,9 @@ def _explained(
         known = _keys(_completed(config_name, folders, tuple(chosen), cls))
     except (HydraException, OmegaConfBaseException):
         known = []
-    for argument, override in overrides.items():
-        key = override.key_or_group
-        if argument not in chosen and known and key not in known:
-            return no_key(key, [*known, *options])
+    keys = [o.key_or_group for argument, o in overrides.items() if argument not in chosen]
+    if unknown := [key for key in dict.fromkeys(keys) if known and key not in known]:
+        return ConfigError(" ".join(str(no_key(key, [*known, *options])) for key in unknown))
     if group := re.match(r"Could not override '([^']+)'\. No match", str(error)):
         return ConfigError(_no_group(group[1], config_name, folders, cls))
     reason = str(error).strip().splitlines()[0]

@@ -40,7 +40,7 @@ _KEYS = {
     "run": "ckpt_path ckpt checkpoint weights arch model",
     "runs": "run",
     "sweep": "study study_name",
-    "trainer.max_epochs": "epochs num_epochs n_epochs",
+    "trainer.max_epochs": "epochs epoch num_epochs n_epochs",
     "data.batch_size": "batch bs train_batch_size",
     "batch_size": "batch bs",
     "optimizer.lr": "learning_rate lr0 base_lr max_lr",
@@ -59,13 +59,16 @@ _KEYS = {
     "loss.class_weights": "class_weight weight",
     "optimizer": "opt",
     "scheduler": "sched lr_scheduler cos_lr",
-    "augment": "aa auto_augment randaugment transforms tfms item_tfms batch_tfms",
+    "augment": (
+        "aa aug augmentation augmentations auto_augment randaugment transforms tfms item_tfms "
+        "batch_tfms"
+    ),
     "augment.erase_probability": "reprob random_erasing erasing",
     "model.dropout": "drop drop_rate",
     "data.num_workers": "workers",
     "data.target": "task problem_type",
     "data.columns": "group groups group_column patient_id x_col y_col label_column path_column",
-    "data.root": "data_dir data_path dataset_dir path folder",
+    "data.root": "data_dir data_path dataset_dir train_dir path folder images image_dir",
     "data.val_fraction": (
         "valid_pct val_pct val_split validation_split val_size train_val_test_split"
     ),
@@ -73,9 +76,11 @@ _KEYS = {
     "data": "dataset",
     "model": "arch architecture backbone network",
     "model.pretrained": "weights pretrained_weights",
+    "model.freeze_epochs": "freeze freeze_backbone",
+    "recipe": "fine_tune finetune freeze_until",
     "tracking.experiment": "project experiment_name",
     "tracking": "logger wandb",
-    "output_dir": "out_dir save_dir log_dir logdir",
+    "output_dir": "out_dir save_dir log_dir logdir output",
     "evaluate_test": "test run_test",
     "images": "source input image path folder file files img",
     "out": "output csv save save_dir dest",
@@ -83,7 +88,7 @@ _KEYS = {
     "split": "part subset",
     "part": "split subset",
     "metric": "metrics objective optimized_metric",
-    "trainer.monitor": "optimized_metric",
+    "trainer.monitor": "optimized_metric metric",
     "cv.folds": "kfold k_folds n_splits",
     "study": "study_name name",
     "families": "models candidates",
@@ -101,8 +106,8 @@ _WITHOUT_KEY = {
     "num_classes": "classes are counted from the pictures",
     "print_config": "--cfg job prints the settings",
     **dict.fromkeys(("fast_dev_run", "limit_train_batches"), "debug=batch trains on one batch"),
+    "out": "what is written goes to the folder of the run or study",
     "overfit_batches": "debug=overfit learns one batch by heart",
-    **dict.fromkeys(("out", "output"), "what is written goes to the folder of the run or study"),
     **dict.fromkeys(
         ("callbacks", "cbs"), "trainer does their work (trainer.early_stopping, trainer.monitor)"
     ),

@@ -164,10 +164,10 @@ def _no_room(place: Path, needed_bytes: int | None, *, guessed: bool) -> str:
             "look at those of output_dir, of the cache and of temporary files; what was there "
             "before is whole"
         )
-    return (
-        f"there is no room for another file in {place}: {free} of its disk are free{needed}; "
-        f"{_ROOM_FOR}"
-    )
+    left = f"{free} of its disk are free{needed}"
+    if not needed:  # what did not fit is no longer there
+        left = f"its disk ran full, and without it has {free} free"
+    return f"there is no room for another file in {place}: {left}; {_ROOM_FOR}"
 
 
 def _needed(size: int | None) -> str:

@@ -191,7 +191,7 @@ def label_sheet(sample: GuessSample, read: Callable[[str], Pixels]) -> Figure:
     cells = []
     for guess, name in zip(shown, _files([guess.path for guess in shown]), strict=True):
         color = WARNING if guess.probability < _UNSURE else INK
-        label = labels.get(guess.label) or plain_labels([guess.label], longest=13)[0]
+        label = labels.get(guess.label) or plain_labels([guess.label], 13, instead="")[0]
         label = f"{label} {percent(guess.probability, 0)}"
         cells.append(_Cell(read(guess.path), ((label, color), (name, MUTED))))
     legend = "The label with its probability, and the file. Red: more likely wrong than right."
@@ -291,8 +291,8 @@ def suspects_sheet(
         kinds[suspect.kind].append(suspect)
     in_turn = chain.from_iterable(zip_longest(*kinds.values()))
     shown = sorted(islice(filter(None, in_turn), _SUSPECTS), key=lambda suspect: suspect.kind)
-    labels = plain_labels([suspect.label for suspect in shown], longest=17)
-    others = plain_labels([s.suggested or s.like or "-" for s in shown], longest=17)
+    labels = plain_labels([suspect.label for suspect in shown], 17, instead="")
+    others = plain_labels([s.suggested or s.like or "-" for s in shown], 17, instead="")
     files = _files([suspect.name for suspect in shown])
     cells = []
     for suspect, label, other, file in zip(shown, labels, others, files, strict=True):
@@ -316,7 +316,7 @@ def suspects_sheet(
 
 def _files(paths: Sequence[str]) -> list[str]:
     """Return the names of files as a cell of a sheet can show them."""
-    return plain_labels([PurePath(path).name for path in paths], longest=17, instead="picture")
+    return plain_labels([PurePath(path).name for path in paths], longest=17, instead="")
 
 
 def _sheet(

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 import shutil
 
-from ..machine.text import counted, percent
+from ..machine.text import counted, fixed, percent
+from ..metrics.intervals import wilson_interval
 from ..metrics.summary import metric_name
 from ..records.export import ExportRecord, VariantRecord
 from .formatting import Table, change_text, metric_text
@@ -98,6 +99,16 @@ def _figure(variant: VariantRecord, record: ExportRecord) -> str:
     return f"{text} ({change_text(record.metric, figure - original, _DIGITS)})"
 
 
+def _certainty(record: ExportRecord) -> str:
+    """Return the 95 % interval of the equal labels of what is recommended; nothing of masks."""
+    if record.of_masks:
+        return ""
+    (equal,) = (one.equal_labels for one in record.variants if one.name == record.recommended)
+    low, high = wilson_interval(round(equal * record.pictures), record.pictures)
+    ends = " to ".join(fixed(100 * end, _DIGITS) for end in (low, high))
+    return f" (95 % interval of all pictures: {ends})"
+
+
 def _recommendation(record: ExportRecord) -> str:
     equal = f"{100 * record.least_equal:g} % {_EQUAL_LABELS}"
     if record.of_masks:
@@ -110,7 +121,7 @@ def _recommendation(record: ExportRecord) -> str:
     if record.recommended is None:
         text = f"recommended: the run as it is, no variant {within} is faster"
     else:
-        text = f"recommended: {record.recommended}, the fastest {within}"
+        text = f"recommended: {record.recommended}, the fastest {within}{_certainty(record)}"
     if record.chosen == record.recommended:
         return text
     return f"{text}; chosen: {record.chosen or 'the run as it is'}"

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Literal
 from unicodedata import east_asian_width
 
-from matplotlib import font_manager
+from matplotlib import font_manager, get_data_path
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -56,8 +56,8 @@ HEAT = "inferno"  # colour map of heat maps over a picture
 
 _DOTS_PER_INCH = 144
 _UNESCAPED = re.compile(r"(?<!\\)\$")  # two of them would start and end a formula
-# The first one comes with matplotlib and draws Latin, Greek and Cyrillic. The others, where a
-# system has them, draw the scripts of most of the world's other folder names.
+# The first one comes with matplotlib and draws Latin, Greek, Cyrillic, Arabic and Hebrew. The
+# others, where a system has them, draw the scripts of most of the world's other folder names.
 _FAMILIES = (
     *("DejaVu Sans", "Noto Sans CJK SC", "Noto Sans CJK JP", "WenQuanYi Zen Hei", "PingFang SC"),
     *("Hiragino Sans GB", "Microsoft YaHei", "Arial Unicode MS"),
@@ -82,9 +82,11 @@ def save(figure: Figure, path: Path | str) -> None:
     Raises:
         OSError: the file cannot be written; one that was there before stays.
     """
-    families = list(_fonts())
-    for text in figure.findobj(Text):
-        text.set_fontfamily(families)
+    texts = figure.findobj(Text)
+    letters = {ord(letter) for text in texts for letter in text.get_text()} - _glyphs()
+    further = {_further()[letter] for letter in letters if letter in _further()}
+    for text in texts:
+        text.set_fontfamily([*_fonts(), *sorted(further)])
     if (engine := figure.get_layout_engine()) is not None:
         # Where it is left to `savefig`, the whole figure is drawn twice.
         figure.set_dpi(_DOTS_PER_INCH)
@@ -129,9 +131,8 @@ def tidy(
     Dollar signs of the texts stay what they are; those of `plain_labels` may stand in them. A
     letter that no installed font can draw becomes a square.
     """
-    glyphs = _glyphs()
     title, x, y = (
-        "".join(c if ord(c) in glyphs or c.isspace() else "□" for c in _UNESCAPED.sub(r"\\$", text))
+        "".join(c if _is_drawn(c) or c.isspace() else "□" for c in _UNESCAPED.sub(r"\\$", text))
         for text in (title, x, y)
     )
     axes.set_title(title, loc="left", fontsize=11, fontweight="bold", color=INK, pad=10)
@@ -162,15 +163,15 @@ def in_percent(*axes: Axis) -> None:
 def plain_labels(names: Sequence[str], longest: int = 18, instead: str = "class") -> list[str]:
     """Return names as figures can show them, shortened in the middle to `longest` characters.
 
-    One with a letter that no installed font can draw becomes "class 3", its index after `instead`;
-    dollar signs are escaped, because they would start a formula.
+    One with a letter that no installed font can draw becomes "class 3", its index after `instead`,
+    or where that is empty the letter is escaped; dollar signs are, for they would start a formula.
     """
-    glyphs = _glyphs()
     labels = []
     for index, name in enumerate(names):
         label = " ".join(name.split())
-        if not label or not glyphs.issuperset(map(ord, label)):
-            label = f"{instead} {index}"
+        if not label or not all(map(_is_drawn, label)):
+            escaped = "".join(c if _is_drawn(c) else ascii(c)[1:-1] for c in label)
+            label = f"{instead} {index}" if instead else escaped
         if len(label) > longest:
             tail = (longest - 1) // 2  # names are often told apart by their ends
             label = f"{label[: longest - 1 - tail]}…{label[-tail:]}"
@@ -181,7 +182,7 @@ def plain_labels(names: Sequence[str], longest: int = 18, instead: str = "class"
 @cache
 def _fonts() -> dict[str, frozenset[int]]:
     """Return the installed font families, in order of preference, with their code points."""
-    files = {font.name: font.fname for font in reversed(font_manager.fontManager.ttflist)}
+    files = _installed()
     return {
         family: frozenset(font_manager.get_font(files[family]).get_charmap())
         for family in _FAMILIES
@@ -189,7 +190,31 @@ def _fonts() -> dict[str, frozenset[int]]:
     }
 
 
+def _installed() -> dict[str, str]:
+    return {font.name: font.fname for font in reversed(font_manager.fontManager.ttflist)}
+
+
 @cache
 def _glyphs() -> frozenset[int]:
-    """Return the code points that some installed font can draw."""
+    """Return the code points that the fonts in the order of preference can draw."""
     return frozenset().union(*_fonts().values())
+
+
+@cache
+def _further() -> dict[int, str]:
+    """Return the family of the other installed fonts that draws a code point, the last by name.
+
+    Reading them takes a second or more where there are hundreds: call it for missing letters only.
+    """
+    found: dict[int, str] = {}
+    for family, file in sorted(_installed().items()):
+        # Of matplotlib's own, those of formulas have other letters at these code points. That of
+        # last resort, which macOS has as well, has boxes in their place.
+        own = Path(file).is_relative_to(get_data_path())
+        if not own and "LastResort" not in family and family not in _FAMILIES:
+            found |= dict.fromkeys(font_manager.get_font(file).get_charmap(), family)
+    return found
+
+
+def _is_drawn(letter: str) -> bool:
+    return ord(letter) in _glyphs() or ord(letter) in _further()

@@ -97,7 +97,9 @@ def run_experiment(
     if isinstance(settings.model, NetworkSettings) and (remark := check_devices(settings)):
         print(f"devices: {remark}")
     if data is None:
-        data = build_data(of_pictures(settings))
+        seen = of_pictures(settings)
+        earlier = None if settings.resume is None else RunFolder.open(Path(settings.resume)).split
+        data = build_data(seen, earlier)
         for remark in (*data.summary, *data.remarks):
             print(f"data: {remark}")
         if (remark := remark_on_size(settings, data)) is not None:
@@ -164,7 +166,7 @@ def _join_first_device() -> None:
     """Train on a further device in the run of the first one, with the settings chosen there."""
     folder = RunFolder.open(Path(os.environ[_FOLDER_VARIABLE]))
     settings = stored_settings(folder.plain_settings())
-    data = build_data(seen_from_here(settings, folder))
+    data = build_data(seen_from_here(settings, folder), folder.split)
     candidate = NetworkCandidate(Resolved(settings), data)
     with Interruption() as interruption:
         candidate.fit(FitContext(folder, None, interruption))

@@ -69,7 +69,7 @@ def refit(chosen: RunFolder, settings: RunSettings, chosen_summary: RunSummary) 
     epochs = _epochs(chosen, settings)
     wanted = refit_settings(settings, epochs)
     most = None if settings.cv.is_whole else settings.data.train_limit
-    data = build_data(replace(wanted, data=replace(wanted.data, train_limit=most)))
+    data = build_data(replace(wanted, data=replace(wanted.data, train_limit=most)), chosen.split)
     before = Split.read(chosen.split)
     same = data.split.fingerprint == before.with_val_training().fingerprint
     # The answers of the chosen run, by which the refit is calibrated, go by its numbers.

@@ -77,8 +77,12 @@ def predicted_masks(
             yield PredictedMask(str(file), found.mask, uncertainty)
 
 
-def masks_of(predictor: Predictor, rows: Iterable[object]) -> Iterator[Mask]:
+def masks_of(
+    predictor: Predictor, rows: Iterable[object], left_out: dict[int, Problem] | None = None
+) -> Iterator[Mask]:
     """Yield the masks of pictures, each as `as_picture` takes it or the path of a file.
+
+    Files that cannot be read have none where there is `left_out`, as of `Predictor.judge_all`.
 
     Threads that ask one predictor decode together what a limit of memory allows, and answer one
     after another about large pictures of whose pixels much is kept.
@@ -91,7 +95,10 @@ def masks_of(predictor: Predictor, rows: Iterable[object]) -> Iterator[Mask]:
     for row, (value, found) in enumerate(zip(named, _masks(predictor, values))):
         with named_picture(row, value):
             if isinstance(found, PictureError):
-                raise found
+                if left_out is None or not isinstance(value, Path | Page):
+                    raise found
+                left_out[row] = Problem(str(value), str(found))
+                continue
         yield found.mask
 
 

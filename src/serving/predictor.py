@@ -229,9 +229,18 @@ class Predictor:
         return self.judge_all(rows, trust)
 
     def judge_all(
-        self, rows: Iterable[object], trust: Trust | None
+        self,
+        rows: Iterable[object],
+        trust: Trust | None,
+        left_out: dict[int, Problem] | None = None,
     ) -> tuple[Float32Array, list[JudgedAnswer]]:
         """Return what `judge` does, without the limits of a request, and as `answer` does.
+
+        Args:
+            rows: the pictures.
+            trust: judges the answers.
+            left_out: takes the files that cannot be read by their rows, which have no answer;
+                None to raise of the first one.
 
         Raises:
             ValueError, DamagedModel: as `answer`.
@@ -243,10 +252,16 @@ class Predictor:
             with self.decoding([value for _, value in batch]) as waiting:
                 for (row, value), picture in zip(batch, waiting, strict=True):
                     with named_picture(row, value):
-                        decoded.append(picture.result().pixels)
-            found, judged = self._judged(decoded, trust)
-            probs.append(found)
-            answers += judged
+                        try:
+                            decoded.append(picture.result().pixels)
+                        except PictureError as error:
+                            if left_out is None or not isinstance(value, Path | Page):
+                                raise
+                            left_out[row] = Problem(str(value), str(error))
+            if decoded:
+                found, judged = self._judged(decoded, trust)
+                probs.append(found)
+                answers += judged
         return np.concatenate(probs), answers
 
     def label(

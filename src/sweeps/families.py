@@ -56,6 +56,8 @@ _TUNED = _SPACES / "shared" / "finetune.yaml"
 _FINETUNING = "recipe=finetune"
 _NETWORK_KEYS = "model=", "model.name=", "model.pretrained="
 _FILE_KEYS = {"words", "use", "space"}
+_UNFIT = "the space does not fit the config"
+_ENDS = ":", " is "  # of a key, at the beginning of a sentence about it
 # Keys that decide whether a classifier takes seconds or minutes on the same features.
 _COST_KEYS = ("model.classifier", "model.selection")
 # Key that decides, with the keys that depend on it, the number of hand-crafted features. Times are
@@ -87,7 +89,7 @@ def load_families(
         ConfigError: no such family, or a space that does not fit the config.
     """
     known = sorted(_space_files())
-    families = []
+    families, refused = list[Family](), dict[str, tuple[str, ValueError]]()
     for name in names:
         if name not in known and library_of(name) is None:
             near = nearest_network(name, known)
@@ -96,11 +98,19 @@ def load_families(
                 f"timm and torchvision{near}."
             )
         try:
-            family = _checked(*_load(name, base, search), base)
+            families.append(_checked(*_load(name, base, search), base))
         except ValueError as error:
+            text = str(error).rstrip(".")
+            stated = text.removeprefix(f"{_UNFIT}: ")
+            if stated.startswith(tuple(f"{key}{end}" for key in by_key(base) for end in _ENDS)):
+                refused[name] = stated, error  # of the command; others may have the key
+                continue
             place = f"sweeps/spaces/{name}.yaml" if name in known else f"families: {name}"
-            raise ConfigError(f"{place}: {str(error).rstrip('.')}.") from error
-        families.append(family)
+            raise ConfigError(f"{place}: {text}.") from error
+    for name, (stated, cause) in refused.items():
+        others = ",".join(family.name for family in families)
+        fitting = f"; it suits families=[{others}]" if others else ""
+        raise ConfigError(f"{stated} (family {name}{fitting}).") from cause
     if search is not None and not any(family.parameters for family in families):
         raise ConfigError(f"search is {list(search)}: no key of these families matches.")
     return families
@@ -275,7 +285,7 @@ def _checked(family: Family, shared: frozenset[str], base: Sequence[str]) -> Fam
         except WithoutEffect as idle:
             searched = {one.key for one in family.parameters}
             if idle.key not in searched & shared:
-                raise ValueError(f"the space does not fit the config: {idle}") from None
+                raise ValueError(f"{_UNFIT}: {idle}") from None
             kept = tuple(one for one in family.parameters if one.key != idle.key)
             family = replace(family, parameters=kept)
         else:
@@ -312,7 +322,7 @@ def _check(family: Family, base: Sequence[str]) -> None:
         except WithoutEffect:
             raise
         except ConfigError as error:
-            raise ValueError(f"the space does not fit the config: {error}") from None
+            raise ValueError(f"{_UNFIT}: {error}") from None
 
 
 def _corners(family: Family, own: Mapping[str, Value]) -> Iterator[dict[str, Value]]:

@@ -141,7 +141,9 @@ class _Race:
             reason = str(error)
             raise
         except (TooManyFailures, WorkersFail) as error:
-            reason = f"{error}; each worker's output is in {self._folder / 'workers'}"
+            reason = (
+                f"{str(error).rstrip('.')}; each worker's output is in {self._folder / 'workers'}"
+            )
             raise RunFailed(reason) from error
         finally:
             with doing("ending the workers"):

@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence, Sized
 
 from ..machine.cpu_load import slowdown
 from ..machine.parallel import available_cores
+from ..machine.text import counted
 from ..records.trials import COMPLETE, PRUNED, TrialRecord
 from ..search.space import Family
 from .clock import (
@@ -242,8 +243,9 @@ def _images_per_second(prepared: Collection[Prepared], side: int | None) -> dict
 def warn_single_family(pictures: int, minutes: float, finals: bool, base: Sequence[str]) -> str:
     """Return a warning if only frozen networks fit into a budget on photos; "" if more does.
 
-    Nothing has been measured at that point: the estimate uses costs on other photos and the current
-    load of the machine.
+    Nothing has been measured at that point: the estimate uses costs on other photos. The load of
+    the machine at a moment may be many times that of the race, so that the time on idle cores is
+    said beside it.
 
     Args:
         pictures: number in the training part.
@@ -251,18 +253,23 @@ def warn_single_family(pictures: int, minutes: float, finals: bool, base: Sequen
         finals: whether a fraction of the budget is kept for finalists.
         base: overrides that all trials share.
     """
-    slower = slowdown()
-    seconds = _HANDCRAFTED_PICTURE_SECONDS * pictures * slower / available_cores()
-    needed = SAFETY_FACTOR * _picture_counts(pictures, seconds, base)[-1][1] / CHEAP_TRIAL_FRACTION
     race, keeps = 60 * minutes * (1 - FINALS_FRACTION * finals), 1 - DESCRIBING_FRACTION
-    left = keeps * (race - slower * _START_SECONDS) - slower * _FIRST_TRIAL_SECONDS
-    if needed <= left:
+
+    def enough(slower: float) -> float:
+        seconds = _HANDCRAFTED_PICTURE_SECONDS * pictures * slower / available_cores()
+        fewest = _picture_counts(pictures, seconds, base)[-1][1]
+        needed = SAFETY_FACTOR * fewest / CHEAP_TRIAL_FRACTION
+        left = keeps * (race - slower * _START_SECONDS) - slower * _FIRST_TRIAL_SECONDS
+        return minutes * (1 + (needed - left) / keeps / race)
+
+    at_idle, at_load = enough(1.0), enough(slowdown())
+    if at_load <= minutes:
         return ""
-    enough = math.ceil(minutes * (1 + (needed - left) / keeps / race))
-    return (
-        f"budget.minutes={minutes:g} may fit only one family; at this load, a second one, "
-        f"handcrafted, takes about {enough} minutes"
-    )
+    idle, now = max(1, math.ceil(at_idle)), math.ceil(at_load)
+    needs = f"takes about {counted(now, 'minute')}"
+    if idle < now:
+        needs = f"takes from {idle} minutes, on idle cores, to {now} at the load of now"
+    return f"budget.minutes={minutes:g} may fit only one family: a second one, handcrafted, {needs}"
 
 
 def families_without_time(

@@ -15,6 +15,8 @@ import sqlite3
 import uuid
 from contextlib import closing, suppress
 from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 from ..storage.locks import ProcessLock, if_free
 from .addresses import sqlite_uri
@@ -24,6 +26,7 @@ __all__ = [
     "JOURNALS",
     "artifacts_of",
     "drop_connections",
+    "find_artifacts",
     "limit_retries",
     "make_database",
     "remove_decoy",
@@ -33,7 +36,16 @@ __all__ = [
 
 # Ends of the names of the files beside a SQLite file that hold changes to it.
 JOURNALS = ("-journal", "-wal", "-shm")
-_SCHEMA_TIMEOUT_SECONDS = 120.0
+_SCHEMA_TIMEOUT_SECONDS, _LOCK_TIMEOUT_SECONDS = 120.0, 30.0
+_ARTIFACTS = "mlartifacts"
+# Tables and columns of the places of artifacts.
+_PLACES = (
+    ("experiments", "artifact_location"),
+    ("runs", "artifact_uri"),
+    ("logged_models", "artifact_location"),
+    ("model_versions", "source"),
+    ("model_versions", "storage_location"),
+)
 _UNFINISHED = re.compile(rf"\.[0-9a-f]{{32}}\.db({'|'.join(JOURNALS)})?")
 _RUN_FOLDERS = """
 SELECT tags.value FROM runs
@@ -47,7 +59,40 @@ ORDER BY runs.start_time, runs.run_uuid DESC
 
 def artifacts_of(database: Path) -> str:
     """Return the URI of the artifacts of a database's runs, beside its file."""
-    return (database.parent / "mlartifacts").as_uri()
+    return (database.parent / _ARTIFACTS).as_uri()
+
+
+def find_artifacts(database: Path) -> None:
+    """Set the places of artifacts to the folder beside the database, where they lay elsewhere.
+
+    MLflow keeps absolute ones: of a database that was moved or copied with its artifacts, runs
+    would go on writing into the folder that it lay in. Nothing is changed where that is this folder
+    under another name, or where the places are not those of `make_database`.
+
+    Raises:
+        sqlite3.Error: the database cannot be written.
+    """
+    first = "SELECT artifact_location FROM experiments WHERE experiment_id = 0"
+    with closing(sqlite3.connect(database, timeout=_LOCK_TIMEOUT_SECONDS)) as connection:
+        (place,) = connection.execute(first).fetchone() or ("",)
+        before, now = place.removesuffix("/0"), artifacts_of(database)
+        if not place.endswith(f"/{_ARTIFACTS}/0") or before == now or _is_same(before, now):
+            return
+        with connection:
+            for table, column in _PLACES:
+                connection.execute(
+                    f"UPDATE {table} SET {column} = ? || substr({column}, ?) "
+                    f"WHERE {column} = ? OR substr({column}, 1, ?) = ?",
+                    (now, len(before) + 1, before, len(before) + 1, f"{before}/"),
+                )
+
+
+def _is_same(place: str, other: str) -> bool:
+    """Return whether two file URIs name one folder that is there."""
+    try:
+        return os.path.samefile(*(url2pathname(urlsplit(one).path) for one in (place, other)))
+    except OSError:
+        return False
 
 
 def make_database(database: Path) -> None:

@@ -20,6 +20,7 @@ from .addresses import sqlite_path, without_password
 from .database import (
     artifacts_of,
     drop_connections,
+    find_artifacts,
     limit_retries,
     make_database,
     remove_decoy,
@@ -103,6 +104,7 @@ class Store:
             if self._database is not None:
                 make_database(self._database)
                 drop_connections(uri)
+                find_artifacts(self._database)
             self._client = MlflowClient(tracking_uri=uri, registry_uri=uri)
         if self._database is not None:
             remove_decoy(uri, self._database)

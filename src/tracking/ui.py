@@ -9,12 +9,14 @@ import json
 import os
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
 import urllib.error
 import urllib.request
 from collections import deque
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -32,6 +34,7 @@ from ..machine.interruption import Interrupted
 from ..machine.own_pages import HOST, own_hosts
 from ..machine.subprocesses import bound_command, import_environment
 from .addresses import absolute_uri, sqlite_path
+from .database import find_artifacts
 from .mlflow_pages import APP_NAME, HOSTS, found_by_mlflow, link
 
 __all__ = ["main", "server_command", "show"]
@@ -87,6 +90,9 @@ def show(settings: UISettings) -> None:
             "(python -m src.train model=cnn), or name another output_dir or tracking.uri."
         )
     _require_free(settings.port)
+    if database is not None:
+        with suppress(sqlite3.Error):  # which the server has a sentence about
+            find_artifacts(database)
     print("starting MLflow, which takes some seconds ...", flush=True)
     artifacts = (output_dir if database is None else database.parent) / "mlartifacts"
     with found_by_mlflow() as pages:

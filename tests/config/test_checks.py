@@ -25,6 +25,7 @@ class Inner(Settings):
     rate: float = setting("a rate", above=0, at_most=1)
     sizes: list[int] = setting("sizes", at_least=2)
     minutes: float = setting("a time", 1.0)
+    shift: float = setting("a share of a side", 0.0, at_least=0, at_most=0.5)
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,7 @@ def test_good_values_become_typed_objects() -> None:
         ("inner.rate", 0, ["inner.rate is 0", "above 0"]),
         ("inner.rate", 1.5, ["inner.rate is 1.5", "at most 1"]),
         ("inner.rate", 90, ["inner.rate is 90", "at most 1; 90 % is 0.9."]),
+        ("inner.shift", 10, ["at most 0.5; 10 % is 0.1."]),
         ("inner.rate", float("nan"), ["inner.rate is nan"]),
         ("inner.rate", "fast", ["inner.rate is 'fast'", "a number"]),
         ("inner.rate", "5%", ["as in inner.rate=0.05."]),

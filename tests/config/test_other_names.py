@@ -42,6 +42,11 @@ from src.config.sweep import read_sweep_settings
         ("dataset=cifar10", "data"),
         ("verbose=true", "trainer.progress"),
         ("task=multilabel", "data.target"),
+        ("epoch=5", "trainer.max_epochs"),
+        ("images=/photos", "data.root"),
+        ("output=runs", "output_dir"),
+        ("freeze=true", "model.freeze_epochs"),
+        ("fine_tune=3", "recipe"),
     ],
 )
 def test_a_name_of_another_tool_is_answered_with_ours(override: str, ours: str) -> None:
@@ -49,7 +54,16 @@ def test_a_name_of_another_tool_is_answered_with_ours(override: str, ours: str) 
         compose_settings(RunSettings, [override])
     key = override.partition("=")[0]
     assert str(caught.value).startswith(f"{key}: ") and f"{key} is {ours}" in str(caught.value)
-    assert ours in {*leaves(compose_plain([], "config")), "data", "tracking"}
+    assert ours in {*leaves(compose_plain([], "config")), "data", "tracking", "recipe"}
+
+
+def test_all_keys_that_there_are_not_are_answered_at_once() -> None:
+    with pytest.raises(ConfigError) as caught:
+        compose_settings(RunSettings, ["epochs=5", "seed=1", "lr=0.1", "lr=0.2"])
+    assert str(caught.value) == (
+        "epochs: there is no such key; epochs is trainer.max_epochs here. lr: there is no such "
+        "key; lr is optimizer.lr here."
+    )
 
 
 def test_an_entry_names_its_own_keys_alone() -> None:

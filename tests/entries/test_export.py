@@ -171,6 +171,19 @@ def test_a_refused_or_killed_export_leaves_the_earlier_one(
     assert labels(run, folder, pictures, tmp_path / "a.csv", f"variant={VARIANTS[0]}")
 
 
+def test_a_refit_is_compared_on_a_sample_of_its_training_pictures(
+    train: Train, outputs: Outputs, run: Run
+) -> None:
+    overrides = ["model=mlp", "runtime=float32", "trainer.max_epochs=1", "data.train_on_val=true"]
+    folder = train(outputs("a refit"), *overrides, "tracking=none", "tracking.figures=false")
+    asked = ["variants=[pt2]", "rounds=1", "check_pictures=70"]
+    result = run("src.export", f"run={folder}", *asked)
+    assert result.returncode == 0, result.stderr
+    assert "on 70 training pictures" in result.stdout and "comparing pytorch, pt2 on 70" in (
+        result.stderr
+    )
+
+
 @pytest.fixture(scope="module")
 def corners(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Pictures of noise in which labels brighten corners: their sets, and how many, as grades."""

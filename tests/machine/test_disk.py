@@ -64,7 +64,12 @@ def test_a_disk_without_inodes_is_told_from_one_without_room(
     error = OSError(errno.ENOSPC, "no space", str(tmp_path / "file"))
     true = os.statvfs(tmp_path)
     said = refusal(error)
-    assert said is not None and "MB of its disk are free" in said and "free inodes" not in said
+    assert (
+        said is not None
+        and "its disk ran full" in said
+        and "are free" not in said
+        and "free inodes" not in said
+    )
     values = [*true[:7], 0, *true[8:]]  # f_favail
     monkeypatch.setattr(os, "statvfs", lambda path: os.statvfs_result(values))
     said = refusal(error)

@@ -166,10 +166,11 @@ def test_a_cross_validation_becomes_one_model_of_all_its_pictures(tmp_path: Path
         compose_settings(RunSettings, ["cv.folds=3", "data.train_on_val=true"])
 
 
-def test_other_pictures_than_the_chosen_ones_are_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("rows", ["targets", "content_hashes"])
+def test_other_pictures_than_the_chosen_ones_are_refused(tmp_path: Path, rows: str) -> None:
     chosen = trained(tmp_path, *MLP, "trainer.max_epochs=1")
     split = Split.read(chosen.split)
-    replace(split, parts=np.roll(split.parts, 1)).write(chosen.split)
+    replace(split, **{rows: np.roll(getattr(split, rows), 1)}).write(chosen.split)
     with pytest.raises(ConfigError, match="have changed since"):
         refitted(chosen)
 

@@ -196,6 +196,22 @@ def test_a_file_that_is_no_space_or_does_not_fit_is_refused(
         load_families(["mine"], [])
 
 
+@pytest.mark.parametrize(
+    ("families", "stated", "message"),
+    [
+        (["mlp", "cnn"], "model.x=2", r"^model\.x: there is no such key.* \(family mlp\)\.$"),
+        (["cnn", "vit"], "model.width=96", r"^model\.width: .*\(family cnn; it suits .*=\[vit\]\)"),
+        (["vit"], "model.width=128", r"^model\.width is 128: .* multiple of heads"),
+        (["mlp"], "model.dropout=7", r"^model\.dropout is 7\.0: .*\(family mlp\)\.$"),
+    ],
+)
+def test_a_stated_setting_is_no_fault_of_a_file(
+    families: list[str], stated: str, message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load_families(families, [*BASE, stated])
+
+
 TURNED = "augment.rotate_degrees: {low: 0.0, high: 30.0}"
 WHEN = "augment.rotate_degrees: {when: {augment: strong}, low: 5.0, high: 30.0}"
 

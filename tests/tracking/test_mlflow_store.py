@@ -540,18 +540,35 @@ def test_a_long_card_is_cut_at_the_end_of_a_line(
     assert "a line of it\n\n[cut here: the whole card is model_card.md" in text
 
 
-def test_in_a_copied_folder_another_experiment_keeps_its_artifacts_there(tmp_path: Path) -> None:
-    """As docs/faq.md says. MLflow makes a run's address of its experiment's, which is for good."""
-    original, copy = tmp_path / "original", tmp_path / "copy"
+@pytest.mark.parametrize("moved", [False, True])
+def test_the_artifacts_of_a_copied_or_moved_folder_lie_in_it(tmp_path: Path, moved: bool) -> None:
+    """MLflow keeps absolute places, of an experiment and of what was logged."""
+    original, copy = tmp_path / "original", tmp_path / "a copy of it"
     made = {"name": "n", "start_time_ms": 1, "tags": {}}
-    Store(default_uri(original)).create_run(experiment="e", **made)
-    shutil.copytree(original, copy)
+    first = Store(default_uri(original))
+    earlier = first.create_run(experiment="e", **made)
     (file := tmp_path / "note.txt").write_text("x")
+    first.log_artifact(earlier, file, "")
+    (shutil.move if moved else shutil.copytree)(original, copy)
     store = Store(default_uri(copy))
-    for experiment, place in (("e", original), ("another", copy)):
-        run = store.create_run(experiment=experiment, **made)
-        store.log_artifact(run, file, "")
-        assert [*place.glob(f"mlartifacts/{run}/artifacts/note.txt")], experiment
+    for run in (earlier, store.create_run(experiment="e", **made)):
+        # MLflow's client goes on with the places of runs that it knows in this process.
+        place = copy / "mlartifacts" / run / "artifacts"
+        assert client(store).get_run(run).info.artifact_uri == place.as_uri()
+    store.log_artifact(run, file, "later")
+    assert (place / "later" / "note.txt").is_file()
+    assert (copy / "mlartifacts" / earlier / "artifacts" / "note.txt").is_file()
+    assert original.exists() != moved and not [*original.glob("**/later")]
+
+
+def test_one_folder_under_two_names_keeps_its_places(tmp_path: Path) -> None:
+    original, link = tmp_path / "original", tmp_path / "link"
+    made = {"name": "n", "start_time_ms": 1, "tags": {}}
+    run = Store(default_uri(original)).create_run(experiment="e", **made)
+    before = client(Store(default_uri(original))).get_run(run).info.artifact_uri
+    (original / "mlartifacts").mkdir(exist_ok=True)
+    link.symlink_to(original)
+    assert client(Store(default_uri(link))).get_run(run).info.artifact_uri == before
 
 
 @pytest.mark.skipif(os.name != "posix", reason="this system has no umask")

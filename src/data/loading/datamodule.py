@@ -123,6 +123,7 @@ class PictureData(pl.LightningDataModule):
         native_side: int | None,
         batch_size: int,
         seed: int,
+        before: Split | None = None,
     ) -> PictureData:
         """Decode (or find decoded), examine and split the pictures of a source.
 
@@ -130,6 +131,8 @@ class PictureData(pl.LightningDataModule):
             source, settings, native_side: as of `open_pictures`.
             batch_size: pictures a training step and device.
             seed: of the training order.
+            before: the split of an earlier run, whose parts these pictures keep where they are the
+                same in the same order, and bring no parts of their own.
 
         Raises:
             ConfigError: pictures cannot be used, or the cache cannot be written.
@@ -144,7 +147,7 @@ class PictureData(pl.LightningDataModule):
         pictures = open_pictures(source, settings, native_side=native_side)
         found = examine(pictures, cache_dir=cache_dir, workers=workers)
         near = None if source.published else found.belong_together
-        split = _split_of(pictures, settings, near)
+        split = _split_of(pictures, settings, near, before)
         groups = group_pictures(
             pictures.targets,
             pictures.content_hashes,
@@ -360,8 +363,15 @@ class PictureData(pl.LightningDataModule):
         return len(self._pieces("train") if windowed else self.split.train)
 
 
-def _split_of(pictures: PictureStore, settings: DataSettings, near: Int64Array | None) -> Split:
+def _split_of(
+    pictures: PictureStore,
+    settings: DataSettings,
+    near: Int64Array | None,
+    before: Split | None,
+) -> Split:
     """Return the split that settings state; `near` and errors as of `make_split`.
+
+    With the parts of the split `before`, where they are those of these pictures.
 
     Raises:
         ConfigError: a single picture would train, or most labels have hardly a picture.
@@ -385,7 +395,9 @@ def _split_of(pictures: PictureStore, settings: DataSettings, near: Int64Array |
         if (rare := rare_labels(pictures)) is None:
             raise
         raise ConfigError(f"data: the {error.part} part would be empty, for {rare}.") from error
-    if settings.limit is not None:
+    if before is not None and pictures.given_parts is None and split.is_of_same(before):
+        split = replace(split, parts=before.parts)
+    elif settings.limit is not None:
         split = split.limited(settings.limit)
     if settings.train_limit is not None:
         split = split.with_less_training(settings.train_limit)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from difflib import get_close_matches
 
 import numpy as np
 
@@ -28,6 +30,8 @@ _MOST_SHOWN_OF_A_KIND = 3
 _LACKING = 5
 # Pictures of a class with which it can be in every part, and classes that make a set of labels odd.
 _PICTURES_FOR_EVERY_PART, _LEAST_CLASSES_TO_BE_ODD = 3, 10
+# How many times as frequent a label is that a rare one may be meant for, and how alike they are.
+_TIMES_AS_FREQUENT, _ALIKE = 10, 0.79
 _FITS = {
     "squeeze": "squeezed",
     "crop": "cropped to its proportions",
@@ -47,6 +51,7 @@ def remarks_on(
     remarks = list(_counted(pictures.problems))
     if (rare := rare_labels(pictures)) is not None:
         remarks.append(rare)
+    remarks += _misspelt(pictures)
     remarks += _missing_classes(pictures, split)
     if pictures.pixel_bounds is not None and pictures.format.value_range is not None:
         training = pictures.pixel_bounds[split.train]
@@ -97,6 +102,30 @@ def rare_labels(pictures: PictureStore) -> str | None:
     advice += "; data.columns says which column of a table holds the label"
     least = _PICTURES_FOR_EVERY_PART
     return f"{few:,} of {len(names):,} labels have fewer than {least} pictures. {advice}"
+
+
+def _misspelt(pictures: PictureStore) -> Iterator[str]:
+    """Yield a remark on labels of a picture or two that are spelt almost as a frequent one is."""
+    names = pictures.class_names
+    counts = label_counts(pictures.targets, len(names)).tolist()
+    found = []
+    for name, count in zip(names, counts, strict=True):
+        if not 0 < count < _PICTURES_FOR_EVERY_PART:
+            continue
+        frequent = [
+            other
+            for other, many in zip(names, counts, strict=True)
+            if many >= _TIMES_AS_FREQUENT * count
+            and re.findall(r"\d+", other) == re.findall(r"\d+", name)  # species 1 and 2 are two
+        ]
+        if close := get_close_matches(name, frequent, n=1, cutoff=_ALIKE):
+            found.append(f"{name} for {close[0]}")
+    if found:
+        more = f" and {len(found) - _LACKING:,} more" if len(found) > _LACKING else ""
+        yield (
+            f"perhaps misspelt, and classes of their own: {', '.join(found[:_LACKING])}{more}; "
+            "correct the labels"
+        )
 
 
 def _is_number(name: str) -> bool:

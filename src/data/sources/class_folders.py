@@ -16,6 +16,7 @@ from ...machine.text import visible
 from ..decoding.picture_files import PICTURE_ENDINGS
 from .answers import table_of_copies
 from .source import PARTS, Problem, is_left_behind
+from .unread_kinds import unread_kind
 
 __all__ = ["FolderTree", "class_folders", "is_held_out", "named", "part_named"]
 
@@ -34,11 +35,6 @@ _FILLERS = frozenset(
 ) | {"image", "images", "img", "imgs", "picture", "pictures", "photo", "photos", "jpg", "png"}
 # Words that are written together, such as trainset and testimages.
 _GLUED = re.compile(rf"({'|'.join(_KINDS)})({'|'.join(sorted(_FILLERS, key=len, reverse=True))})")
-# What holds pictures and is not read: a class of nothing else must not go unnoticed.
-_UNREAD_ENDINGS = frozenset((".jxl", ".svg", ".psd", ".xcf", ".eps", ".pdf", ".raw", ".dng")) | {
-    *(".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf", ".nii", ".npz"),
-    *(".tga", ".pcx", ".ico", ".exr", ".hdr", ".mat", ".mp4", ".mov", ".avi", ".svs", ".mrxs"),
-}
 _FOLD = re.compile(r"(cv|k)?[\W_]*(fold|split|partition)s?[\W_]*\d+", re.IGNORECASE)
 _MOST_NAMED = 5
 _NO_FILES = "broken links or no regular files were left out"
@@ -88,7 +84,7 @@ class FolderTree:
         self.problems.append(Problem(path, reason, kind))
 
     def unread_below(self, folder: str) -> list[str]:
-        """Return the files below a listed folder that are pictures of kinds not read."""
+        """Return the files below a listed folder that hold pictures and are not read."""
         inside = f"{folder}/" if folder else ""
         return [path for path in self._unread if path.startswith(inside)]
 
@@ -157,7 +153,7 @@ class FolderTree:
         elif not known:
             self._first_other = self._first_other or path
             self._others[ending or "without ending"] += 1
-            if ending in _UNREAD_ENDINGS:
+            if unread_kind(name):  # a class of nothing else must not go unnoticed
                 self._unread.append(path)
         elif entry.is_file():
             pictures.append(path)

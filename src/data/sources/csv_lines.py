@@ -26,7 +26,10 @@ __all__ = ["read_csv_lines"]
 _SEPARATORS = (",", ";", "\t", "|")
 # What to do about an empty cell: a split, and a label.
 _NO_PART = ": write train, val or test into every line, or leave the column out"
-_NONE = ": where a picture may have several labels or none, set data.target=multi"
+_NONE = (
+    ": give the picture one, or leave the line out; where pictures may have several labels or "
+    "none, set data.target=multi"
+)
 # As many as an archive may have files; a line takes some 500 bytes of memory.
 _MAX_ROWS = 2_000_000
 _HEADER_LETTERS = 1_000_000

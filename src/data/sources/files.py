@@ -14,9 +14,11 @@ from typing import Any
 from ...machine.regular_files import file_fault
 from ...machine.text import counted
 from ..decoding.picture_files import PICTURE_ENDINGS, PictureError, read_header
+from ..decoding.videos import VIDEO_ENDINGS
 from .archive import ARCHIVE_ENDINGS
 from .mask_names import masks_among
 from .source import Problem, is_left_behind
+from .unread_kinds import unread_kind
 
 __all__ = ["FoundPictures", "each_picture", "find_pictures", "without_masks"]
 
@@ -51,6 +53,8 @@ def find_pictures(images: str) -> FoundPictures:
     if os.path.isfile(images):
         if images.lower().endswith(ARCHIVE_ENDINGS):
             raise ValueError(f"{images} is an archive: unpack it, and name the folder")
+        if (fault := _no_picture(images)) and unread_kind(images):
+            raise ValueError(f"{images} {fault}")
         return FoundPictures([images])
     if "://" in images:
         raise ValueError(f"{images} is an address, and pictures are read from files: fetch it")
@@ -172,8 +176,11 @@ def _no_picture(path: str) -> str | None:
     """Return why a file is no picture; None for one by its ending or its first bytes."""
     if not os.path.isfile(path):
         return file_fault(path, wanted=_WANTED)
-    if os.path.splitext(path)[1].lower() in PICTURE_ENDINGS:
+    ending = os.path.splitext(path)[1].lower()
+    if ending in PICTURE_ENDINGS:
         return None
+    if ending not in VIDEO_ENDINGS and (kind := unread_kind(path)):
+        return kind
     try:
         with Path(path).open("rb") as stream:
             read_header(stream)

@@ -9,6 +9,7 @@ import numpy as np
 
 from ...config.checks import ConfigError
 from ...machine.arrays import AnyArray, Int64Array, TextArray, UInt8Array
+from ...machine.text import counted
 from ..decoding.picture_files import PICTURE_ENDINGS
 from ..decoding.videos import VIDEO_ENDINGS
 from .archive import ARCHIVE_ENDINGS, extract_archive
@@ -27,6 +28,7 @@ from .roots import existing_root
 from .shards import find_shards, list_shards
 from .source import PARTS, Problem, Source, is_left_behind, natural_order
 from .table import TABLE_ENDINGS, list_table
+from .unread_kinds import unread_kind
 
 __all__ = ["load"]
 
@@ -206,9 +208,8 @@ def _class_paths(tree: FolderTree, top: str, shown: str) -> tuple[_Paths, list[s
         if not found:
             if unread := tree.unread_below(folder):
                 raise ConfigError(
-                    f"{shown}: the class folder {folder} holds {len(unread)} pictures, such as "
-                    f"{unread[0].rpartition('/')[2]}, and none of a kind that is read: save them "
-                    "as JPEG or PNG, or take the folder out of there."
+                    f"{shown}: the class folder {folder} holds {_unread(unread)}, or take the "
+                    "folder out of there."
                 )
             tree.note(
                 folder,
@@ -254,6 +255,13 @@ def _refuse_masks(paths: _Paths, shown: str) -> None:
             f"{shown} has the folders {' and '.join(by_name)} with files of the same names, which "
             "are pictures and their masks, and no classes: set data.target=dense."
         )
+
+
+def _unread(paths: Sequence[str]) -> str:
+    """Return how many files hold pictures that are not read, and what the first one is."""
+    first = paths[0].rpartition("/")[2]
+    kind = "of a kind that is not read, and no picture"
+    return f"{counted(len(paths), 'file')} {kind}: {first} {unread_kind(first)}"
 
 
 def _folders_within(folder: str, pictures: Sequence[str]) -> list[str]:
@@ -330,6 +338,8 @@ def _where_classes_may_be(
         if shown != tree.root:
             remedy = "extract the archive and set data.root to that file"
         return f" If the labels are in {named(sets)}, {remedy}."
+    if not class_names and (unread := tree.unread_below("")):
+        return f" It holds {_unread(unread)}."
     if not class_names and (strays := tree.pictures(top)):
         around = FolderTree(str(Path(tree.root).parent))
         # Beside what came out of an archive lie other archives.

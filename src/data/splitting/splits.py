@@ -124,6 +124,11 @@ class Split:
         """
         return np.array_equal(self.content_hashes, other.content_hashes)
 
+    def is_of_same(self, other: Split) -> bool:
+        """Return whether both divide the same pictures, labels and masks in the same order."""
+        rows = ("targets", "content_hashes", "mask_hashes")
+        return all(np.array_equal(getattr(self, row), getattr(other, row)) for row in rows)
+
     @property
     def whole(self) -> Split:
         """The split with what `with_less_training` left out."""
@@ -171,12 +176,20 @@ class Split:
         Args:
             most: training pictures, at least 1.
         """
-        kept, rank, sizes = self._ranked(_TRAIN)
+        parts = np.where(self.parts == _TRAIN, np.int8(_DROPPED), self.parts)
+        parts[self.sample("train", most)] = _TRAIN
+        return replace(self, parts=parts, unlimited=self.parts)
+
+    def sample(self, part: str, most: int) -> Int64Array:
+        """Return sorted indices of at most so many pictures of a part of `PARTS`.
+
+        They are those that `with_less_training` keeps: drawn by their contents, each class with its
+        share.
+        """
+        own, rank, sizes = self._ranked(PARTS.index(part))
         # By how much of the class comes before a picture; the first of each comes first.
         order = np.lexsort(((rank + 0.5) / sizes, rank > 0))
-        parts = self.parts.copy()
-        parts[kept[order[most:]]] = _DROPPED
-        return replace(self, parts=parts, unlimited=self.parts)
+        return np.sort(own[order[:most]])
 
     def _ranked(self, part: int) -> tuple[Int64Array, Int64Array, Int64Array]:
         """Return (n,) pictures of a part, the rank of each in its class, and the class's size."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from ...data.decoding.format_choice import chosen_size
 from ...data.loading.datamodule import PictureData
 from ...data.sources.listing import list_pictures
 from ...data.splitting.folds import training_seed
+from ...data.splitting.splits import Split
 from ...features.calibration import held_together
 from ...machine.arrays import Int64Array, IntegerArray
 from ...models.weights import native_size
@@ -37,11 +39,16 @@ _PROVISIONAL_BATCH = 128
 COMPARED_SIDE = 32
 
 
-def build_data(settings: RunSettings) -> PictureData:
+def build_data(settings: RunSettings, manifest: Path | None = None) -> PictureData:
     """List, decode and split the pictures, at the size that suits the run's model.
 
     Where frozen networks describe at most half of them, which they do once, no picture is decoded
     at that size before it is read.
+
+    Args:
+        settings: of the run.
+        manifest: the split.csv of an earlier run of these settings. Its parts are kept, also where
+            another version of this program would divide the pictures otherwise.
 
     Raises:
         ConfigError: the pictures are not there, not readable, or too few for the parts.
@@ -58,12 +65,24 @@ def build_data(settings: RunSettings) -> PictureData:
             native_side=COMPARED_SIDE if few else side,
             batch_size=first_batch_size(settings),
             seed=settings.seed,
+            before=_split_before(settings, manifest),
         )
     if few:
         sizes = opened.pictures.original_sizes
         size = chosen_size(sizes, settings.data.image_size, side)
         opened = opened if size == opened.pictures.image_size else opened.undecoded(size)
     return opened if settings.cv.fold is None else build_fold(settings, opened)
+
+
+def _split_before(settings: RunSettings, manifest: Path | None) -> Split | None:
+    """Return the split of a manifest; None where it is not that of all pictures, or unreadable."""
+    of_some = settings.cv.folds is not None or settings.data.train_limit is not None
+    if manifest is None or of_some:
+        return None
+    try:
+        return Split.read(manifest)
+    except (OSError, ValueError):  # said where the run's parts are compared with these
+        return None
 
 
 def _uses_few(settings: RunSettings, count: int) -> bool:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import logging
+from collections.abc import Iterator, Mapping
 from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,10 +13,11 @@ from numpy.typing import NDArray
 
 from ...config.checks import ConfigError, input_of
 from ...data.sources.files import each_picture
+from ...data.sources.source import Problem
 from ...machine.arrays import Float32Array
 from ...machine.status import with_progress
 from ...serving.file_pages import Page
-from ...serving.masks import class_shares, masks_of
+from ...serving.masks import Mask, class_shares, masks_of
 from ...serving.predictor import Predictor
 from ...serving.trust import Promise, Trust
 from ...targets.labels import class_columns
@@ -26,11 +28,14 @@ if TYPE_CHECKING:
 
 __all__ = ["answers_frame", "probabilities_of", "trust_asked"]
 
+_log = logging.getLogger(__name__)
 _DONE = "pictures labelled"
 
 
 def answers_frame(predictor: Predictor, pictures: Any, trust: Trust | None) -> pd.DataFrame:
     """Return a row for each picture, as `Model.predict` of the Python interface describes it.
+
+    Files that cannot be read have none, and are named in the log.
 
     Args:
         predictor: of the model.
@@ -38,13 +43,15 @@ def answers_frame(predictor: Predictor, pictures: Any, trust: Trust | None) -> p
         trust: what judges the answers; None where nothing is asked for or known.
 
     Raises:
-        ValueError: names the first that is no picture.
+        ValueError: names the first that is no picture, which is no file, or where none is one.
     """
     listed = list(_pages(predictor, pictures))
-    names = [str(one) if isinstance(one, Path | Page) else None for one in listed]
+    shown, left_out = with_progress(listed, len(listed), _DONE), dict[int, Problem]()
     if predictor.kind.pixels:
-        return _masks_frame(predictor, listed, names)
-    probs, answers = predictor.judge_all(with_progress(listed, len(listed), _DONE), trust)
+        masks = list(masks_of(predictor, shown, left_out))
+        return _masks_frame(predictor, masks, _names(listed, left_out))
+    probs, answers = predictor.judge_all(shown, trust, left_out)
+    names = _names(listed, left_out)
     judged = {} if trust is None else trust.table(answers)
     uncertainty = predictor.kind.uncertainties(probs).astype(float)
     if predictor.kind.sets:
@@ -72,8 +79,14 @@ def probabilities_of(predictor: Predictor, pictures: Any) -> Float32Array:
     """
     if predictor.kind.pixels:
         raise ValueError("the model has a class for every pixel: take the masks of predict")
-    listed = list(_pages(predictor, pictures))
-    return predictor.answer(with_progress(listed, len(listed), _DONE))
+    listed, left_out = list(_pages(predictor, pictures)), dict[int, Problem]()
+    probs, _ = predictor.judge_all(with_progress(listed, len(listed), _DONE), None, left_out)
+    for problem in left_out.values():  # a row that is missing would shift all others
+        raise ValueError(
+            f"{problem}; of {len(listed):,} pictures {len(left_out):,} cannot be read: take them "
+            "out, or use predict, which leaves them out and names the others"
+        )
+    return probs
 
 
 def trust_asked(
@@ -102,8 +115,23 @@ def trust_asked(
     return trust_of(run, promise)
 
 
-def _masks_frame(predictor: Predictor, listed: list[Any], names: list[str | None]) -> pd.DataFrame:
-    masks = list(with_progress(masks_of(predictor, listed), len(listed), _DONE))
+def _names(listed: list[Any], left_out: Mapping[int, Problem]) -> list[str | None]:
+    """Return the paths of the pictures that have answers, None of those that are no files.
+
+    The others are named in the log.
+
+    Raises:
+        ValueError: no picture has an answer; names the first.
+    """
+    for problem in left_out.values():
+        if len(left_out) == len(listed):
+            raise ValueError(f"of the pictures nothing can be read: {problem}")
+        _log.info("skipped %s", problem)
+    kept = [one for row, one in enumerate(listed) if row not in left_out]
+    return [str(one) if isinstance(one, Path | Page) else None for one in kept]
+
+
+def _masks_frame(predictor: Predictor, masks: list[Mask], names: list[str | None]) -> pd.DataFrame:
     count = len(predictor.class_names)
     shares = [class_shares(mask, count) for mask in masks]
     found = {"picture": names, "mask": masks}

@@ -87,7 +87,7 @@ def revisit(folder: RunFolder, checkpoint: Path) -> Revisited:
     trained = load_trained(checkpoint)
     settings = seen_from_here(stored_settings(trained.metadata["settings"]), folder)
     refuse_lost_pictures(folder, settings.data)
-    data = build_data(settings)
+    data = build_data(settings, folder.split)
     if data.split.fingerprint != trained.metadata["split_fingerprint"]:
         raise ConfigError(
             f"the pictures of {settings.data.name} have changed since {folder.name} was trained, "

@@ -158,7 +158,7 @@ def _expected_seconds(
         data: the run's pictures.
         originals: models beside the variants.
     """
-    images = _pictures(data, _spread(data.split.train, _PICTURES_TIMED))
+    images = _pictures(data, data.split.sample("train", _PICTURES_TIMED))
     logits(images)  # the first call also allocates
     began = time.perf_counter()
     logits(images)
@@ -216,7 +216,7 @@ def _written(
     if name == "onnx":
         return file
     quantised = folder / f"{name}.onnx"
-    write_int8(file, quantised, [*_pictures(data, _spread(data.split.train, calibration))])
+    write_int8(file, quantised, [*_pictures(data, data.split.sample("train", calibration))])
     return quantised
 
 
@@ -344,9 +344,8 @@ def _logged(again: Revisited, settings: ExportSettings, name: str, model: _Varia
 
 
 def _compared_ids(data: PictureData, settings: ExportSettings) -> Int64Array:
-    """Return the validation pictures, or without any those of the training."""
-    part = data.split.val if len(data.split.val) else data.split.train
-    return _spread(part, settings.check_pictures)
+    """Return validation pictures, or without any, as after a refit, some of the training."""
+    return data.split.sample("val" if len(data.split.val) else "train", settings.check_pictures)
 
 
 def _batch_sizes(data: PictureData, settings: ExportSettings) -> list[int]:
@@ -384,8 +383,3 @@ def _pictures(data: PictureData, ids: Int64Array) -> Pixels:
         )
         found.append(picture[:, top : top + height, left : left + width])
     return np.stack(found)
-
-
-def _spread(ids: Int64Array, most: int) -> Int64Array:
-    """Return at most so many ids, evenly spaced, so that sorted classes keep their shares."""
-    return ids if len(ids) <= most else ids[np.arange(most) * len(ids) // most]

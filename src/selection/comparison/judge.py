@@ -17,10 +17,11 @@ from ...data.splitting.test_usage import anything_measured, past_test_measuremen
 from ...machine.package import command
 from ...machine.spare_cores import SpareCores
 from ...machine.text import nearest
+from ...metrics.summary import metric_name
 from ...records.comparison import Comparison, Entrant, FoldTest, Pair, Recommendation, Standing
 from ...reporting.formatting import settings_text
 from ...runs.folder import RunFolder, finished_summary
-from ...statistics.candidates import Candidate, candidates_of
+from ...statistics.candidates import Candidate, Scale, candidates_of
 from ...statistics.paired_tests import corrected_resampled_t
 from ...statistics.screening import Screening
 from ...statistics.verdict import judge
@@ -199,6 +200,7 @@ def _verdict(
         ConfigError: they cannot be compared.
     """
     measured = [replace(one, name=names[one.configuration]) for run in runs for one in run.repeats]
+    _refuse_impossible(settings, measured[0].scale)
     try:
         candidates = candidates_of(measured)
         tested = _over_folds(runs, runs[0].measure)
@@ -221,6 +223,18 @@ def _verdict(
         sets=any(run.target == "multi" for run in runs),
         copies=any(run.copies for run in measured),
     )
+
+
+def _refuse_impossible(settings: ComparisonSettings, scale: Scale) -> None:
+    """Raise a ConfigError for a difference that no two figures can have, as one in percent is."""
+    lowest, highest = scale.ends
+    for key, wanted in (("gap", settings.gap), ("band", settings.band)):
+        if wanted >= highest - lowest:
+            point = "" if scale.lowest is None else ", where one point is 0.01"
+            raise ConfigError(
+                f"{key} is {wanted:g}: of {metric_name(scale.measure)} it must be below "
+                f"{highest - lowest:g}{point}."
+            )
 
 
 def _screening(

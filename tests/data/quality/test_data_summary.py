@@ -73,6 +73,15 @@ def test_labels_with_hardly_a_picture_are_said_to_be_no_classes(
     assert not any("fewer than 3" in one for one in data_of(enough).remarks)
 
 
+def test_labels_that_are_spelt_almost_as_a_frequent_one_are_named(tmp_path: Path) -> None:
+    counts = {"dress": 20, "bird 1": 20, "drezs": 1, "dresss": 2, "bird 2": 1, "hat": 1, "dres": 3}
+    said = [one for one in data_of(tree(tmp_path / "root", counts)).remarks if "misspelt" in one]
+    assert said == [
+        "perhaps misspelt, and classes of their own: dresss for dress, drezs for dress; "
+        "correct the labels"
+    ]
+
+
 def test_many_faults_of_a_kind_are_counted(tmp_path: Path) -> None:
     root = tree(tmp_path / "root", {"a": 9, "b": 9}, height=12, width=12)
     for number in range(9):

@@ -74,6 +74,10 @@ def test_nothing_to_be_found_is_said_as_it_is(folder: Path) -> None:
     (folder.parent / "many.TAR.gz").write_bytes(b"any")
     with pytest.raises(ValueError, match="is an archive: unpack it"):
         find_pictures(str(folder.parent / "many.TAR.gz"))
+    (folder.parent / "a.pdf").write_bytes(b"%PDF-1.7")
+    for path in (f"{folder.parent}/a.pdf", f"{folder.parent}/*.pdf"):
+        with pytest.raises(ValueError, match=r"a\.pdf:? is a PDF file: save its pages as PNG$"):
+            find_pictures(path)
     with pytest.raises(ValueError, match=r"nothing matches .*\*\.bmp$"):
         find_pictures(f"{plain}/*.bmp")
     with pytest.raises(

@@ -318,8 +318,30 @@ def test_a_class_of_pictures_that_are_not_read_is_refused(tmp_path: Path) -> Non
     assert listed(root).class_names == ("cat", "dog")
     write(root / "owl" / "night" / "1.CR2", b"x")
     write(root / "owl" / "2.jxl", b"x")
-    with pytest.raises(ConfigError, match=r"class folder owl holds 2 pictures, such as 2\.jxl"):
+    with pytest.raises(ConfigError, match=r"class folder owl holds 2 files .*2\.jxl is a picture"):
         listed(root)
+
+
+@pytest.mark.parametrize(
+    ("name", "remedy"),
+    [
+        ("a.PDF", "save its pages as PNG"),
+        ("a.svg", "save it as PNG"),
+        ("a.nef", "with a raw converter"),
+        ("a.b.nii.gz", "a volume: save its slices"),
+        ("a.tar.gz", "unpack it"),
+        ("a.mp4", "set data.frames=25"),
+    ],
+)
+def test_files_that_are_not_read_have_a_remedy(tmp_path: Path, name: str, remedy: str) -> None:
+    write(tmp_path / "root" / "cat" / name, b"x")
+    write(tmp_path / "root" / "dog" / "a.jpg", b"x")
+    with pytest.raises(ConfigError, match=rf"folder cat holds 1 file .*: {name} is .*{remedy}"):
+        listed(tmp_path / "root")
+    if name.endswith(("gz", "zip")):  # which may hold the classes
+        return
+    with pytest.raises(ConfigError, match=rf"has none\..* It holds 1 file .*{name} is .*{remedy}"):
+        listed(tmp_path / "root" / "cat")
 
 
 def test_parts_that_do_not_match_are_named(tmp_path: Path) -> None:

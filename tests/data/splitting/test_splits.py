@@ -332,6 +332,20 @@ def test_less_training_keeps_the_proportions_of_classes_and_the_other_parts(
 
 
 @settings(deadline=None, max_examples=20)
+@given(st.permutations(range(60)), st.integers(2, 12))
+def test_a_sample_is_drawn_from_each_class_by_contents(order: list[int], most: int) -> None:
+    targets, hashes = distinct([20, 40])
+    one, other = split_of(targets, hashes), split_of(targets[order], hashes[order])
+    for part, whole in (("train", one.train), ("val", one.val)):
+        ids = one.sample(part, most)
+        assert len(ids) == min(most, len(whole)) and set(ids) <= set(whole)
+        shares = [(one.targets[some] == 1).mean() for some in (ids, whole)]
+        assert abs(shares[0] - shares[1]) * len(ids) <= 1.5
+        drawn = other.content_hashes[other.sample(part, most)]
+        assert set(drawn) == set(one.content_hashes[ids])
+
+
+@settings(deadline=None, max_examples=20)
 @given(st.permutations(range(30)), st.integers(1, 12))
 def test_a_limit_depends_on_contents_alone(order: list[int], most: int) -> None:
     targets, hashes = distinct([15, 15])

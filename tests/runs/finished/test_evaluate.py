@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import signal
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,8 +22,10 @@ from src.config.finished import (
     PushSettings,
     SelectSettings,
 )
+from src.data.splitting.splits import Split, make_split
 from src.evaluate import evaluate
 from src.export import export
+from src.machine.interruption import Interrupted
 from src.machine.package import command
 from src.predict import predict
 from src.records.run import RunSummary
@@ -30,6 +33,7 @@ from src.runs.experiment import run_experiment
 from src.runs.finished.evaluate import Revisited, measure, measure_again
 from src.runs.folder import RunFolder
 from src.runs.seal import break_seal
+from src.runs.settings import read_resumed_settings
 from src.selection.choice import choose
 from src.selection.comparison import compared
 from src.selection.comparison.report import gather, read_pictures
@@ -83,6 +87,38 @@ def test_a_run_that_has_not_finished_is_neither_measured_nor_used(tmp_path: Path
     use(folder)
     assert all("did not finish (the power went): " in text for text in said)
     assert all(f"resume={folder.path} goes on with it" in text for text in said)
+
+
+@pytest.mark.parametrize("limit", [[], ["data.limit=null"]])
+def test_a_run_keeps_its_parts_where_they_would_be_made_otherwise(
+    limit: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As by another version, which takes other pictures for near-duplicates."""
+    overrides = [*SMALL, *limit, "trainer.max_epochs=2", f"output_dir={tmp_path}"]
+
+    def stop(epoch: int, metrics: dict[str, float]) -> None:
+        raise Interrupted(signal.SIGINT)
+
+    with pytest.raises(Interrupted):
+        run_experiment(read_run_settings(overrides), stop)
+    (place,) = (tmp_path / "runs").iterdir()
+    folder, known = RunFolder.open(place), (place / "split.csv").read_bytes()
+
+    def made_otherwise(*arguments: Any, seed: int, **others: Any) -> Split:
+        return make_split(*arguments, seed=seed + 1, **others)
+
+    monkeypatch.setattr("src.data.loading.datamodule.make_split", made_otherwise)
+    summary = run_experiment(read_resumed_settings([f"resume={place}"]))
+    assert summary is not None and summary.status == "FINISHED"
+    assert (place / "split.csv").read_bytes() == known
+    asked = compose_settings(EvaluateSettings, [f"run={place}", f"output_dir={tmp_path}"])
+    metrics, _ = measure_again(folder, folder.chosen_checkpoint(), asked)
+    assert metrics["val/accuracy"] == summary.metrics["val/accuracy"]
+    overrides = [f"run={place}", "refit=true", f"output_dir={tmp_path}"]
+    choosing = compose_settings(SelectSettings, overrides)
+    champion = select(choose(choosing), choosing)
+    refitted = Split.read(RunFolder.find(champion.run, tmp_path).split)
+    assert refitted.fingerprint == Split.read(folder.split).with_val_training().fingerprint
 
 
 @pytest.mark.parametrize("number", [np.nan, np.inf])

@@ -209,6 +209,16 @@ def test_the_power_is_at_the_gap_that_matters_to_the_user(tmp_path: Path) -> Non
     assert needed[0.01] == pytest.approx(16 * needed[0.04], rel=0.01)
 
 
+def test_a_difference_is_one_that_two_figures_can_have(tmp_path: Path) -> None:
+    for model, wrong in (("cnn", 20), ("mlp", 40)):
+        finished_run(tmp_path, model, wrong)
+    for key in ("gap", "band"):
+        with pytest.raises(ConfigError, match=rf"^{key} is 1: of accuracy it must be below 1, wh"):
+            compared(compare_settings(tmp_path, **{key: 1.0}))
+        # Losses have no end.
+        compared(compare_settings(tmp_path, metric="log_loss", **{key: 1.0}))
+
+
 def test_pictures_of_one_group_are_one_piece_of_evidence(tmp_path: Path) -> None:
     groups = np.arange(len(TARGETS)) // 20
     for model, wrong in (("cnn", 20), ("mlp", 40)):
