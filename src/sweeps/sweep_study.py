@@ -57,7 +57,8 @@ def study_spec(
         identity={
             "metric": list(settings.metrics),
             "direction": list(settings.directions),
-            "base": sorted(base),
+            # What a table of costs says is below, wherever its file lies.
+            "base": sorted(without_keys(base, ["costs"])),
             "families": {family.name: family.plain() for family in families},
             **({} if costs is None else {"costs": costs.plain()}),
         },

@@ -167,7 +167,7 @@ def test_confusion_matrices_count_each_picture_by_itself() -> None:
         (["loss=corn"], "loss is corn"),
         (["augment.mix_probability=1", "augment.cutmix_alpha=1"], "not mixed"),
         (["trainer.tta=shift"], "trainer.tta=flip"),
-        (["trainer.monitor=val/accuracy"], "val/miou"),
+        (["trainer.monitor=val/accuracy"], "one of auto, miou, dice"),
         (["data.pages=all"], "pages=first"),
     ],
 )
@@ -306,5 +306,5 @@ def test_a_sweep_goes_by_the_mean_iou_of_families_that_give_pixels_a_class(pictu
         assert "dense" in own.model.targets and own.data.target == "dense"
     with pytest.raises(ConfigError, match="model is cnn"):
         load_families(["cnn"], base)
-    with pytest.raises(ConfigError, match="val/miou"):
+    with pytest.raises(ConfigError, match="one of miou, dice"):
         read_sweep_settings([*overrides, "metric=val/accuracy"], "dense")

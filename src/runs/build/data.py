@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,16 +15,19 @@ from ...config.models import ModelSettings, ZooSettings
 from ...config.schema import RunSettings
 from ...data.decoding.format_choice import chosen_size
 from ...data.loading.datamodule import PictureData
+from ...data.sources.costs import CostTable
 from ...data.sources.listing import list_pictures
+from ...data.sources.roots import root_beside
 from ...data.splitting.folds import training_seed
 from ...features.calibration import held_together
-from ...machine.arrays import Int64Array, IntegerArray
+from ...machine.arrays import Float64Array, Int64Array, IntegerArray
 from ...models.weights import native_size
 
 __all__ = [
     "COMPARED_SIDE",
     "build_data",
     "build_fold",
+    "costs_of",
     "first_batch_size",
     "model_metadata",
     "native_side",
@@ -64,6 +68,21 @@ def build_data(settings: RunSettings) -> PictureData:
         size = chosen_size(sizes, settings.data.image_size, side)
         opened = opened if size == opened.pictures.image_size else opened.undecoded(size)
     return opened if settings.cv.fold is None else build_fold(settings, opened)
+
+
+def costs_of(settings: RunSettings, data: PictureData) -> Float64Array | None:
+    """Return the (K, K) costs of predictions that the settings name; None where they name none.
+
+    A relative file of a run that goes on is looked for beside its folder of outputs as well.
+
+    Raises:
+        ConfigError: it is no table of costs, or its classes are not those of the pictures.
+    """
+    if settings.costs is None:
+        return None
+    beside = Path(settings.output_dir).absolute().parent
+    file = Path(root_beside(settings.costs, beside) or settings.costs)
+    return CostTable.read(file).of(tuple(data.pictures.class_names))
 
 
 def _uses_few(settings: RunSettings, count: int) -> bool:

@@ -19,7 +19,6 @@ from ...data.loading.loaders import Batch
 from ...machine.arrays import AnyArray, Float32Array, Float64Array, Int64Array
 from ...machine.interruption import Interruption
 from ...machine.status import with_progress
-from ...metrics.multilabel import cross_fitted_thresholds
 from ...metrics.ordered import MEDIAN
 from ...metrics.segmentation import iou_sums, mean_interval
 from ...metrics.summary import metric_key
@@ -112,7 +111,7 @@ class Fitted:
         checkpoint: the file that it is loaded from.
         seconds: duration of the fit, all starts of the run together, without that of the features.
         metrics: the last values measured while fitting, by `{split}/{metric}`.
-        history: (epoch from 1, value) pairs of those that have a curve.
+        history: (epoch from 1, value) pairs of those that have a curve; empty of a fit in one go.
         split_fingerprint: of the division that its held-out predictions go by, where that is not
             the split of its pictures: the folds of the cross-validations that it was made of.
         features_seconds: that computing the features of its pictures took, now or in an earlier
@@ -123,7 +122,7 @@ class Fitted:
     trained: Trained
     checkpoint: Path
     seconds: float
-    metrics: dict[str, float]
+    metrics: dict[str, float] = field(default_factory=dict)
     history: dict[str, list[list[float]]] = field(default_factory=dict)
     split_fingerprint: str | None = None
     features_seconds: float | None = None
@@ -159,12 +158,6 @@ class FitContext:
     tracker: Tracker | None
     interruption: Interruption
     on_epoch: OnEpoch | None = None
-
-    def report(self, metrics: dict[str, float]) -> None:
-        """Report the metrics of a fit without epochs, and end it where that is wanted."""
-        if self.on_epoch is not None:
-            self.on_epoch(0, dict(metrics))
-        self.interruption.check()
 
 
 class Trainable(Protocol):
@@ -310,13 +303,7 @@ def cross_fitted(predictions: Predictions, best_for: str) -> tuple[Predictions, 
     probs, targets, groups = predictions.probs, predictions.targets, predictions.groups
     groups = predictions.sample_ids if groups is None else groups
     kind = kind_of(predictions.kind)
-
-    def chosen(probs: AnyArray, targets: AnyArray) -> Float64Array:
-        found = kind.thresholds(probs, targets, best_for)
-        assert found is not None
-        return found
-
-    least = cross_fitted_thresholds(probs, targets, groups, chosen)
+    least = kind.cross_fitted_thresholds(probs, targets, groups, best_for)
     return replace(predictions, preds=kind.decide(probs, least)), least
 
 

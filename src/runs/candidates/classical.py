@@ -41,7 +41,6 @@ from ...machine.failures import RunFailed, require_folder
 from ...machine.imports import is_foreign
 from ...machine.parallel import TooSlow, available_cores
 from ...machine.status import doing
-from ...metrics.summary import metric_key
 from ...records.champions import find_champion
 from ...storage.cache import CachedMeasurement, load_measurement, store_measurement
 from ...targets import kind_of
@@ -130,20 +129,10 @@ class ClassicalCandidate:
         file = context.folder.checkpoints / MODEL_FILE
         classifier.save(file)
         trained = TrainedClassifier(classifier, file)
-        metrics = {}
-        if len(data.split.val):
-            probs, targets, _ = trained.predict(data, "val")
-            kind = kind_of(data.pictures.kind)
-            found = kind.evaluate(probs, targets, data.pictures.class_names)
-            metrics = {
-                metric_key("val", name): found[name] for name in {"accuracy", kind.primary}
-            } | {metric_key("val", "loss"): found["log_loss"]}
-        context.report(metrics)
         return Fitted(
             trained,
             file,
             seconds,
-            metrics,
             features_seconds=table.seconds,
             features_here=table.seconds_here,
         )

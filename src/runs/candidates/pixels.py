@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -26,9 +25,7 @@ from ...machine.arrays import AnyArray, Float32Array, Int64Array
 from ...machine.failures import require_folder
 from ...machine.status import doing
 from ...metrics.probabilistic import SMALLEST_PROBABILITY
-from ...metrics.summary import metric_key
 from ...records.pictures import Pixels
-from ...targets import kind_of
 from ...targets.labels import IGNORED
 from ...training.pixels import answers_of
 from ..build import model_metadata
@@ -48,18 +45,10 @@ _ANSWERED_PICTURES, _ANSWERED_SIDE = 4, 256
 _LARGER = 1.5
 
 
-@dataclass
 class TrainedPixels(TrainedClassifier):
-    """A fitted classifier of pixels with their features, and the file it was saved to.
-
-    `known` are pictures with the answers about their validation part, which a fit has computed.
-    """
-
-    known: tuple[PictureData, Answers] | None = None
+    """A fitted classifier of pixels with their features, and the file it was saved to."""
 
     def predict(self, data: PictureData, part: str) -> Answers:
-        if self.known is not None and self.known[0] is data and part == "val":
-            return self.known[1]
         data = data.formatted(PictureFormat.of(self.metadata))
         found, ids = [], []
         with threadpool_limits(threads_of(self._settings)):
@@ -96,7 +85,6 @@ class PixelCandidate:
 
     def fit(self, context: FitContext) -> Fitted:
         data, threads = self._data, threads_of(self._settings)
-        pictures = data.pictures
         started = time.perf_counter()
         with doing("fitting the forest"), threadpool_limits(threads):
             model = self._fitted(data.split.train.tolist(), threads)
@@ -110,16 +98,7 @@ class PixelCandidate:
         file = context.folder.checkpoints / MODEL_FILE
         classifier = FeatureClassifier((self._features,), model, metadata)
         classifier.save(file)
-        trained = TrainedPixels(classifier, file)
-        metrics = {}
-        if len(data.split.val):
-            trained.known = data, trained.predict(data, "val")
-            answers, targets, _ = trained.known[1]
-            found = kind_of(pictures.kind).evaluate(answers, targets, pictures.class_names)
-            metrics = {metric_key("val", name): found[name] for name in ("miou", "pixel_accuracy")}
-            metrics[metric_key("val", "loss")] = found["log_loss"]
-        context.report(metrics)
-        return Fitted(trained, file, seconds, metrics)
+        return Fitted(TrainedPixels(classifier, file), file, seconds)
 
     def _fitted(self, ids: Sequence[int], threads: int) -> CalibratedModel:
         sample = self._drawn(ids, self._model.pixels)
