@@ -12,8 +12,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .roc import class_aucs
-
 __all__ = [
     "LabelScores",
     "average_precision",
@@ -160,14 +158,13 @@ class LabelScores:
     Attributes:
         index: of the label, in [0, K).
         pictures, predicted: pictures that have it, and those it is predicted for.
-        average_precision, auc, recall, precision, f1: in [0, 1], NaN where they are not defined.
+        average_precision, recall, precision, f1: in [0, 1], NaN where they are not defined.
     """
 
     index: int
     pictures: int
     predicted: int
     average_precision: float
-    auc: float
     recall: float
     precision: float
     f1: float
@@ -175,7 +172,7 @@ class LabelScores:
 
 def label_scores(probs: NDArray[Any], targets: Sets, preds: Sets) -> list[LabelScores]:
     """Return the scores of each label, in order; all three are (N, K)."""
-    f1, aucs = f1_scores(preds, targets), class_aucs(probs, targets)
+    f1 = f1_scores(preds, targets)
     rows = []
     for k in range(probs.shape[1]):
         there, answers = int(targets[:, k].sum()), int(preds[:, k].sum())
@@ -186,7 +183,6 @@ def label_scores(probs: NDArray[Any], targets: Sets, preds: Sets) -> list[LabelS
                 pictures=there,
                 predicted=answers,
                 average_precision=average_precision(probs[:, k], targets[:, k]),
-                auc=float(aucs[k]),
                 recall=hits / there if there else float("nan"),
                 precision=hits / answers if answers else float("nan"),
                 f1=float(f1[k]),

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from ..machine.arrays import UInt8Array
 from ..metrics.classification import confusion_matrix
 from ..metrics.probabilistic import reliability_bins
-from ..metrics.roc import class_aucs
+from ..metrics.roc import class_auc_intervals
 from ..metrics.summary import metric_key, metric_name
 from ..records.pictures import ClassMaps, Pixels
 from ..records.run import Predictions
@@ -122,8 +122,8 @@ def _draw_classes(
     yield saved(class_figure(matrix, names), f"{part}_classes")
     bins = reliability_bins(probs, targets, preds=preds)
     yield saved(reliability_diagram(bins), f"{part}_reliability")
-    aucs = class_aucs(probs, targets)
-    if (curves := roc_figure(predicted, aucs)) is not None:
+    aucs = class_auc_intervals(probs, targets, predicted.groups)
+    if (curves := roc_figure(predicted, aucs[:, 0])) is not None:
         yield saved(curves, f"{part}_roc")
     yield saved(mistakes_sheet(pictures, predicted, wrong), f"{part}_mistakes")
     table = folder / f"{part}_classes.csv"
