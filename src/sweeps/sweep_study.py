@@ -28,7 +28,16 @@ from .prepared import kept_preparations, reasons_without_trial
 from .short_budget import report_single_family
 from .tasks import commands
 
-__all__ = ["CLOSED", "SECOND", "record_of", "resuming_command", "spent", "steps_of", "study_spec"]
+__all__ = [
+    "CLOSED",
+    "SECOND",
+    "metric_line",
+    "record_of",
+    "resuming_command",
+    "spent",
+    "steps_of",
+    "study_spec",
+]
 
 # Key in a study of the family that a longer budget would allow, with its minutes.
 SECOND = "second"
@@ -132,6 +141,22 @@ def spent(study: SweepStudy) -> float:
 def steps_of(settings: SweepSettings) -> str:
     """Return the unit of a trial's reports: "folds" or "epochs"."""
     return "folds" if settings.cv.is_whole else "epochs"
+
+
+def metric_line(settings: SweepSettings, names: Sequence[str]) -> str:
+    """Return a line on what trials are ranked and pruned by.
+
+    Args:
+        names: of the metrics, for readers.
+    """
+    name, pruner = settings.pruner.name, "no trial is pruned"
+    if name != "none":
+        step = steps_of(settings).removesuffix("s")
+        pruner = f"trials are pruned by it after each {step} (pruner={name})"
+    if len(names) > 1:
+        return f"metrics: {' and '.join(names)}; {pruner}"
+    better = "higher" if settings.directions[0] == "maximize" else "lower"
+    return f"metric: {names[0]}, {better} is better; {pruner}"
 
 
 def record_of(

@@ -11,11 +11,13 @@ import yaml
 from src.config.checks import ConfigError
 from src.config.compose import SWEEPS, groups, read_run_settings
 from src.config.sweep import SweepSettings, base_overrides, read_sweep_settings
+from src.metrics.summary import metric_name
 from src.search.samplers import check_sampler
 from src.search.space import Family, Value
 from src.sweeps import families as spaces
 from src.sweeps.families import default_values, load_families, trial_overrides
 from src.sweeps.study_pictures import choose_families
+from src.sweeps.sweep_study import metric_line
 
 BASE = ["data=digits", "trainer.max_epochs=9", "optimizer.lr=0.01", "runtime.threads=1"]
 NAMES = sorted(path.stem for path in SWEEPS.glob("*.yaml"))
@@ -425,6 +427,32 @@ def test_trials_watch_what_the_sweep_goes_by(overrides: list[str], monitor: str 
     expected = [] if monitor is None else [f"trainer.monitor={monitor}"]
     stated = [override for override in found if "trainer.monitor" in override]
     assert [one for one in stated if one not in overrides] == expected
+
+
+@pytest.mark.parametrize(
+    ("overrides", "line"),
+    [
+        (
+            ["metric=auc"],
+            "metric: validation AUC, higher is better; trials are pruned by it after each epoch "
+            "(pruner=asha)",
+        ),
+        (
+            ["metric=cost", "costs=costs.csv", "cv.folds=5", "pruner=wilcoxon"],
+            "metric: validation mean cost (mean of folds), lower is better; trials are pruned by "
+            "it after each fold (pruner=wilcoxon)",
+        ),
+        (
+            ["metric=[auc,cost/latency_ms]", "pruner=none"],
+            "metrics: validation AUC and latency; no trial is pruned",
+        ),
+        (["metric=cost/flops"], "metric: operations, lower is better; no trial is pruned"),
+    ],
+)
+def test_a_line_says_what_a_sweep_goes_by(overrides: list[str], line: str) -> None:
+    settings = read_sweep_settings(overrides, "default")
+    names = [metric_name(key, folds=settings.cv.is_whole) for key in settings.metrics]
+    assert metric_line(settings, names) == line
 
 
 @pytest.mark.parametrize(
