@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from typing import Any, Literal, TypeVar
 
 from ..machine.text import nearest
@@ -190,14 +190,18 @@ def metric(name: str, direction: Literal["maximize", "minimize"]) -> Callable[[F
     return register
 
 
-def further_metrics(probs: Any, targets: Any) -> dict[str, float]:
-    """Return the metrics of the plugins by their plain names.
+def further_metrics(
+    probs: Any, targets: Any, wanted: Container[str] | None = None
+) -> dict[str, float]:
+    """Return the metrics of the plugins by their plain names, or those of them that are wanted.
 
     Raises:
         ConfigError: one of them fails, or returns no finite number.
     """
     found = {}
     for name, function in _PLUGIN_METRICS.items():
+        if wanted is not None and name not in wanted:
+            continue
         try:
             found[name] = float(function(probs, targets))
         except Exception as error:

@@ -93,7 +93,7 @@ class LabelFigures:
         targets, least = np.concatenate(totals.targets), self._thresholds
         thresholds = None if least is None else np.array(least)
         found = self._kind.evaluate(probs, targets, self._class_names, thresholds)
-        return found[self._metric]
+        return found.get(self._metric)  # of one class alone there is no AUC
 
     def _answered(self, logits: Logits, images: Pixels) -> tuple[AnyArray, AnyArray]:
         """Return logits, and answers that are `_NOT_FINITE` where these are not."""

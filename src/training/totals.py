@@ -121,8 +121,7 @@ class ValidationMetrics:
         if self.costs is not None:
             found["cost"] = mean_cost(self.costs, kind.decide(probs, thresholds), targets)
         names = [key.partition("/")[2] for key in reported_metrics(kind.name, self.monitor)]
-        if names[0] not in found:  # it may be a plugin's, which takes time of its own
-            found |= further_metrics(probs, targets)
+        found |= further_metrics(probs, targets, names)
         return {name: found[name] for name in names if name in found}
 
 
