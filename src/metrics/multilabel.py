@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 __all__ = [
     "LabelScores",
     "average_precision",
+    "average_precisions",
     "best_thresholds",
     "checked_sets",
     "cross_fitted_thresholds",
@@ -92,14 +93,16 @@ def precision_recall(scores: NDArray[Any], positive: NDArray[Any]) -> tuple[Floa
     return hits / len(found), hits / _at_least(scores, levels)
 
 
-def mean_average_precision(probs: NDArray[Any], targets: Sets) -> float:
-    """Compute the mean average precision of the labels that pictures have, in [0, 1].
+def average_precisions(probs: NDArray[Any], targets: Sets) -> Floats:
+    """Compute the average precision of each label: (K,), NaN where no picture has it."""
+    labels = range(probs.shape[1])
+    return np.array([average_precision(probs[:, k], targets[:, k]) for k in labels])
 
-    0 where no picture has any label.
-    """
-    each = [average_precision(probs[:, k], targets[:, k]) for k in range(probs.shape[1])]
-    known = [one for one in each if not np.isnan(one)]
-    return float(np.mean(known)) if known else 0.0
+
+def mean_average_precision(each: Floats) -> float:
+    """Compute the mean of the average precisions (K,) that there are, in [0, 1]; 0 without any."""
+    known = each[~np.isnan(each)]
+    return float(known.mean()) if len(known) else 0.0
 
 
 def precision_influence(scores: NDArray[Any], positive: NDArray[Any]) -> Floats:
@@ -261,7 +264,7 @@ def _cuts(
     total = int(positive.sum())
     if not total:
         return np.array([0.5]), np.zeros(1, np.int64), np.array([int((scores >= 0.5).sum())])
-    order = np.argsort(-scores, kind="stable")
+    order = np.argsort(-scores)  # equal scores count together, in whatever order
     values, hits = scores[order].astype(np.float64), np.cumsum(positive[order].astype(np.int64))
     last = np.flatnonzero(np.append(values[1:] != values[:-1], True))
     following = np.append(values[1:], 0.0)[last]
