@@ -15,6 +15,7 @@ from sklearn.metrics import jaccard_score
 from src.config.checks import ConfigError
 from src.config.compose import compose_settings, read_run_settings
 from src.config.finished import CompareSettings, PredictSettings, SelectSettings
+from src.config.metrics import monitored_metrics
 from src.config.schema import RunSettings
 from src.config.sweep import base_overrides, read_sweep_settings
 from src.data.loading.datamodule import PictureData
@@ -26,6 +27,7 @@ from src.reporting.comparison_figures import draw_comparison_figures
 from src.reporting.comparison_page import comparison_page
 from src.reporting.model_card import model_card
 from src.runs.build import build_data, build_task, load_task
+from src.runs.candidates.candidate import measure_part
 from src.runs.experiment import run_experiment
 from src.runs.finished.predict_masks import write_masks
 from src.runs.folder import RunFolder
@@ -110,6 +112,22 @@ def check_step(settings: RunSettings, opened: PictureData) -> None:
     assert torch.isfinite(value) and all(torch.isfinite(grad).all() for grad in grads)
     task.validation_step(next(iter(opened.batches("val"))), 0)
     assert task.totals["val"].read().keys() == {"loss", "miou", "pixel_accuracy"}
+
+
+@pytest.mark.parametrize("key", [key for key in monitored_metrics("dense") if key != "val/loss"])
+def test_a_monitored_metric_is_that_of_the_summary_to_the_last_digit(
+    key: str, pictures: Path, opened: PictureData
+) -> None:
+    settings = settings_of(pictures, f"trainer.monitor={key}", "loss=dice")
+    task = build_task(settings, opened).eval()
+    with torch.inference_mode():
+        for number, batch in enumerate(opened.batches("val")):
+            task.validation_step(batch, number)
+    found = task.totals["val"].read()
+    answers, ids = predict_pixels(task, opened.batches("val"), device=CPU)
+    expected = measure_part(opened, "val", (answers, opened.pictures.targets[ids], ids)).metrics
+    assert found.keys() == {"loss", "miou", "pixel_accuracy", key.removeprefix("val/")}
+    assert all(found[name] == expected[f"val/{name}"] for name in found.keys() - {"loss"})
 
 
 def test_answers_are_those_of_the_pixels_that_count(pictures: Path, opened: PictureData) -> None:

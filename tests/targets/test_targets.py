@@ -291,7 +291,9 @@ def test_a_sweep_takes_the_metrics_that_the_kind_measures(name: str) -> None:
         if metric in metrics_of(name):
             assert read_sweep_settings(overrides, "default").metrics == (metric,)
         else:
-            with pytest.raises(ConfigError, match=rf"not measured with .*{name}: set metric=val/"):
+            with pytest.raises(
+                ConfigError, match=rf"not measured with .*{name}: set it to one of "
+            ):
                 read_sweep_settings(overrides, "default")
 
 
