@@ -12,12 +12,12 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from ..config.metrics import METRICS
 from ..machine.arrays import UInt8Array
 from ..metrics.classification import confusion_matrix
 from ..metrics.probabilistic import reliability_bins
 from ..metrics.roc import class_auc_intervals
 from ..metrics.summary import metric_key, metric_name
+from ..records.comparison import MEASURES
 from ..records.pictures import ClassMaps, Pixels
 from ..records.run import Predictions
 from ..storage.files import write_atomically
@@ -179,9 +179,9 @@ def _draw_curves(axes: Axes, history: History, name: str) -> None:
         values[~np.isfinite(values)] = np.nan
         marker = "o" if len(epochs) <= 30 else ""
         axes.plot(epochs, values, color=color, label=label, marker=marker, markersize=3, lw=1.8)
-        if split == "val" and not np.isnan(values).all():
-            lowest = METRICS.get(metric_key("val", name)) == "minimize"
-            best = int(np.nanargmin(values) if lowest else np.nanargmax(values))
+        higher = False if name == "loss" else MEASURES.get(name)  # None of a plugin's metric
+        if split == "val" and higher is not None and not np.isnan(values).all():
+            best = int(np.nanargmax(values) if higher else np.nanargmin(values))
             axes.plot(epochs[best], values[best], "o", color=ACCENT, markersize=8, mfc="white")
             shown = f"{values[best]:.3g}" if name == "loss" else metric_text(name, values[best])
             title += f": best {shown} in epoch {epochs[best]:.0f}"

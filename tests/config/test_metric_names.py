@@ -19,6 +19,7 @@ from src.config.metrics import (
 )
 from src.config.sweep import SweepSettings, read_sweep_settings
 from src.config.training import TrainerSettings
+from src.records.comparison import MEASURES
 from src.targets import KINDS
 
 RANKING = {
@@ -78,6 +79,8 @@ def test_a_sweep_needs_metrics_that_there_are(name: str) -> None:
 def test_finished_runs_are_ranked_by_what_each_picture_has_a_score_of() -> None:
     measures = {measure for kind in KINDS.values() for measure in kind.measures}
     assert set(ranking_metrics()) == measures
+    higher = {name: METRICS[f"val/{name}"] == "maximize" for name in measures}
+    assert higher == MEASURES
     for name, kind in KINDS.items():
         assert {f"val/{one}" for one in kind.measures} <= set(monitored_metrics(name))
 

@@ -44,6 +44,7 @@ def test_curves_of_what_is_there() -> None:
         ("miou", "Mean IoU: best 65.0 % in epoch 1"),
         ("auc", "AUC: best 0.650 in epoch 1"),
         ("cost", "Mean cost: best 0.3 in epoch 2"),
+        ("mcc", "Mcc"),
     ],
 )
 def test_curves_are_of_what_the_run_is_judged_by(name: str, title: str) -> None:
