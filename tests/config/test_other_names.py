@@ -42,6 +42,8 @@ from src.config.sweep import read_sweep_settings
         ("dataset=cifar10", "data"),
         ("verbose=true", "trainer.progress"),
         ("task=multilabel", "data.target"),
+        ("metric=auc", "trainer.monitor"),
+        ("cost_matrix=costs.csv", "costs"),
     ],
 )
 def test_a_name_of_another_tool_is_answered_with_ours(override: str, ours: str) -> None:
