@@ -725,6 +725,9 @@ def test_a_sweep_goes_by_its_table_of_costs_and_by_no_other(tmp_path: Path) -> N
     assert kept["costs"] == record.costs
     write(5)  # in another order
     assert sweep(tmp_path / "out", *overrides).trials == record.trials
+    moved = file.rename(tmp_path / "moved.csv")
+    elsewhere = ["metric=cost", f"costs={moved}", "evaluate_test=false"]
+    assert sweep(tmp_path / "out", *elsewhere).trials == record.trials
     write(7)
     with pytest.raises(ConfigError, match=r"has other settings: costs 0 1: 5\.0 then, 7\.0 now"):
         sweep(tmp_path / "out", *overrides)
