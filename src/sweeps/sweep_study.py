@@ -101,7 +101,8 @@ def resuming_command(settings: SweepSettings, begun: Mapping[str, Any]) -> str |
     """Return a command that resumes a study of this identity; None if there is none.
 
     The command states the study's value of each setting whose default has changed since the study
-    began. Search spaces cannot be stated: there is no command if they have changed.
+    began. Search spaces, and what follows from other settings, cannot be stated: there is no
+    command if they have changed.
     """
     kept = kept_command(settings.study_folder)
     if kept is None:
@@ -123,6 +124,9 @@ def resuming_command(settings: SweepSettings, begun: Mapping[str, Any]) -> str |
     added = [override for override in changed if override not in begun["base"]]
     if not added:
         return shorter_command(settings)
+    stated = without_keys(base_overrides([*given, *added], config_name), ["costs"])
+    if _with_whole_paths({"base": stated}) != _with_whole_paths({"base": begun["base"]}):
+        return None  # what was not stated then is chosen otherwise now
     own = without_keys(overrides, ["study", "output_dir"])
     named = name_and_place(settings)
     return command("sweep", "--config-name", config_name, *own, *added, *named)
