@@ -131,6 +131,7 @@ def setting(
     at_most: float | None = None,
     check: Callable[[Any], str | None] | None = None,
     literal: bool = False,
+    options: Callable[[], Sequence[str]] | None = None,
 ) -> Any:
     """Declare a field of a `Settings` class: its meaning with unit, and what it may be.
 
@@ -142,6 +143,8 @@ def setting(
             checked by the type alone, so an optional field needs no exception in its bounds.
         check: returns what is wrong with a value ("it must ..."), or None.
         literal: whether the command line's text is the value as it stands, as for paths.
+        options: returns the names that `check` takes, for help and completion, where the type does
+            not say them.
     """
     limits = {"above": above, "at least": at_least, "below": below, "at most": at_most}
     return dataclasses.field(
@@ -154,6 +157,7 @@ def setting(
             "bounds": {relation: bound for relation, bound in limits.items() if bound is not None},
             "check": check,
             "literal": literal,
+            "options": options,
         },
     )
 
@@ -309,9 +313,12 @@ def options_of(cls: type, key: str, plain: Mapping[str, Any] | None = None) -> t
     """
     name, _, inner = key.partition(".")
     chosen = _chosen(cls, plain or {})
-    hint = None if chosen is None else _hints(chosen).get(name)
+    field = getattr(chosen, "__dataclass_fields__", {}).get(name)
+    if chosen is None or field is None:
+        return ()
+    hint, named = _hints(chosen)[name], field.metadata.get("options")
     if not inner:
-        return allowed_values(hint)
+        return tuple(named()) if named else allowed_values(hint)
     group = (plain or {}).get(name)
     return options_of(hint, inner, group) if isinstance(hint, type) and group else ()
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from .checks import ConfigError, Settings, distinct, fraction, positive_int, setting
+from .metrics import metric_setting, plain_metric, ranking_metrics
 from .tracking import TrackingPlace, TrackingSwitch, experiment_problem
 
 __all__ = [
@@ -65,6 +66,12 @@ class EvaluateSettings(_OneRunSettings):
     split: Literal["train", "val", "test"] = setting("the part to measure", "val")
 
 
+def _name_plainly(settings: Any) -> None:
+    """Give the metric of settings its plain name, where it was given by its key."""
+    if settings.metric is not None:
+        object.__setattr__(settings, "metric", plain_metric(settings.metric))
+
+
 @dataclass(frozen=True)
 class ScalingSettings(_OneRunSettings):
     """`python -m src.scaling`."""
@@ -90,15 +97,16 @@ class ScalingSettings(_OneRunSettings):
         "pictures it takes; null for none",
         None,
     )
-    metric: (
-        Literal["accuracy", "balanced_accuracy", "macro_f1", "auc", "log_loss", "map", "micro_f1"]
-        | Literal["hamming_loss", "kappa", "mae", "miou", "dice", "pixel_accuracy"]
-        | None
-    ) = setting(
+    metric: str | None = metric_setting(
         "what is forecast; null for accuracy, of several labels a picture map, of ordered classes "
         "kappa, of pixels mean IoU",
         None,
+        lambda: [name for name in ranking_metrics() if name != "cost"],
     )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _name_plainly(self)
 
 
 @dataclass(frozen=True)
@@ -235,15 +243,11 @@ class ComparisonSettings(Settings):
     )
     data: str | None = setting("name of a data set, to leave out the runs on others", None)
     part: Literal["val", "test"] = setting("the part whose stored predictions are compared", "val")
-    metric: (
-        Literal["accuracy", "balanced_accuracy", "macro_f1", "auc", "log_loss", "cost"]
-        | Literal["map", "micro_f1", "hamming_loss", "kappa", "mae"]
-        | Literal["miou", "dice", "pixel_accuracy"]
-        | None
-    ) = setting(
+    metric: str | None = metric_setting(
         "what candidates are ranked by; null for that of the study that is compared, else "
         "accuracy, of several labels a picture map, of ordered classes kappa, of pixels mean IoU",
         None,
+        ranking_metrics,
     )
     costs: str | None = setting(
         "CSV file for metric=cost: a header of class names, and a row for each class with its name "
@@ -275,6 +279,7 @@ class ComparisonSettings(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        _name_plainly(self)
         in_mlflow = "experiment" if self.experiment is not None else "filter"
         named = [name for name in ("runs", "sweep", in_mlflow) if getattr(self, name) is not None]
         if len(named) > 1:

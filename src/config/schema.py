@@ -11,7 +11,7 @@ from .augment import AugmentSettings
 from .checks import ConfigError, ForeignCode, Settings, from_plain, setting, to_plain
 from .cross_validation import CrossValidationSettings
 from .data import DataSettings
-from .metrics import reported_metrics
+from .metrics import COST, monitored_metrics, plain_metric
 from .models import ModelSettings, NetworkSettings, models_for
 from .tracking import TrackingSettings
 from .training import (
@@ -45,6 +45,12 @@ class RunSettings(Settings):
         "folder under which runs, tracking database and counts are kept", "outputs", literal=True
     )
     resume: str | None = setting("id or folder of a run to continue", None, literal=True)
+    costs: str | None = setting(
+        "CSV file of what mistakes cost, for the metric cost: a header of class names, and a row "
+        "for each class with its name and the cost of each prediction; null for no such metric",
+        None,
+        literal=True,
+    )
     cv: CrossValidationSettings = setting("cross-validation")
     data: DataSettings = setting("the pictures")
     model: ModelSettings = setting("the model")
@@ -110,12 +116,7 @@ class RunSettings(Settings):
                 f"loss is {loss.name}, which is for target={' or '.join(loss.targets)}, and "
                 f"data.target is {target}: set loss=cross_entropy."
             )
-        known = ["auto", *reported_metrics(target)]
-        if self.trainer.monitor not in known:
-            raise ConfigError(
-                f"trainer.monitor is {self.trainer.monitor}, which is not measured with "
-                f"data.target={target}: set it to one of {', '.join(known)}."
-            )
+        self._check_monitor()
         if target != "single" and self.trainer.devices != 1:
             raise ConfigError(
                 f"trainer.devices is {self.trainer.devices}, but with data.target={target} one "
@@ -123,6 +124,25 @@ class RunSettings(Settings):
             )
         if target == "dense":
             self._check_pixels()
+
+    def _check_monitor(self) -> None:
+        """Check that what checkpoints and early stopping look at is measured in each epoch."""
+        target, monitor = self.data.target, self.trainer.monitor
+        if self.costs is not None and COST not in monitored_metrics(target):
+            raise ConfigError(
+                f"costs is given, but data.target is {target}: costs are of one class a picture."
+            )
+        if monitor == COST and self.costs is None:
+            raise ConfigError(
+                "trainer.monitor is cost, and there are no costs: set costs=FILE.csv, which says "
+                "what each mistake costs."
+            )
+        if monitor not in ("auto", *monitored_metrics(target)):
+            known = ["auto", *map(plain_metric, monitored_metrics(target))]
+            raise ConfigError(
+                f"trainer.monitor is {plain_metric(monitor)}, which is not measured with "
+                f"data.target={target}: set it to one of {', '.join(known)}."
+            )
 
     def _check_model(self) -> None:
         """Check that the model can learn what pictures are labelled with."""

@@ -19,7 +19,17 @@ from .checks import (
     setting,
 )
 from .compose import CONF, SWEEPS, chosen_options, compose_plain, groups, leaves
-from .metrics import COST, METRICS, PRIMARY, metrics_of, reported_metrics
+from .metrics import (
+    COST,
+    METRICS,
+    PRIMARY,
+    key_of_metric,
+    metric_setting,
+    metrics_of,
+    monitored_metrics,
+    plain_metric,
+    reported_metrics,
+)
 from .overrides import by_key, key_of_override, override_of, split_override, value_of
 from .plugins import plugin_folders
 from .schema import RunSettings
@@ -138,20 +148,6 @@ def _study_problem(name: str) -> str | None:
     return None if fits else "it must be letters, digits, dots, _ or -, 100 of them at most"
 
 
-def _key(name: str) -> str:
-    """Return the key of a metric, which `compare` calls by its plain name."""
-    return key if (key := f"val/{name}") in METRICS else name
-
-
-def _metric_problem(names: Any) -> str | None:
-    for name in [] if names == "auto" else [names] if isinstance(names, str) else names:
-        if _key(name) not in METRICS:
-            plain = (one.removeprefix("val/") for one in METRICS)
-            hint = nearest(name, METRICS) or nearest(name, plain)
-            return f"it must be one of {', '.join(METRICS)}{hint}"
-    return None if names else "it must name at least one"
-
-
 @dataclass(frozen=True)
 class DashboardSettings(Settings):
     """`python -m src.sweeps.dashboard`."""
@@ -189,18 +185,11 @@ class SweepSettings(RunSettings):
         "suits the pictures",
         check=lambda names: None if names else "name at least one",
     )
-    metric: str | list[str] = setting(
+    metric: str | list[str] = metric_setting(
         "what to optimize; several for a Pareto front, without pruning; auto for accuracy, map of "
-        "several labels, kappa of ordered classes, mean IoU of pixels "
-        f"({', '.join(name.removeprefix('val/') for name in METRICS)})",
+        "several labels, kappa of ordered classes, mean IoU of pixels",
         "auto",
-        check=_metric_problem,
-    )
-    costs: str | None = setting(
-        "CSV file for metric=cost: a header of class names, and a row for each class with its name "
-        "and the cost of each prediction",
-        None,
-        literal=True,
+        lambda: ["auto", *map(plain_metric, metrics_of())],
     )
     search: list[str] | None = setting(
         "search only the keys that match one of these patterns, like model.*; null for all", None
@@ -241,19 +230,23 @@ class SweepSettings(RunSettings):
         if self.cv.is_whole or self.pruner.name == "wilcoxon":
             self._check_folds()
         elif self.pruner.name != "none" and self.judged_at_the_end:
-            known = reported_metrics(self.data.target)
+            first, monitor = self.metrics[0], self.trainer.monitor
+            known = monitored_metrics(self.data.target)
+            remedy = f"or go by one of {', '.join(map(plain_metric, known))}"
+            if first in known:
+                remedy = f"or leave out trainer.monitor, which is {plain_metric(monitor)}"
             raise ConfigError(
-                f"metric is {self.metrics[0]}, which is known at the end of a trial only: set "
-                f"pruner=none, or go by one of {', '.join(known)}."
+                f"metric is {plain_metric(first)}, which is known at the end of a trial only: set "
+                f"pruner=none, {remedy}."
             )
 
     @property
     def judged_at_the_end(self) -> bool:
         """Whether it goes by what is known at the end of a trial only, so that no pruner can."""
         first, *others = self.metrics
-        alone = self.trainer.devices == 1
-        reported = alone if first == COST else first in reported_metrics(self.data.target)
-        return bool(others) or not reported
+        monitor = self.trainer.monitor
+        watched = first if monitor == "auto" else monitor
+        return bool(others) or first not in reported_metrics(self.data.target, watched)
 
     def _check_model(self) -> None:
         """Check that the metric is measured; the models are those of the families."""
@@ -261,8 +254,9 @@ class SweepSettings(RunSettings):
         for name in self.metrics:
             if name not in metrics_of(target):
                 raise ConfigError(
-                    f"metric is {name}, which is not measured with data.target={target}: set "
-                    f"metric={PRIMARY[target]}."
+                    f"metric is {plain_metric(name)}, which is not measured with "
+                    f"data.target={target}: set it to one of "
+                    f"{', '.join(map(plain_metric, metrics_of(target)))}."
                 )
 
     def _check_folds(self) -> None:
@@ -299,7 +293,7 @@ class SweepSettings(RunSettings):
         if self.metric == "auto":
             return (PRIMARY[self.data.target],)
         names = (self.metric,) if isinstance(self.metric, str) else self.metric
-        return tuple(map(_key, names))
+        return tuple(map(key_of_metric, names))
 
     @property
     def directions(self) -> tuple[str, ...]:
@@ -424,12 +418,11 @@ def base_overrides(overrides: Sequence[str], config_name: str) -> list[str]:
 def _aims(plain: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, str]:
     """Return settings that make runs answer for the first metric of a sweep, and watch it."""
     metric, target = plain["metric"], plain["data.target"]
-    first = _key(metric if isinstance(metric, str) else metric[0])
+    first = key_of_metric(metric if isinstance(metric, str) else metric[0])
     key, values = _ANSWERS.get(target, ("", {}))
     found = {key: values[first]} if first in values and key not in by_key(overrides) else {}
-    watched = "val/loss" if first == "val/log_loss" else first
-    if plain["trainer.monitor"] == "auto" and watched in reported_metrics(target):
-        found |= {"trainer.monitor": watched} if watched != PRIMARY[target] else {}
+    if plain["trainer.monitor"] == "auto" and first in monitored_metrics(target):
+        found |= {"trainer.monitor": first} if first != PRIMARY[target] else {}
     return found
 
 

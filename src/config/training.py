@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from .checks import ConfigError, Settings, positive, positive_int, setting, variant
+from .metrics import key_of_metric, metric_setting, monitored_metrics, plain_metric
 
 __all__ = [
     "LossSettings",
@@ -17,7 +18,6 @@ __all__ = [
     "seconds_of",
 ]
 
-_Monitored = Literal["auto", "val/accuracy", "val/map", "val/kappa", "val/miou", "val/loss"]
 _CLOCK = re.compile(r"(?:(?P<d>\d+):)?(?P<h>\d+):(?P<m>\d+):(?P<s>\d+)")
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
@@ -227,10 +227,12 @@ class TrainerSettings(Settings):
     early_stopping: int | None = positive_int(
         "stop after this many validations without improvement; null for never", None
     )
-    monitor: _Monitored = setting(
-        "what best.ckpt and early stopping look at; auto for accuracy, for map of several labels, "
-        "for kappa of ordered classes, for mean IoU of pixels, in a sweep for what that goes by",
+    monitor: str = metric_setting(
+        "the metric that best.ckpt and early stopping look at; auto for accuracy, for map of "
+        "several labels, for kappa of ordered classes, for mean IoU of pixels, in a sweep for what "
+        "that goes by",
         "auto",
+        lambda: ["auto", *map(plain_metric, monitored_metrics())],
     )
     final_weights: Literal["last", "best"] = setting(
         "the weights that are evaluated and kept: of the last epoch, or of the best by monitor",
@@ -247,6 +249,10 @@ class TrainerSettings(Settings):
     )
     deterministic: bool = setting("use deterministic kernels where there are some", True)
     progress: bool = setting("show what happens within an epoch", True)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        object.__setattr__(self, "monitor", key_of_metric(self.monitor))
 
     @property
     def epochs(self) -> int:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from sklearn.preprocessing import normalize
 
 from ..machine.arrays import AnyArray, BoolArray, Float32Array, Float64Array, Int64Array
-from ..metrics.multilabel import Sets, mean_average_precision
+from ..metrics.multilabel import Sets, average_precisions, mean_average_precision
 from ..targets import kind_of
 from ..targets.labels import label_codes
 from .calibration import folds_of, of_all_classes
@@ -177,7 +177,7 @@ def _by_sets(
     scores = np.zeros((_HEADS, *targets.shape), np.float32)
     for train, held in folds_of(label_codes(targets), contents, _FOLDS, seed):
         scores[:, held] = _label_scores(features, targets, train, held)
-    found = [mean_average_precision(one, targets) for one in scores]
+    found = [mean_average_precision(average_precisions(one, targets)) for one in scores]
     best = scores[int(np.argmax(found))]
     each = kind_of("multi").scores("map", best, targets, targets)
     return CrossValidated(max(found), each - each.mean(), contents)

@@ -12,11 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .roc import class_aucs
-
 __all__ = [
     "LabelScores",
     "average_precision",
+    "average_precisions",
     "best_thresholds",
     "checked_sets",
     "cross_fitted_thresholds",
@@ -94,14 +93,16 @@ def precision_recall(scores: NDArray[Any], positive: NDArray[Any]) -> tuple[Floa
     return hits / len(found), hits / _at_least(scores, levels)
 
 
-def mean_average_precision(probs: NDArray[Any], targets: Sets) -> float:
-    """Compute the mean average precision of the labels that pictures have, in [0, 1].
+def average_precisions(probs: NDArray[Any], targets: Sets) -> Floats:
+    """Compute the average precision of each label: (K,), NaN where no picture has it."""
+    labels = range(probs.shape[1])
+    return np.array([average_precision(probs[:, k], targets[:, k]) for k in labels])
 
-    0 where no picture has any label.
-    """
-    each = [average_precision(probs[:, k], targets[:, k]) for k in range(probs.shape[1])]
-    known = [one for one in each if not np.isnan(one)]
-    return float(np.mean(known)) if known else 0.0
+
+def mean_average_precision(each: Floats) -> float:
+    """Compute the mean of the average precisions (K,) that there are, in [0, 1]; 0 without any."""
+    known = each[~np.isnan(each)]
+    return float(known.mean()) if len(known) else 0.0
 
 
 def precision_influence(scores: NDArray[Any], positive: NDArray[Any]) -> Floats:
@@ -160,14 +161,13 @@ class LabelScores:
     Attributes:
         index: of the label, in [0, K).
         pictures, predicted: pictures that have it, and those it is predicted for.
-        average_precision, auc, recall, precision, f1: in [0, 1], NaN where they are not defined.
+        average_precision, recall, precision, f1: in [0, 1], NaN where they are not defined.
     """
 
     index: int
     pictures: int
     predicted: int
     average_precision: float
-    auc: float
     recall: float
     precision: float
     f1: float
@@ -175,7 +175,7 @@ class LabelScores:
 
 def label_scores(probs: NDArray[Any], targets: Sets, preds: Sets) -> list[LabelScores]:
     """Return the scores of each label, in order; all three are (N, K)."""
-    f1, aucs = f1_scores(preds, targets), class_aucs(probs, targets)
+    f1 = f1_scores(preds, targets)
     rows = []
     for k in range(probs.shape[1]):
         there, answers = int(targets[:, k].sum()), int(preds[:, k].sum())
@@ -186,7 +186,6 @@ def label_scores(probs: NDArray[Any], targets: Sets, preds: Sets) -> list[LabelS
                 pictures=there,
                 predicted=answers,
                 average_precision=average_precision(probs[:, k], targets[:, k]),
-                auc=float(aucs[k]),
                 recall=hits / there if there else float("nan"),
                 precision=hits / answers if answers else float("nan"),
                 f1=float(f1[k]),
@@ -265,7 +264,7 @@ def _cuts(
     total = int(positive.sum())
     if not total:
         return np.array([0.5]), np.zeros(1, np.int64), np.array([int((scores >= 0.5).sum())])
-    order = np.argsort(-scores, kind="stable")
+    order = np.argsort(-scores)  # equal scores count together, in whatever order
     values, hits = scores[order].astype(np.float64), np.cumsum(positive[order].astype(np.int64))
     last = np.flatnonzero(np.append(values[1:] != values[:-1], True))
     following = np.append(values[1:], 0.0)[last]

@@ -26,6 +26,7 @@ __all__ = [
     "auc_influence",
     "auc_interval",
     "auc_widening",
+    "class_auc_intervals",
     "class_aucs",
     "has_auc",
     "mean_auc",
@@ -189,6 +190,19 @@ def auc_interval(
     totals = np.bincount(codes, moves).astype(np.float64)
     freedom = min(freedom, variance_freedom(totals[None]))
     return auc, *influence_interval(auc, float(error), freedom, independent)
+
+
+def class_auc_intervals(
+    probs: NDArray[Any], targets: Labels, groups: Labels | None = None
+) -> Floats:
+    """Return (K, 3) the AUC of each class and the ends of its 95 % interval, as `auc_interval`.
+
+    NaN where a class has none. `groups` are (N,) as of `auc_interval`.
+    """
+    found = np.full((probs.shape[1], 3), np.nan)
+    for k, scores, positive in sides(probs, targets):
+        found[k] = auc_interval(scores, positive, groups)
+    return found
 
 
 def roc_curve(scores: NDArray[Any], positive: Bools) -> tuple[Floats, Floats]:

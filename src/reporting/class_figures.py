@@ -28,7 +28,14 @@ from .style import (
     tidy,
 )
 
-__all__ = ["class_bars", "class_figure", "class_table", "confusion_figure", "score_cell"]
+__all__ = [
+    "AUC_COLUMNS",
+    "class_bars",
+    "class_figure",
+    "class_table",
+    "confusion_figure",
+    "score_cell",
+]
 
 _MOST_CLASSES_WITH_COUNTS = 16  # cells of a confusion matrix that still hold a number
 _MOST_CLASSES_WITH_NAMES = 50  # rows of a confusion matrix that still hold a name
@@ -222,6 +229,9 @@ def class_bars(
     return figure, axes, places
 
 
+AUC_COLUMNS = ("auc", "auc_low", "auc_high")
+
+
 def score_cell(value: float) -> str:
     """Return a score as a cell of a CSV table, which is empty where it is not defined."""
     return "" if np.isnan(value) else f"{value:.4f}"
@@ -232,13 +242,14 @@ def class_table(matrix: Int64Array, class_names: Sequence[str], aucs: Float64Arr
 
     Args:
         matrix, class_names: as of `confusion_figure`.
-        aucs: (K,) AUC of each class.
+        aucs: (K, 3) AUC of each class and the ends of its interval, NaN where there is none.
     """
     scores = ("recall", "recall_low", "recall_high", "precision", "f1")
     rows = []
-    for row, auc in zip(class_scores(matrix), aucs.tolist(), strict=True):
+    for row, auc in zip(class_scores(matrix), aucs, strict=True):
         known = [score_cell(getattr(row, score)) for score in scores]
         other = "" if row.confused_with is None else class_names[row.confused_with]
-        known += [score_cell(auc), other]
+        known += [*map(score_cell, auc), other]
         rows.append([class_names[row.index], row.pictures, *known, row.confused])
-    return csv_text(["class", "pictures", *scores, "auc", "most_confused_with", "confused"], rows)
+    ends = ("most_confused_with", "confused")
+    return csv_text(["class", "pictures", *scores, *AUC_COLUMNS, *ends], rows)

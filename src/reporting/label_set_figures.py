@@ -10,13 +10,15 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
+from ..machine.arrays import Float64Array
 from ..machine.text import csv_text
 from ..metrics.multilabel import LabelScores, label_scores, precision_recall
 from ..metrics.probabilistic import binned
+from ..metrics.roc import class_auc_intervals
 from ..records.run import Predictions
 from ..storage.files import write_atomically
 from .charts import panels, reliability_diagram
-from .class_figures import class_bars, score_cell
+from .class_figures import AUC_COLUMNS, class_bars, score_cell
 from .roc_figure import roc_figure
 from .style import ACCENT, MUTED, WARNING, in_percent, plain_labels, save_as, tidy
 
@@ -24,7 +26,7 @@ __all__ = ["curves_figure", "draw_label_sets", "label_figure", "label_table"]
 
 _COLUMNS = (
     *("label", "pictures", "predicted", "average_precision", "recall", "precision", "f1"),
-    *("threshold", "auc"),
+    *("threshold", *AUC_COLUMNS),
 )
 _MOST_ROWS = 50
 _MOST_CURVES = 24
@@ -41,8 +43,8 @@ def draw_label_sets(folder: Path, part: str, predicted: Predictions) -> Iterator
     yield saved(label_figure(scores, predicted.class_names), f"{part}_classes")
     if (curves := curves_figure(scores, predicted)) is not None:
         yield saved(curves, f"{part}_precision_recall")
-    aucs = np.array([one.auc for one in scores])
-    if (curves := roc_figure(predicted, aucs)) is not None:
+    aucs = class_auc_intervals(predicted.probs, predicted.targets, predicted.groups)
+    if (curves := roc_figure(predicted, aucs[:, 0])) is not None:
         yield saved(curves, f"{part}_roc")
     probs, targets = predicted.probs.astype(np.float64).ravel(), predicted.targets.ravel() > 0
     figure = reliability_diagram(
@@ -50,19 +52,22 @@ def draw_label_sets(folder: Path, part: str, predicted: Predictions) -> Iterator
     )
     yield saved(figure, f"{part}_reliability")
     table = folder / f"{part}_classes.csv"
-    write_atomically(table, label_table(scores, predicted))
+    write_atomically(table, label_table(scores, predicted, aucs))
     yield table
 
 
-def label_table(scores: Sequence[LabelScores], predicted: Predictions) -> str:
-    """Return a row for each label of predictions as CSV; what is not defined is an empty cell."""
+def label_table(scores: Sequence[LabelScores], predicted: Predictions, aucs: Float64Array) -> str:
+    """Return a row for each label of predictions as CSV; what is not defined is an empty cell.
+
+    `aucs` are (K, 3), as of `class_auc_intervals`.
+    """
     least = predicted.thresholds
     rows = (
         (
             *(predicted.class_names[one.index], one.pictures, one.predicted),
             *map(score_cell, (one.average_precision, one.recall, one.precision, one.f1)),
             score_cell(0.5 if least is None else least[one.index]),
-            score_cell(one.auc),
+            *map(score_cell, aucs[one.index]),
         )
         for one in scores
     )

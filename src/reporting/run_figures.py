@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from ..machine.arrays import UInt8Array
 from ..metrics.classification import confusion_matrix
 from ..metrics.probabilistic import reliability_bins
-from ..metrics.roc import class_aucs
+from ..metrics.roc import class_auc_intervals
 from ..metrics.summary import metric_key, metric_name
+from ..records.comparison import MEASURES
 from ..records.pictures import ClassMaps, Pixels
 from ..records.run import Predictions
 from ..storage.files import write_atomically
@@ -122,8 +123,8 @@ def _draw_classes(
     yield saved(class_figure(matrix, names), f"{part}_classes")
     bins = reliability_bins(probs, targets, preds=preds)
     yield saved(reliability_diagram(bins), f"{part}_reliability")
-    aucs = class_aucs(probs, targets)
-    if (curves := roc_figure(predicted, aucs)) is not None:
+    aucs = class_auc_intervals(probs, targets, predicted.groups)
+    if (curves := roc_figure(predicted, aucs[:, 0])) is not None:
         yield saved(curves, f"{part}_roc")
     yield saved(mistakes_sheet(pictures, predicted, wrong), f"{part}_mistakes")
     table = folder / f"{part}_classes.csv"
@@ -144,7 +145,8 @@ def _map_figure(
 def learning_curves(history: History) -> Figure:
     """Draw the loss and what the run is judged by per epoch, training against validation.
 
-    The best epoch is named. Other keys are not drawn; NaN and infinite values leave gaps.
+    That is the first metric of the validation part beside the loss. The best epoch is named. Other
+    keys are not drawn; NaN and infinite values leave gaps.
 
     Raises:
         ValueError: there is neither a loss nor an accuracy, mean IoU, mean average precision or
@@ -154,7 +156,10 @@ def learning_curves(history: History) -> Figure:
     def known(name: str) -> bool:
         return any(history.get(metric_key(split, name)) for split in ("train", "val"))
 
-    panels = [name for name in ("loss", next(filter(known, JUDGED_BY), "")) if known(name)]
+    watched = (key.removeprefix("val/") for key in history if key.startswith("val/"))
+    judged_by = next((name for name in watched if name != "loss"), None)
+    judged_by = judged_by or next(filter(known, JUDGED_BY), "")
+    panels = [name for name in ("loss", judged_by) if known(name)]
     if not panels:
         raise ValueError("The history holds neither a loss nor an accuracy.")
     figure = new_figure(5.2 * len(panels), 3.8)
@@ -174,8 +179,9 @@ def _draw_curves(axes: Axes, history: History, name: str) -> None:
         values[~np.isfinite(values)] = np.nan
         marker = "o" if len(epochs) <= 30 else ""
         axes.plot(epochs, values, color=color, label=label, marker=marker, markersize=3, lw=1.8)
-        if split == "val" and not np.isnan(values).all():
-            best = int(np.nanargmin(values) if name == "loss" else np.nanargmax(values))
+        higher = False if name == "loss" else MEASURES.get(name)  # None of a plugin's metric
+        if split == "val" and higher is not None and not np.isnan(values).all():
+            best = int(np.nanargmax(values) if higher else np.nanargmin(values))
             axes.plot(epochs[best], values[best], "o", color=ACCENT, markersize=8, mfc="white")
             shown = f"{values[best]:.3g}" if name == "loss" else metric_text(name, values[best])
             title += f": best {shown} in epoch {epochs[best]:.0f}"

@@ -156,7 +156,8 @@ def _test_texts(record: SweepRecord) -> dict[str, str | None]:
     """Return the figures of the test part by their names, first that of the metric that ranks."""
     metric = record.metrics[0].removeprefix("val/")
     first = {}
-    if metric not in _IN_PART_TEXTS:
+    beside_map = metric == "macro_f1" and record.sets
+    if metric not in _IN_PART_TEXTS and not beside_map:
         name = metric_name(f"test/{metric}", sets=record.sets)
         first = {name: figure_text(record.test, f"test/{metric}")}
     return first | part_texts(record.test, "test", "test")

@@ -26,7 +26,7 @@ from ..storage.files import remove_leftovers
 from ..tracking.provenance import command_line
 from ..tracking.tracker import Tracker
 from ..training.progress import quiet_lightning
-from .build import build_data, check_devices, remark_on_size, stated_batch_size
+from .build import build_data, check_devices, costs_of, remark_on_size, stated_batch_size
 from .candidates.candidate import (
     Answers,
     FitContext,
@@ -104,6 +104,8 @@ def run_experiment(
             print(f"data: {remark}")
         if (remark := remark_on_size(settings, data)) is not None:
             print(f"model: {remark}")
+    if data.costs is None:  # of a sweep they are known
+        data.costs = costs_of(settings, data)
     with own_threads(), memory_kept():  # `runtime.threads` is this run's alone
         if settings.cv.is_whole:
             return cross_validate(
@@ -167,6 +169,7 @@ def _join_first_device() -> None:
     folder = RunFolder.open(Path(os.environ[_FOLDER_VARIABLE]))
     settings = stored_settings(folder.plain_settings())
     data = build_data(seen_from_here(settings, folder), folder.split)
+    data.costs = costs_of(settings, data)
     candidate = NetworkCandidate(Resolved(settings), data)
     with Interruption() as interruption:
         candidate.fit(FitContext(folder, None, interruption))
@@ -194,6 +197,7 @@ class _SingleRun(ActiveRun):
         remove_leftovers(self.folder.checkpoints)
         context = FitContext(self.folder, tracker, interruption, self.on_epoch)
         fitted = self.candidate.fit(context)
+        interruption.check()
         self._fitted = fitted
         self.metrics |= fitted.metrics
         settings, split = self.settings, self.data.split
@@ -219,6 +223,8 @@ class _SingleRun(ActiveRun):
         parts = {}
         if len(split.val):
             parts["val"] = self._measure(tracker, fitted, "val", answers)
+        if not fitted.history:
+            self._report_fit()
         # Folds choose between candidates: what they choose by is never the test part.
         if settings.evaluate_test and settings.cv.fold is None and len(split.test):
             parts["test"] = self._measure(tracker, fitted, "test")
@@ -238,6 +244,15 @@ class _SingleRun(ActiveRun):
         # Last of all: a run that was killed before measures its speed anew.
         epochs = max((int(points[-1][0]) for points in fitted.history.values()), default=0)
         send_final(tracker, self.metrics, fitted.history, epochs)
+
+    def _report_fit(self) -> None:
+        """Report the validation metrics of a fit in one go, as those of its only epoch."""
+        loss = metric_key("val", "loss")
+        found = {key: value for key, value in self.metrics.items() if key.startswith("val/")}
+        if loss not in found and (log_loss := metric_key("val", "log_loss")) in found:
+            self.metrics[loss] = found[loss] = found[log_loss]
+        if self.on_epoch is not None:
+            self.on_epoch(0, found)
 
     def completed(self, summary: RunSummary) -> RunSummary:
         fitted, origin = self._fitted, origin_of(self.settings)

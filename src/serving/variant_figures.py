@@ -93,7 +93,7 @@ class LabelFigures:
         targets, least = np.concatenate(totals.targets), self._thresholds
         thresholds = None if least is None else np.array(least)
         found = self._kind.evaluate(probs, targets, self._class_names, thresholds)
-        return found[self._metric]
+        return found.get(self._metric)  # of one class alone there is no AUC
 
     def _answered(self, logits: Logits, images: Pixels) -> tuple[AnyArray, AnyArray]:
         """Return logits, and answers that are `_NOT_FINITE` where these are not."""
@@ -133,7 +133,8 @@ class PixelFigures(LabelFigures):
         totals = self._totals[name]
         matrix = np.asarray(totals.matrix)[None]
         held = (matrix.sum(axis=2) > 0).astype(np.uint8)
-        metrics = self._kind.epoch_metrics(pixel_answers(matrix, np.zeros(1), [None]), held)
+        answers = pixel_answers(matrix, np.zeros(1), [None])
+        metrics = self._kind.evaluate(answers, held, self._class_names)
         equal = totals.equal / totals.counted if totals.counted else 1.0
         return Figures(totals.largest, equal, metrics["pixel_accuracy"], metrics["miou"])
 

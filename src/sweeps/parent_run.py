@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..config.checks import to_plain
+from ..config.metrics import plain_metric
 from ..config.sweep import SweepSettings
 from ..machine.interruption import signals_so_far
 from ..machine.package import command
@@ -26,7 +27,6 @@ from ..search.loop import OVER, Observer
 from ..search.study import SweepStudy
 from ..storage.digests import checked_json, line_content
 from ..storage.files import write_atomically
-from ..targets import kind_of
 from ..tracking.addresses import without_password
 from ..tracking.mlflow_pages import METRIC_TAG
 from ..tracking.spool import Spool
@@ -95,7 +95,7 @@ class ParentRun(Observer):
             tags={
                 "bakeoff.sweep": settings.study,
                 "bakeoff.data": settings.data.name,
-                METRIC_TAG: kind_of(settings.data.target).primary,
+                METRIC_TAG: plain_metric(settings.metrics[0]),
                 "bakeoff.command": self._command,
                 NOTE: note(f"Sweep {settings.study} on {settings.data.name}", self._command, {}),
             },

@@ -62,7 +62,16 @@ from .study_pictures import (
     describe_judging,
     shorter_side,
 )
-from .sweep_study import CLOSED, SECOND, record_of, resuming_command, spent, steps_of, study_spec
+from .sweep_study import (
+    CLOSED,
+    SECOND,
+    metric_line,
+    record_of,
+    resuming_command,
+    spent,
+    steps_of,
+    study_spec,
+)
 from .tasks import SweepJobs, limit_of
 
 __all__ = ["run_sweep"]
@@ -194,6 +203,8 @@ class _Race:
         if lost := self._parent.remark_on_lost(len(study.trials())):
             show(lost)
         self._parent.open(show)
+        if not again:
+            show(metric_line(self._settings, study.spec.metric_names or self._settings.metrics))
         self._interruption.defer(True)
         self._display.doing(f"starting {counted(self._pool.size, 'worker')}")
         self._pool.start()

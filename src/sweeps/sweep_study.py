@@ -28,7 +28,16 @@ from .prepared import kept_preparations, reasons_without_trial
 from .short_budget import report_single_family
 from .tasks import commands
 
-__all__ = ["CLOSED", "SECOND", "record_of", "resuming_command", "spent", "steps_of", "study_spec"]
+__all__ = [
+    "CLOSED",
+    "SECOND",
+    "metric_line",
+    "record_of",
+    "resuming_command",
+    "spent",
+    "steps_of",
+    "study_spec",
+]
 
 # Key in a study of the family that a longer budget would allow, with its minutes.
 SECOND = "second"
@@ -57,7 +66,8 @@ def study_spec(
         identity={
             "metric": list(settings.metrics),
             "direction": list(settings.directions),
-            "base": sorted(base),
+            # What a table of costs says is below, wherever its file lies.
+            "base": sorted(without_keys(base, ["costs"])),
             "families": {family.name: family.plain() for family in families},
             **({} if costs is None else {"costs": costs.plain()}),
         },
@@ -91,7 +101,8 @@ def resuming_command(settings: SweepSettings, begun: Mapping[str, Any]) -> str |
     """Return a command that resumes a study of this identity; None if there is none.
 
     The command states the study's value of each setting whose default has changed since the study
-    began. Search spaces cannot be stated: there is no command if they have changed.
+    began. Search spaces, and what follows from other settings, cannot be stated: there is no
+    command if they have changed.
     """
     kept = kept_command(settings.study_folder)
     if kept is None:
@@ -113,6 +124,9 @@ def resuming_command(settings: SweepSettings, begun: Mapping[str, Any]) -> str |
     added = [override for override in changed if override not in begun["base"]]
     if not added:
         return shorter_command(settings)
+    stated = without_keys(base_overrides([*given, *added], config_name), ["costs"])
+    if _with_whole_paths({"base": stated}) != _with_whole_paths({"base": begun["base"]}):
+        return None  # what was not stated then is chosen otherwise now
     own = without_keys(overrides, ["study", "output_dir"])
     named = name_and_place(settings)
     return command("sweep", "--config-name", config_name, *own, *added, *named)
@@ -131,6 +145,22 @@ def spent(study: SweepStudy) -> float:
 def steps_of(settings: SweepSettings) -> str:
     """Return the unit of a trial's reports: "folds" or "epochs"."""
     return "folds" if settings.cv.is_whole else "epochs"
+
+
+def metric_line(settings: SweepSettings, names: Sequence[str]) -> str:
+    """Return a line on what trials are ranked and pruned by.
+
+    Args:
+        names: of the metrics, for readers.
+    """
+    name, pruner = settings.pruner.name, "no trial is pruned"
+    if name != "none":
+        step = steps_of(settings).removesuffix("s")
+        pruner = f"trials are pruned by it after each {step} (pruner={name})"
+    if len(names) > 1:
+        return f"metrics: {' and '.join(names)}; {pruner}"
+    better = "higher" if settings.directions[0] == "maximize" else "lower"
+    return f"metric: {names[0]}, {better} is better; {pruner}"
 
 
 def record_of(

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
 
+from ..config.metrics import plain_metric
 from ..config.overrides import by_key, changed, split_override, value_of
 from ..config.plugins import plugin_overrides
 from ..config.sweep import SweepSettings
@@ -23,6 +24,7 @@ from ..runs.folds import fold_runs
 from ..search.jobs import Job
 from ..search.space import Family
 from ..search.study import SweepStudy
+from ..tracking.mlflow_pages import METRIC_TAG
 from .clock import TimeShare
 from .families import kinds_of, trial_overrides, trial_variants
 from .prepared import PREPARED, THREADS, Prepared
@@ -262,6 +264,7 @@ class SweepJobs:
             "bakeoff.sweep": self.settings.study,
             "bakeoff.trial": str(trial.number),
             "bakeoff.family": trial.family,
+            METRIC_TAG: plain_metric(self.settings.metrics[0]),
         }
         if seed is not None:
             name = f"{name}-seed{seed}"

@@ -136,8 +136,3 @@ class Dense(TargetKind):
         metrics = {name: mean_ratio(sums(preds)) for name, sums in _SUMS.items()}
         metrics["log_loss"] = float(self.losses(probs, targets).mean(dtype=np.float64))
         return metrics | per_class("iou", class_names, ratios(iou_sums(preds)))
-
-    def epoch_metrics(self, probs: Probs, targets: Labels) -> dict[str, float]:
-        """Compute mean IoU and pixel accuracy."""
-        preds = self.decide(probs)
-        return {name: mean_ratio(_SUMS[name](preds)) for name in ("miou", "pixel_accuracy")}

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..machine.arrays import BoolArray, Float32Array, Float64Array, Int64Array, IntegerArray
+from ..metrics.multilabel import cross_fitted_thresholds
 
 __all__ = ["TargetKind", "lone_errors"]
 
@@ -64,6 +65,23 @@ class TargetKind(ABC):
         None where the answer that is best for it needs none.
         """
         return None
+
+    def cross_fitted_thresholds(
+        self, probs: Probs, targets: Labels, groups: Labels, wanted: str
+    ) -> Float64Array:
+        """Return (N, M) `thresholds` for each picture that others chose; see `src.metrics`.
+
+        Args:
+            probs, targets, wanted: as of `thresholds`, of pictures and a metric that have some.
+            groups: (N,) equal for pictures that go together.
+        """
+
+        def chosen(probs: Probs, targets: Labels) -> Float64Array:
+            found = self.thresholds(probs, targets, wanted)
+            assert found is not None
+            return found
+
+        return cross_fitted_thresholds(probs, targets, groups, chosen)
 
     def confidences(self, probs: Probs) -> Probs:
         """Return (N,) how sure each answer is: as its class, or as the least sure of all labels."""
@@ -158,13 +176,6 @@ class TargetKind(ABC):
         self, probs: Probs, targets: Labels, preds: Labels, class_names: Sequence[str]
     ) -> dict[str, float]:
         """Compute every scalar metric of arrays that fit together."""
-
-    def epoch_metrics(self, probs: Probs, targets: Labels) -> dict[str, float]:
-        """Compute the metrics that are known after each epoch: accuracy and the primary one."""
-        preds = self.decide(probs)
-        right = self.right(preds, targets)
-        primary = float(self.scores(self.primary, probs, preds, targets).mean(dtype=np.float64))
-        return {"accuracy": float(right.mean()), self.primary: primary}
 
     def binary_targets(self, targets: Labels, num_classes: int) -> Int64Array:
         """Return (N, M) 0 and 1: the targets of the binary problems that this kind is made of.

@@ -11,6 +11,7 @@ from ..machine.arrays import BoolArray, Float32Array, Float64Array, Int64Array
 from ..metrics.intervals import wilson_interval
 from ..metrics.multilabel import (
     average_precision,
+    average_precisions,
     best_thresholds,
     checked_sets,
     f1_scores,
@@ -143,9 +144,9 @@ class MultiLabel(TargetKind):
         """Compute all metrics, with "average_precision/<class>" of up to 20 classes."""
         right = self.right(preds, targets)
         low, high = wilson_interval(int(right.sum()), len(right))
-        f1 = f1_scores(preds, targets)
+        f1, precisions = f1_scores(preds, targets), average_precisions(probs, targets)
         metrics = {
-            "map": mean_average_precision(probs, targets),
+            "map": mean_average_precision(precisions),
             "macro_f1": float(np.nanmean(f1)) if not np.isnan(f1).all() else 1.0,
             "micro_f1": micro_f1(preds, targets),
             "accuracy": float(right.mean()),
@@ -158,8 +159,7 @@ class MultiLabel(TargetKind):
         }
         if not np.isnan(auc := mean_auc(class_aucs(probs, targets))):
             metrics["auc"] = auc
-        each = (average_precision(probs[:, k], targets[:, k]) for k in range(targets.shape[1]))
-        return metrics | per_class("average_precision", class_names, each)
+        return metrics | per_class("average_precision", class_names, precisions)
 
     def binary_targets(self, targets: Labels, num_classes: int) -> Int64Array:
         """Return (N, K): each label is a problem of its own."""

@@ -17,6 +17,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from ..config.metrics import METRICS, key_of_metric
 from ..machine.own_pages import is_own
 
 __all__ = [
@@ -37,7 +38,7 @@ APP_NAME = "bakeoff"
 # The environment variable with the host names of the pages, separated by commas.
 HOSTS = "BAKEOFF_UI_HOSTS"
 
-# The tag of a run with the plain name of the metric that it is judged by, the higher the better.
+# The tag of a run with the plain name of the metric that it is judged by.
 METRIC_TAG = "bakeoff.metric"
 
 _VIEW = "bakeoff"
@@ -62,14 +63,15 @@ def view_tags(metric: str, *, filtered: bool) -> dict[str, str]:
     They are those of MLflow's "Save as new view"; without one MLflow lists names and dates only.
 
     Args:
-        metric: plain name of the metric that ranks the runs, the higher the better.
+        metric: plain name of the validation metric that ranks the runs, or key of a model's cost.
         filtered: whether folds are left out, which earlier servers cannot do. A fold is judged on
             few pictures, so that the luckiest of them would come before all whole runs.
     """
+    key = key_of_metric(metric)
     widths = {
         "attributes.`Run Name`": 270,
-        f"metrics.`val/{metric}`": 120,
-        f"metrics.`test/{metric}`": 120,
+        f"metrics.`{key}`": 120,
+        f"metrics.`{key.replace('val/', 'test/')}`": 120,
         "params.`model.name`": 110,
         "tags.`bakeoff.data`": 110,
         "metrics.`cost/latency_ms`": 120,
@@ -83,8 +85,8 @@ def view_tags(metric: str, *, filtered: bool) -> dict[str, str]:
         "selectedColumns": [column for column in widths if column.startswith(shown)],
         "columnOrder": list(widths),
         "columnWidths": widths,
-        "orderByKey": f"metrics.`val/{metric}`",
-        "orderByAsc": False,
+        "orderByKey": f"metrics.`{key}`",
+        "orderByAsc": METRICS.get(key) == "minimize",
         "chartsSearchFilter": CURVES,
     }
     if filtered:

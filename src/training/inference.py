@@ -9,13 +9,14 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..machine.arrays import Float32Array, Int64Array
 from ..models.arithmetic import autocast
-from .links import link_of, mean_logits, probabilities
+from .links import kept_probabilities, link_of, mean_logits
 
 if TYPE_CHECKING:
     from ..data.loading.loaders import Batch
@@ -92,11 +93,10 @@ def predict(
         for batch in batches:
             images = task.normalized(batch.images.to(device, non_blocking=True))
             logits = averaged_logits(task.evaluated, images, tta, link)
-            # In double precision the rows sum to 1 as closely as float32 allows.
-            probs.append(probabilities(logits.cpu().double(), link).float())
+            probs.append(kept_probabilities(logits, link))
             targets.append(batch.targets.cpu())
             ids.append(batch.sample_ids.cpu())
-    return torch.cat(probs).numpy(), torch.cat(targets).numpy(), torch.cat(ids).numpy()
+    return np.concatenate(probs), torch.cat(targets).numpy(), torch.cat(ids).numpy()
 
 
 def views(images: Tensor, kind: str) -> Iterator[Tensor]:

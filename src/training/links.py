@@ -15,7 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["link_of", "mean_logits", "outputs_of", "probabilities"]
+from ..machine.arrays import Float32Array
+
+__all__ = ["kept_probabilities", "link_of", "mean_logits", "outputs_of", "probabilities"]
 
 
 def link_of(metadata: Mapping[str, Any]) -> str:
@@ -43,6 +45,16 @@ def probabilities(logits: Tensor, link: str) -> Tensor:
         whole = F.pad(F.pad(above, (1, 0), value=1.0), (0, 1))
         return whole[:, :-1] - whole[:, 1:]
     raise ValueError(f"the link is {link!r}: it must be softmax, sigmoid or corn")
+
+
+def kept_probabilities(logits: Tensor, link: str) -> Float32Array:
+    """Return `probabilities` as they are kept, (B, K) float32 on the CPU.
+
+    In double precision the rows sum to 1 as closely as float32 allows.
+    """
+    # On the CPU first: Apple's GPU has no double precision.
+    kept: Float32Array = probabilities(logits.cpu().double(), link).float().numpy()
+    return kept
 
 
 def mean_logits(logits: Tensor, link: str) -> Tensor:

@@ -15,11 +15,10 @@ from ..data.decoding.masks import mask_png
 from ..machine.arrays import AnyArray, Int64Array
 from ..models.arithmetic import autocast
 from ..records.pixels import pixel_answers
-from ..targets import TargetKind
 from ..targets.labels import IGNORED
 from .inference import averaged_logits, evaluating
 from .sliding_windows import over_windows
-from .totals import LossTotal
+from .totals import LossTotal, ValidationMetrics
 
 if TYPE_CHECKING:
     from ..data.loading.loaders import Batch
@@ -48,36 +47,43 @@ class CollectedPixels(LossTotal):
     The loss is the mean over all pixels that count, of which batches hold different numbers.
 
     Args:
-        kind: of the targets.
+        metrics: of the answers.
     """
 
-    def __init__(self, kind: TargetKind) -> None:
+    def __init__(self, metrics: ValidationMetrics) -> None:
         super().__init__()
-        self._kind = kind
+        self._metrics = metrics
         self._matrix: Tensor | None = None
+        self._losses: list[Tensor] = []
 
     def add(self, loss: Tensor, logits: Tensor, targets: Tensor) -> None:
         """Add a batch: its mean loss (scalar), logits (B, K, H, W), targets (B, H, W)."""
-        preds = logits.detach().argmax(dim=1)
-        found = confusion_matrices(preds, targets, logits.shape[1]).sum(dim=0)
+        logits = logits.detach()
+        matrices = confusion_matrices(logits.argmax(dim=1), targets, logits.shape[1])
+        found = matrices.sum(dim=0)
         # The sums weigh batches by their pictures, and this one counts by its pixels.
         super().add(loss * found.sum() / len(logits), logits, targets)
         self._matrix = found if self._matrix is None else self._matrix + found
+        if self._metrics.monitor == "val/log_loss":  # a mean over pictures
+            self._losses.append(_log_losses(logits.float(), targets, matrices))
 
     def read(self, *, everywhere: bool = False) -> dict[str, float]:
-        """Return `loss` and what the kind measures after each epoch."""
+        """Return `loss` and the metrics."""
         if self._matrix is None:
             return {}
         matrix = self._matrix.cpu().numpy()
         held = (matrix.sum(axis=1) > 0)[None].astype(np.uint8)
-        answers = pixel_answers(matrix[None], np.zeros(1), [None])
         per_pixel = self.samples / max(1, int(matrix.sum()))
         loss = {name: per_pixel * value for name, value in super().read().items()}
-        return loss | self._kind.epoch_metrics(answers, held)
+        found = self._metrics(pixel_answers(matrix[None], np.zeros(1), [None]), held)
+        if self._losses:
+            losses = torch.cat(self._losses).numpy().astype(np.float32)
+            found["log_loss"] = float(losses.mean(dtype=np.float64))
+        return loss | found
 
     def reset(self) -> None:
         super().reset()
-        self._matrix = None
+        self._matrix, self._losses = None, []
 
 
 def predict_pixels(
@@ -112,10 +118,15 @@ def answers_of(logits: Tensor, targets: Tensor) -> AnyArray:
         targets: (B, H, W) int64 in [0, K), or `IGNORED`.
     """
     preds = logits.argmax(dim=1)
-    matrices = confusion_matrices(preds, targets, logits.shape[1]).cpu()
+    matrices = confusion_matrices(preds, targets, logits.shape[1])
+    means = _log_losses(logits, targets, matrices)
+    maps = [mask_png(one) for one in preds.to(torch.uint8).cpu().numpy()]
+    return pixel_answers(matrices.cpu().numpy(), means.numpy(), maps)
+
+
+def _log_losses(logits: Tensor, targets: Tensor, matrices: Tensor) -> Tensor:
+    """Return (B,) float64 on the CPU: the mean log-loss of each picture's pixels that count."""
     losses = F.cross_entropy(logits, targets, reduction="none", ignore_index=IGNORED)
     # Summed on the CPU: Apple's GPU has no double precision.
     sums = losses.cpu().sum(dim=(1, 2), dtype=torch.float64)
-    means = sums / matrices.sum(dim=(1, 2)).clamp_min(1)
-    maps = [mask_png(one) for one in preds.to(torch.uint8).cpu().numpy()]
-    return pixel_answers(matrices.numpy(), means.numpy(), maps)
+    return sums / matrices.cpu().sum(dim=(1, 2)).clamp_min(1)

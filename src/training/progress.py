@@ -15,12 +15,13 @@ from rich.progress import Progress as Bar
 
 from ..config.console import direct
 from ..machine.text import duration, percent
-from ..metrics.summary import accuracy_name
+from ..metrics.summary import accuracy_name, metric_name
 from .totals import RunningTotals
 
 __all__ = ["Progress", "quiet_lightning"]
 
 # Metrics in the line of an epoch, in addition to the loss.
+_IN_PERCENT = ("accuracy", "_f1", "map", "miou", "dice")
 _NAMES_IN_LINE = {"accuracy": "accuracy", "map": "mAP", "kappa": "kappa", "miou": "mean IoU"}
 _REFRESH_SECONDS, _PLAIN_SECONDS = 0.25, 60.0
 _WORTH_SAYING = 2.0  # seconds that are left
@@ -102,13 +103,15 @@ class Progress:
         """Write a line after an epoch (from 0), with its metrics by key."""
         parts = [self._label(epoch)]
         names = _NAMES_IN_LINE | {"accuracy": accuracy_name("val/map" in metrics)}
+        for part, _, name in (key.partition("/") for key in metrics):
+            if part == "val" and name not in (*names, "loss"):  # which the training watches
+                names[name] = metric_name(name)
         for split in ("train", "val"):
             if f"{split}/loss" in metrics:
-                known = {name: metrics.get(f"{split}/{name}") for name in names}
                 shown = [
-                    f"{names[name]} {f'{value:.3f}' if name == 'kappa' else percent(value)}"
-                    for name, value in known.items()
-                    if value is not None
+                    f"{own} {percent(value) if name.endswith(_IN_PERCENT) else f'{value:.3f}'}"
+                    for name, own in names.items()
+                    if (value := metrics.get(f"{split}/{name}")) is not None
                 ]
                 loss = f"{split} loss {metrics[f'{split}/loss']:.4f}"
                 parts.append(" ".join([loss, *shown]))

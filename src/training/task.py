@@ -13,14 +13,12 @@ from ..data.augmentation.transforms import scaled
 from ..data.loading.loaders import Batch
 from ..data.randomness import derive_seed
 from ..models.arithmetic import depthwise_in_float32
-from ..targets import kind_of
 from .cuda_graphs import GraphedPasses
 from .freezing import Freezing
 from .links import link_of
 from .losses import plain_loss
-from .pixels import CollectedPixels
 from .sliding_windows import over_windows
-from .totals import CollectedAnswers, LossTotal, RunningTotals
+from .totals import LossTotal, RunningTotals
 from .weight_averages import WeightAverage
 
 if TYPE_CHECKING:
@@ -51,6 +49,7 @@ class ClassificationTask(pl.LightningModule):
         loss: module, (logits (B, K), targets (B,) int64 or (B, K) probabilities) -> scalar; of
             pixels (logits (B, K, H, W), targets (B, H, W) int64).
         target: the kind of targets, see `src.targets`.
+        validation: totals of the validation part; None for the loss, and of single labels accuracy.
         augment: changes the training batches, as src/data/augmentation/augment.py; or None.
         make_optimizer: network -> optimizer.
         make_schedule: total number of steps -> (step -> factor of the learning rate).
@@ -88,6 +87,7 @@ class ClassificationTask(pl.LightningModule):
         memory_format: torch.memory_format = torch.channels_last,
         cuda_graphs: bool = False,
         target: str = "single",
+        validation: RunningTotals | None = None,
     ) -> None:
         super().__init__()
         self.network = network
@@ -99,13 +99,8 @@ class ClassificationTask(pl.LightningModule):
         self.register_buffer("_scale", self.std.mul(255).reciprocal(), persistent=False)
         self.average = WeightAverage(network, ema_decay) if ema_decay > 0 else None
         self.metadata = metadata
-        self.totals: dict[str, RunningTotals] = {"train": RunningTotals(), "val": RunningTotals()}
-        kind = kind_of(target)
-        if kind.pixels:
-            self.totals = {"train": LossTotal(), "val": CollectedPixels(kind)}
-        elif target != "single":
-            answers = CollectedAnswers(kind, link_of(metadata))
-            self.totals = {"train": LossTotal(), "val": answers}
+        totals = RunningTotals if target == "single" else LossTotal
+        self.totals: dict[str, RunningTotals] = {"train": totals(), "val": validation or totals()}
         self._validation_loss = plain_loss(link_of(metadata))
         self._augment = augment
         self.make_optimizer = make_optimizer

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -9,12 +11,13 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from ..machine.arrays import Float64Array
+from ..config.metrics import further_metrics, reported_metrics
+from ..machine.arrays import AnyArray, Float64Array, Int64Array
 from ..metrics.classification import mean_cost
 from ..targets import TargetKind
-from .links import probabilities
+from .links import kept_probabilities
 
-__all__ = ["CollectedAnswers", "LossTotal", "RunningTotals"]
+__all__ = ["CollectedAnswers", "LossTotal", "RunningTotals", "ValidationMetrics"]
 
 
 class RunningTotals:
@@ -85,20 +88,56 @@ class LossTotal(RunningTotals):
         return {k: v for k, v in super().read(everywhere=everywhere).items() if k == "loss"}
 
 
-class CollectedAnswers(LossTotal):
-    """Mean loss and the metrics of a kind of targets over the batches added since `reset`.
+@dataclass(frozen=True, eq=False)
+class ValidationMetrics:
+    """The metrics of the validation part after an epoch, computed as those of a finished run.
 
-    All answers are kept until then, on the device that they come from.
-
-    Args:
+    Attributes:
         kind: of the targets.
-        link: from logits to probabilities.
-        costs: (K, K) of each prediction for each class, for `cost`; None without.
+        class_names: K of them.
+        monitor: key of the metric that the training is judged by, as "val/auc".
+        best_for: the metric that thresholds of answers are chosen for, each picture's by others;
+            None for answers without thresholds.
+        groups: (N,) equal for pictures of the part that go together, in its order.
+        costs: (K, K) of each prediction (column) for each class; None without.
     """
 
-    def __init__(self, kind: TargetKind, link: str, costs: Float64Array | None = None) -> None:
+    kind: TargetKind
+    class_names: Sequence[str]
+    monitor: str
+    best_for: str | None = None
+    groups: Int64Array | None = None
+    costs: Float64Array | None = None
+
+    def __call__(self, probs: AnyArray, targets: AnyArray) -> dict[str, float]:
+        """Return by plain name what is reported, of the whole part in its order.
+
+        A metric that these pictures have none of, as the AUC of a single class, is left out.
+        """
+        kind, thresholds = self.kind, None
+        if self.best_for is not None and self.groups is not None:
+            thresholds = kind.cross_fitted_thresholds(probs, targets, self.groups, self.best_for)
+        found = kind.evaluate(probs, targets, self.class_names, thresholds)
+        if self.costs is not None:
+            found["cost"] = mean_cost(self.costs, kind.decide(probs, thresholds), targets)
+        names = [key.partition("/")[2] for key in reported_metrics(kind.name, self.monitor)]
+        found |= further_metrics(probs, targets, names)
+        return {name: found[name] for name in names if name in found}
+
+
+class CollectedAnswers(LossTotal):
+    """Mean loss and the metrics of all answers of the batches added since `reset`.
+
+    The answers are kept until then, on the device that they come from.
+
+    Args:
+        metrics: of the answers.
+        link: from logits to probabilities.
+    """
+
+    def __init__(self, metrics: ValidationMetrics, link: str) -> None:
         super().__init__()
-        self._kind, self._link, self._costs = kind, link, costs
+        self._metrics, self._link = metrics, link
         self._answers: list[tuple[Tensor, Tensor]] = []
 
     def add(self, loss: Tensor, logits: Tensor, targets: Tensor) -> None:
@@ -106,20 +145,38 @@ class CollectedAnswers(LossTotal):
         self._answers.append((logits.detach(), targets))
 
     def read(self, *, everywhere: bool = False) -> dict[str, float]:
-        """Return `loss` and what the kind measures after each epoch."""
+        """Return `loss` and the metrics."""
         if not self._answers:
             return {}
-        # On the CPU first: Apple's GPU has no double precision.
-        logits = torch.cat([logits for logits, _ in self._answers]).cpu().double()
-        targets = torch.cat([targets for _, targets in self._answers]).cpu().numpy()
-        probs = probabilities(logits, self._link).numpy()
-        if not np.isfinite(probs).all():
-            return super().read()
-        found = super().read() | self._kind.epoch_metrics(probs, targets)
-        if self._costs is not None:
-            found["cost"] = mean_cost(self._costs, self._kind.decide(probs), targets)
-        return found
+        logits, targets = (_joined(list(one), everywhere) for one in zip(*self._answers))
+        probs, found = kept_probabilities(logits, self._link), super().read(everywhere=everywhere)
+        return found | self._metrics(probs, targets.numpy()) if np.isfinite(probs).all() else found
 
     def reset(self) -> None:
         super().reset()
         self._answers = []
+
+
+def _joined(batches: list[Tensor], everywhere: bool) -> Tensor:
+    """Return batches (B, ...) as one tensor on the CPU, with those of all processes if wanted.
+
+    A process has a part of each batch, in the order of the processes (`BatchOrder`), so the result
+    is in the order of the pictures.
+    """
+    mine = torch.cat(batches)
+    if not (everywhere and dist.is_available() and dist.is_initialized()):
+        return mine.cpu()
+    world = dist.get_world_size()
+    sizes = torch.tensor([len(one) for one in batches], device=mine.device)
+    all_sizes = [torch.empty_like(sizes) for _ in range(world)]
+    dist.all_gather(all_sizes, sizes)
+    # Tensors that are gathered have one shape.
+    counts = [one.tolist() for one in all_sizes]
+    padded = mine.new_zeros(max(map(sum, counts)), *mine.shape[1:])
+    padded[: len(mine)] = mine
+    gathered = [torch.empty_like(padded) for _ in range(world)]
+    dist.all_gather(gathered, padded)
+    parts = [
+        whole[: sum(own)].cpu().split(own) for whole, own in zip(gathered, counts, strict=True)
+    ]
+    return torch.cat([part for step in zip(*parts, strict=True) for part in step])

@@ -287,7 +287,10 @@ def test_what_hydra_adds_or_forces_is_the_setting_itself(plus: str) -> None:
         ),
         (["runtime.precision=int8"], ["runtime.precision is 'int8'", "bfloat16"]),
         (["trainer.devices=0"], ["trainer.devices is 0"]),
-        (["trainer.monitor=val/map"], ["set it to one of auto, val/accuracy, val/loss."]),
+        (
+            ["trainer.monitor=val/map"],
+            ["which is not measured with data.target=single: set it to one of auto, accuracy"],
+        ),
         (["trainer.max_time=soon"], ["trainer.max_time is 'soon'"]),
         (["data.val_fraction=0.6", "data.test_fraction=0.5"], ["val_fraction", "below 1"]),
     ],

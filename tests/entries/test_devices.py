@@ -17,6 +17,7 @@ import pytest
 from src.records.run import Predictions
 from tests.entries.commands import is_a_speed, points, summary_of, wait_until
 from tests.entries.conftest import Begin, Run, Train
+from tests.runs.test_monitored_metrics import write_costs
 from tests.warm_python import Command
 
 pytestmark = pytest.mark.slow
@@ -54,6 +55,29 @@ def test_two_devices_are_one_with_twice_the_batch(
     assert curves[0].keys() == curves[1].keys() and len(curves[0]) >= 15
     for point, value in curves[0].items():
         assert curves[1][point] == pytest.approx(value, abs=1e-5), point
+
+
+@pytest.mark.parametrize("key", ["val/auc", "val/balanced_accuracy", "val/cost"])
+def test_two_devices_monitor_a_metric_of_all_answers(
+    train: Train, tmp_path: Path, key: str
+) -> None:
+    """As many as do not divide evenly, in the order of the pictures, by which thresholds go."""
+    names = tuple(map(str, range(10)))
+    costs = write_costs(tmp_path / "costs.csv", names, 1 + np.arange(100).reshape(10, 10) % 7)
+    overrides = [*SAME, "model=mlp", "model.batch_norm=false", "model.dropout=0", "data.limit=497"]
+    watched = [f"trainer.monitor={key}", f"costs={costs}", "data.answer=balanced_accuracy"]
+    one, two = (
+        train(tmp_path / str(devices), *overrides, *watched, "trainer.tta=none", *of_each)
+        for devices, of_each in (
+            (1, ["trainer.devices=1", "data.batch_size=64"]),
+            (2, ["trainer.devices=2", "data.batch_size=32"]),
+        )
+    )
+    curves = [history(run_dir) for run_dir in (one, two)]
+    assert sum(of_key == key for of_key, _ in curves[1]) == 3
+    for epoch in (1, 2, 3):
+        assert curves[1][key, epoch] == pytest.approx(curves[0][key, epoch], abs=1e-5)
+    assert curves[1][key, 3] == pytest.approx(summary_of(two)["metrics"][key], abs=1e-9)
 
 
 def history(run_dir: Path) -> dict[tuple[str, int], float]:

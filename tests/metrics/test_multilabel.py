@@ -10,6 +10,7 @@ from sklearn import metrics as sk
 
 from src.metrics.multilabel import (
     average_precision,
+    average_precisions,
     best_thresholds,
     checked_sets,
     cross_fitted_thresholds,
@@ -37,7 +38,7 @@ def samples(count: int = 60, digits: int = 1) -> tuple[NDArray[np.float64], NDAr
 def test_averages_agree_with_scikit_learn() -> None:
     probs, targets = samples()
     preds = (probs >= 0.5).astype(np.uint8)
-    assert mean_average_precision(probs, targets) == pytest.approx(
+    assert mean_average_precision(average_precisions(probs, targets)) == pytest.approx(
         sk.average_precision_score(targets, probs, average="macro")
     )
     assert micro_f1(preds, targets) == pytest.approx(sk.f1_score(targets, preds, average="micro"))
@@ -64,8 +65,8 @@ def test_a_label_that_no_picture_has_counts_in_no_average() -> None:
     targets[:, 2] = 0
     kept = [0, 1, 3]
     assert np.isnan(average_precision(probs[:, 2], targets[:, 2]))
-    assert mean_average_precision(probs, targets) == pytest.approx(
-        mean_average_precision(probs[:, kept], targets[:, kept])
+    assert mean_average_precision(average_precisions(probs, targets)) == pytest.approx(
+        mean_average_precision(average_precisions(probs[:, kept], targets[:, kept]))
     )
 
 

@@ -14,6 +14,7 @@ from src.metrics.roc import (
     auc_influence,
     auc_interval,
     auc_widening,
+    class_auc_intervals,
     class_aucs,
     mean_auc,
     placements,
@@ -159,6 +160,26 @@ def test_intervals_hold_though_all_of_a_dozen_are_ranked_high_by_luck(
         _, low, high = auc_interval(scores, positive)
         held.append(low <= auc <= high)
     assert np.mean(held) > 0.93
+
+
+@pytest.mark.parametrize("kind", ["classes", "sets"])
+def test_intervals_of_classes_are_delongs_of_each_against_the_rest(kind: str) -> None:
+    """By DeLong's components, from the comparison of every pair, and widened as the whole AUC."""
+    probs, targets = predictions(count=900, classes=3)
+    given = targets if kind == "classes" else np.eye(3, dtype=np.uint8)[targets]
+    found = class_auc_intervals(probs, given)
+    for k, (auc, low, high) in enumerate(found):
+        positive, scores = targets == k, probs[:, k]
+        assert auc == pytest.approx(sk.roc_auc_score(positive, scores))
+        pairs = np.sign(scores[positive][:, None] - scores[~positive]) / 2 + 0.5
+        sides_of = pairs.mean(axis=1), pairs.mean(axis=0)
+        error = math.sqrt(sum(one.var(ddof=1) / len(one) for one in sides_of))
+        # Wilson's interval is about as wide, and lies further from 1.
+        assert high - low == pytest.approx(2 * 1.96 * error, rel=0.03)
+        assert auc - low > high - auc
+        assert (auc, low, high) == auc_interval(scores, positive)
+    absent = class_auc_intervals(probs[targets > 0], targets[targets > 0])
+    assert np.isnan(absent[0]).all() and np.isfinite(absent[1:]).all()
 
 
 def test_errors_are_widened_for_few_pictures_that_vary_little() -> None:

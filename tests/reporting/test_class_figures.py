@@ -24,6 +24,7 @@ from src.reporting.class_figures import class_figure, class_table, confusion_fig
 from src.reporting.comparison_figures import draw_comparison_figures
 from src.reporting.label_set_figures import curves_figure
 from src.reporting.roc_figure import roc_figure
+from src.reporting.run_figures import draw_run_figures
 from src.reporting.style import plain_labels
 from tests.reporting.comparisons import report_data
 from tests.reporting.figures import texts
@@ -79,7 +80,7 @@ def test_large_counts_fit_their_cells_and_dollars_are_no_formulas() -> None:
 
 MATRIX = np.array([[9, 1, 0, 0], [4, 5, 1, 0], [0, 0, 0, 0], [0, 0, 0, 10]])
 NAMES = ["a", "b, with comma", "c", "d"]
-AUCS = np.array([0.9, 0.75, np.nan, 1.0])
+AUCS = np.array([[0.9, 0.8, 0.95], [0.75, 0.65, 0.825], [np.nan] * 3, [1.0, np.nan, np.nan]])
 
 
 def test_the_figure_lists_the_weakest_first() -> None:
@@ -120,9 +121,11 @@ def test_the_table_has_every_class_in_order() -> None:
     assert rows[1] == {
         "class": "b, with comma", "pictures": "10", "recall": "0.5000",
         "recall_low": f"{low:.4f}", "recall_high": f"{high:.4f}", "precision": "0.8333",
-        "f1": "0.6250", "auc": "0.7500", "most_confused_with": "a", "confused": "4",
+        "f1": "0.6250", "auc": "0.7500", "auc_low": "0.6500", "auc_high": "0.8250",
+        "most_confused_with": "a", "confused": "4",
     }  # fmt: skip
-    assert (rows[2]["recall"], rows[2]["auc"], rows[2]["most_confused_with"]) == ("", "", "")
+    empty = ("recall", "auc", "auc_low", "auc_high", "most_confused_with")
+    assert [rows[2][column] for column in empty] == [""] * len(empty)
 
 
 def test_a_class_that_is_called_like_a_formula_is_computed_by_no_spreadsheet() -> None:
@@ -197,6 +200,23 @@ def test_roc_curves_have_the_areas_that_stand_beside_them(classes: int, kind: st
     (both,) = panels[0].texts
     low, high = auc_interval(*side(said.probs, said.targets, weakest[0]))[1:]
     assert both.get_text().endswith(f"({low:.3f} to {high:.3f})")
+
+
+@pytest.mark.parametrize("kind", ["single", "multi"])
+def test_the_table_of_a_part_has_the_interval_of_each_auc(kind: str, tmp_path: Path) -> None:
+    said = replace(_answered(3, kind), groups=np.arange(303) // 3)
+    files = [
+        *draw_run_figures(
+            tmp_path, {}, {"val": said}, lambda _: np.zeros((1, 8, 8), np.uint8), batch=None
+        )
+    ]
+    (table,) = [file for file in files if file.name == "val_classes.csv"]
+    for k, row in enumerate(csv.DictReader(io.StringIO(table.read_text()))):
+        found = auc_interval(*side(said.probs, said.targets, k), said.groups)
+        alone = auc_interval(*side(said.probs, said.targets, k))
+        assert found[1:] != alone[1:]
+        cells = [row[column] for column in ("auc", "auc_low", "auc_high")]
+        assert cells == [f"{one:.4f}" for one in found]
 
 
 def test_where_all_pictures_are_of_one_class_there_is_no_roc_curve() -> None:

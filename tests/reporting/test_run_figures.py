@@ -42,11 +42,15 @@ def test_curves_of_what_is_there() -> None:
         ("map", "Mean average precision: best 65.0 % in epoch 1"),
         ("kappa", "Quadratic kappa: best 0.650 in epoch 1"),
         ("miou", "Mean IoU: best 65.0 % in epoch 1"),
+        ("auc", "AUC: best 0.650 in epoch 1"),
+        ("cost", "Mean cost: best 0.3 in epoch 2"),
+        ("mcc", "Mcc"),
     ],
 )
 def test_curves_are_of_what_the_run_is_judged_by(name: str, title: str) -> None:
-    history = {"val/loss": [(0, 1.0)], "val/accuracy": [(0, 0.1)], f"val/{name}": [(1, 0.65)]}
-    loss, judged = learning_curves(history).axes
+    watched = {f"val/{name}": [(1, 0.65), (2, 0.3)]}
+    history = {"train/accuracy": [(0, 0.2)], **watched, "val/accuracy": [(0, 0.1)]}
+    loss, judged = learning_curves(history | {"val/loss": [(0, 1.0)]}).axes
     assert loss.get_title("left") == "Loss: best 1 in epoch 0"
     assert judged.get_title("left") == title
 

@@ -369,6 +369,8 @@ def test_what_sets_of_labels_have_all_right_is_no_accuracy() -> None:
     shown = verdict(record)
     assert shown["test"] == "mean average precision 82.2 %, macro F1 77.4 %"
     assert shown["test exact match"] == "21.1 %" and "test accuracy" not in shown
+    by_f1 = dataclasses.replace(record, metrics=("val/macro_f1",))
+    assert verdict(by_f1) == shown, "macro F1 is shown once"
     page = sweep_page(record)
     assert "<dt>Test exact match</dt><dd>21.1 %, measured 2 times on this split</dd>" in page
     assert "accuracy" not in page.partition("</header>")[0].partition("<header")[2]

@@ -15,6 +15,7 @@ from sklearn.metrics import jaccard_score
 from src.config.checks import ConfigError
 from src.config.compose import compose_settings, read_run_settings
 from src.config.finished import CompareSettings, PredictSettings, SelectSettings
+from src.config.metrics import monitored_metrics
 from src.config.schema import RunSettings
 from src.config.sweep import base_overrides, read_sweep_settings
 from src.data.loading.datamodule import PictureData
@@ -26,6 +27,7 @@ from src.reporting.comparison_figures import draw_comparison_figures
 from src.reporting.comparison_page import comparison_page
 from src.reporting.model_card import model_card
 from src.runs.build import build_data, build_task, load_task
+from src.runs.candidates.candidate import measure_part
 from src.runs.experiment import run_experiment
 from src.runs.finished.predict_masks import write_masks
 from src.runs.folder import RunFolder
@@ -112,6 +114,22 @@ def check_step(settings: RunSettings, opened: PictureData) -> None:
     assert task.totals["val"].read().keys() == {"loss", "miou", "pixel_accuracy"}
 
 
+@pytest.mark.parametrize("key", [key for key in monitored_metrics("dense") if key != "val/loss"])
+def test_a_monitored_metric_is_that_of_the_summary_to_the_last_digit(
+    key: str, pictures: Path, opened: PictureData
+) -> None:
+    settings = settings_of(pictures, f"trainer.monitor={key}", "loss=dice")
+    task = build_task(settings, opened).eval()
+    with torch.inference_mode():
+        for number, batch in enumerate(opened.batches("val")):
+            task.validation_step(batch, number)
+    found = task.totals["val"].read()
+    answers, ids = predict_pixels(task, opened.batches("val"), device=CPU)
+    expected = measure_part(opened, "val", (answers, opened.pictures.targets[ids], ids)).metrics
+    assert found.keys() == {"loss", "miou", "pixel_accuracy", key.removeprefix("val/")}
+    assert all(found[name] == expected[f"val/{name}"] for name in found.keys() - {"loss"})
+
+
 def test_answers_are_those_of_the_pixels_that_count(pictures: Path, opened: PictureData) -> None:
     task = build_task(settings_of(pictures), opened)
     next(task.network.children()).eval()  # as what is frozen
@@ -167,7 +185,7 @@ def test_confusion_matrices_count_each_picture_by_itself() -> None:
         (["loss=corn"], "loss is corn"),
         (["augment.mix_probability=1", "augment.cutmix_alpha=1"], "not mixed"),
         (["trainer.tta=shift"], "trainer.tta=flip"),
-        (["trainer.monitor=val/accuracy"], "val/miou"),
+        (["trainer.monitor=val/accuracy"], "one of auto, miou, dice"),
         (["data.pages=all"], "pages=first"),
     ],
 )
@@ -306,5 +324,5 @@ def test_a_sweep_goes_by_the_mean_iou_of_families_that_give_pixels_a_class(pictu
         assert "dense" in own.model.targets and own.data.target == "dense"
     with pytest.raises(ConfigError, match="model is cnn"):
         load_families(["cnn"], base)
-    with pytest.raises(ConfigError, match="val/miou"):
+    with pytest.raises(ConfigError, match="one of miou, dice"):
         read_sweep_settings([*overrides, "metric=val/accuracy"], "dense")

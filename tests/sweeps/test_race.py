@@ -725,6 +725,9 @@ def test_a_sweep_goes_by_its_table_of_costs_and_by_no_other(tmp_path: Path) -> N
     assert kept["costs"] == record.costs
     write(5)  # in another order
     assert sweep(tmp_path / "out", *overrides).trials == record.trials
+    moved = file.rename(tmp_path / "moved.csv")
+    elsewhere = ["metric=cost", f"costs={moved}", "evaluate_test=false"]
+    assert sweep(tmp_path / "out", *elsewhere).trials == record.trials
     write(7)
     with pytest.raises(ConfigError, match=r"has other settings: costs 0 1: 5\.0 then, 7\.0 now"):
         sweep(tmp_path / "out", *overrides)
@@ -752,6 +755,20 @@ def test_a_study_of_a_version_with_other_defaults_goes_on_by_the_command_that_is
     with pytest.raises(ConfigError, match="has other settings") as changed:
         sweep(tmp_path, *overrides)
     assert "resume it" not in str(changed.value), "no command has the earlier search space"
+
+
+def test_no_command_is_named_that_would_not_go_on_with_the_study(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of earlier versions no trial watched log-loss, which no setting brings back."""
+    overrides = ["metric=log_loss", "pruner=none", "budget.trials=1", "finalists=0"]
+    overrides += ["evaluate_test=false"]
+    with monkeypatch.context() as earlier:
+        earlier.setattr("src.config.sweep.monitored_metrics", lambda target=None: [])
+        sweep(tmp_path, *overrides)
+    with pytest.raises(ConfigError, match=r"trainer\.monitor=val/log_loss now") as refused:
+        sweep(tmp_path, *overrides)
+    assert "resume it" not in str(refused.value)
 
 
 def test_a_folder_of_pictures_is_the_same_by_its_whole_path_and_by_a_relative_one(

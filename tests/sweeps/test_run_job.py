@@ -401,6 +401,9 @@ def test_parts_are_measured_by_the_costs_of_the_sweep_after_each_epoch_and_at_th
         "trainer.accelerator=cpu",
         "trainer.final_weights=last",
         "trainer.ema_decay=0",
+        "trainer.monitor=val/cost",
+        # Of which the sweep has kept the table: nobody reads the file again.
+        "costs=nowhere.csv",
     ]
     train = read_task(job(tmp_path, overrides).task)
     assert isinstance(train, Train)

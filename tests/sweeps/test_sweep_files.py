@@ -11,11 +11,13 @@ import yaml
 from src.config.checks import ConfigError
 from src.config.compose import SWEEPS, groups, read_run_settings
 from src.config.sweep import SweepSettings, base_overrides, read_sweep_settings
+from src.metrics.summary import metric_name
 from src.search.samplers import check_sampler
 from src.search.space import Family, Value
 from src.sweeps import families as spaces
 from src.sweeps.families import default_values, load_families, trial_overrides
 from src.sweeps.study_pictures import choose_families
+from src.sweeps.sweep_study import metric_line
 
 BASE = ["data=digits", "trainer.max_epochs=9", "optimizer.lr=0.01", "runtime.threads=1"]
 NAMES = sorted(path.stem for path in SWEEPS.glob("*.yaml"))
@@ -87,22 +89,22 @@ def test_every_option_is_one_that_the_settings_take(group: str, option: str) -> 
         (["families=[mpl]"], "families: there is no mpl: .*did you mean mlp"),
         (["families=[]"], "families is .*: name at least one"),
         (["families=[mlp,mlp]"], "one is named twice"),
-        (["metric=val/acuracy"], "it must be one of val/accuracy.*did you mean val/accuracy"),
-        (["metric=roc_auc"], "it must be one of val/accuracy.*did you mean auc"),
-        (["metric=test/accuracy"], "metric is .*: it must be one of val/accuracy"),
+        (["metric=val/acuracy"], r"it must be one of auto, accuracy,.*did you mean accuracy\?"),
+        (["metric=roc_auc"], r"it must be one of auto, accuracy,.*did you mean auc\?"),
+        (["metric=test/accuracy"], "metric is .*: it must be one of auto, accuracy"),
         (
             ["metric=[val/accuracy,cost/parameters]", "pruner=asha"],
             "set pruner=none, for no pruner can judge",
         ),
         (
             ["metric=cost/latency_ms", "pruner=asha"],
-            r"end of a trial only: .* one of val/accuracy, val/loss\.$",
+            r"end of a trial only: .* one of accuracy, macro_f1, .*, calibration_error\.$",
         ),
         (["metric=cost"], "metric=cost and costs=FILE.csv go together"),
         (["costs=costs.csv"], "metric=cost and costs=FILE.csv go together"),
         (
-            ["metric=cost", "costs=costs.csv", "trainer.devices=2", "pruner=median"],
-            "val/cost, which is known at the end",
+            ["metric=auc", "trainer.monitor=val/loss", "pruner=median"],
+            r"end of a trial only: .*leave out trainer\.monitor, which is loss\.$",
         ),
         (["sampler=tep"], "sampler is 'tep': it must be one of .*did you mean tpe"),
         (["pruner=asah"], "pruner is 'asah': it must be one of .*did you mean asha"),
@@ -378,8 +380,13 @@ def test_trials_have_thresholds_for_what_the_sweep_goes_by(
         ([], "asha"),
         (["metric=val/loss"], "asha"),
         (["metric=cost", "costs=costs.csv"], "asha"),
-        (["metric=cost", "costs=costs.csv", "trainer.devices=2"], "none"),
-        (["metric=balanced_accuracy"], "none"),
+        (["metric=cost", "costs=costs.csv", "trainer.devices=2"], "asha"),
+        (["metric=balanced_accuracy"], "asha"),
+        (["metric=auc"], "asha"),
+        (["metric=auc", "trainer.monitor=auc"], "asha"),
+        (["metric=auc", "trainer.monitor=loss"], "none"),
+        (["metric=loss", "trainer.monitor=auc"], "asha"),
+        (["metric=cost/latency_ms"], "none"),
         (["metric=[val/accuracy,cost/parameters]"], "none"),
         (["metric=balanced_accuracy", "cv.folds=5", "pruner=wilcoxon"], "wilcoxon"),
     ],
@@ -418,11 +425,14 @@ def test_trials_answer_for_what_the_sweep_goes_by(
 @pytest.mark.parametrize(
     ("overrides", "monitor"),
     [
-        (["metric=log_loss", "pruner=none"], "val/loss"),
+        (["metric=log_loss"], "val/log_loss"),
+        (["metric=auc"], "val/auc"),
+        (["metric=cost", "costs=costs.csv"], "val/cost"),
+        (["metric=cost/parameters"], None),
         (["metric=[val/loss,val/accuracy]", "pruner=none"], "val/loss"),
         (["metric=log_loss", "pruner=none", "trainer.monitor=val/accuracy"], None),
         (["metric=accuracy"], None),
-        (["metric=macro_f1", "pruner=none"], None),
+        (["metric=macro_f1"], "val/macro_f1"),
         (["metric=accuracy", "data.target=ordinal", "data.root=pictures.csv"], "val/accuracy"),
         (["data.target=ordinal", "data.root=pictures.csv"], None),
     ],
@@ -433,6 +443,32 @@ def test_trials_watch_what_the_sweep_goes_by(overrides: list[str], monitor: str 
     expected = [] if monitor is None else [f"trainer.monitor={monitor}"]
     stated = [override for override in found if "trainer.monitor" in override]
     assert [one for one in stated if one not in overrides] == expected
+
+
+@pytest.mark.parametrize(
+    ("overrides", "line"),
+    [
+        (
+            ["metric=auc"],
+            "metric: validation AUC, higher is better; trials are pruned by it after each epoch "
+            "(pruner=asha)",
+        ),
+        (
+            ["metric=cost", "costs=costs.csv", "cv.folds=5", "pruner=wilcoxon"],
+            "metric: validation mean cost (mean of folds), lower is better; trials are pruned by "
+            "it after each fold (pruner=wilcoxon)",
+        ),
+        (
+            ["metric=[auc,cost/latency_ms]", "pruner=none"],
+            "metrics: validation AUC and latency; no trial is pruned",
+        ),
+        (["metric=cost/flops"], "metric: operations, lower is better; no trial is pruned"),
+    ],
+)
+def test_a_line_says_what_a_sweep_goes_by(overrides: list[str], line: str) -> None:
+    settings = read_sweep_settings(overrides, "default")
+    names = [metric_name(key, folds=settings.cv.is_whole) for key in settings.metrics]
+    assert metric_line(settings, names) == line
 
 
 @pytest.mark.parametrize(

@@ -72,9 +72,17 @@ def test_a_database_deleted_meanwhile_is_made_anew(store: Store, output_dir: Pat
     assert client(again).get_run(run).info.run_name == "second"
 
 
-@pytest.mark.parametrize(("tags", "metric"), [({}, "accuracy"), ({METRIC_TAG: "kappa"}, "kappa")])
+@pytest.mark.parametrize(
+    ("tags", "metric", "lowest"),
+    [
+        ({}, "val/accuracy", False),
+        ({METRIC_TAG: "kappa"}, "val/kappa", False),
+        ({METRIC_TAG: "cost"}, "val/cost", True),
+        ({METRIC_TAG: "cost/latency_ms"}, "cost/latency_ms", True),
+    ],
+)
 def test_an_experiment_lists_its_runs_by_the_metric_of_the_first(
-    store: Store, tags: dict[str, str], metric: str
+    store: Store, tags: dict[str, str], metric: str, lowest: bool
 ) -> None:
     store.create_run(experiment="e", name="first", start_time_ms=1, tags=tags)
     store.create_run(experiment="e", name="second", start_time_ms=2, tags={METRIC_TAG: "map"})
@@ -83,9 +91,10 @@ def test_an_experiment_lists_its_runs_by_the_metric_of_the_first(
         for key, text in client(store).get_experiment_by_name("e").tags.items()
         if key.startswith("mlflow.sharedViewState.")
     )
-    assert view["orderByKey"] == f"metrics.`val/{metric}`" and not view["orderByAsc"]
+    assert view["orderByKey"] == f"metrics.`{metric}`" and view["orderByAsc"] == lowest
     columns = view["selectedColumns"]
-    assert columns[:2] == [f"metrics.`val/{metric}`", f"metrics.`test/{metric}`"]
+    assert columns[0] == f"metrics.`{metric}`"
+    assert f"metrics.`{metric.replace('val/', 'test/')}`" in columns
 
 
 def test_a_database_on_a_full_disk_is_said_to_need_room(store: Store) -> None:

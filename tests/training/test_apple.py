@@ -11,7 +11,7 @@ from torch import Tensor
 
 from src.targets import kind_of
 from src.training.pixels import answers_of
-from src.training.totals import CollectedAnswers
+from src.training.totals import CollectedAnswers, ValidationMetrics
 
 
 class OnApple(Tensor):
@@ -42,7 +42,8 @@ def test_metrics_of_an_epoch_are_computed_elsewhere() -> None:
     logits, targets = torch.randn(12, 3), torch.randint(0, 2, (12, 3))
     found = []
     for place in (on_apple, Tensor.clone):
-        totals = CollectedAnswers(kind_of("multi"), "sigmoid")
+        metrics = ValidationMetrics(kind_of("multi"), ["a", "b", "c"], "val/map")
+        totals = CollectedAnswers(metrics, "sigmoid")
         totals._answers.append((place(logits), place(targets)))
         totals._sums, totals.samples = torch.ones(2), 12
         found.append(totals.read())

@@ -15,6 +15,7 @@ from src.targets import kind_of
 from src.targets.labels import IGNORED
 from src.training.losses import CrossEntropy, CrossEntropyDice, Dice, Focal
 from src.training.pixels import CollectedPixels
+from src.training.totals import ValidationMetrics
 
 K = 4
 WEIGHTS = torch.tensor([0.5, 2.0, 1.0, 3.0], dtype=torch.float64)
@@ -148,6 +149,10 @@ def test_half_precision_is_computed_in_float32(
     torch.testing.assert_close(make(class_weights=None)(half, targets), expected)
 
 
+def metrics_of(logits: Tensor) -> ValidationMetrics:
+    return ValidationMetrics(kind_of("dense"), list("abcdefgh"[: logits.shape[1]]), "val/miou")
+
+
 @pytest.mark.parametrize("batch", [1, 2, 3])
 def test_the_loss_of_an_epoch_does_not_depend_on_its_batches(
     logits: Tensor, targets: Tensor, batch: int
@@ -155,7 +160,7 @@ def test_the_loss_of_an_epoch_does_not_depend_on_its_batches(
     """Pictures differ in the pixels that count, and batches with them."""
     targets[0, 1:] = IGNORED
     targets[2] = IGNORED
-    totals = CollectedPixels(kind_of("dense"))
+    totals = CollectedPixels(metrics_of(logits))
     loss = CrossEntropy(label_smoothing=0.0)
     for start in range(0, len(logits), batch):
         part = slice(start, start + batch)
@@ -167,7 +172,7 @@ def test_the_loss_of_an_epoch_does_not_depend_on_its_batches(
 def test_the_loss_of_an_epoch_without_a_pixel_that_counts_is_0(
     logits: Tensor, targets: Tensor
 ) -> None:
-    totals = CollectedPixels(kind_of("dense"))
+    totals = CollectedPixels(metrics_of(logits))
     none = torch.full_like(targets, IGNORED)
     totals.add(CrossEntropy(label_smoothing=0.0)(logits, none), logits, none)
     assert totals.read()["loss"] == 0

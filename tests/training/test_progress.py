@@ -61,6 +61,14 @@ def test_of_label_sets_an_epoch_shows_exact_matches_and_no_accuracy() -> None:
     assert "accuracy" not in file.getvalue()
 
 
+def test_an_epoch_shows_what_the_training_watches() -> None:
+    file = io.StringIO()
+    watched = {"val/auc": 0.9126, "val/balanced_accuracy": 0.8, "val/cost": 1.25}
+    Progress(10, 5, stream=file).epoch(0, METRICS | watched)
+    line = "accuracy 100.0 % AUC 0.913 balanced accuracy 80.0 % mean cost 1.250"
+    assert line in file.getvalue()
+
+
 def test_kappa_is_no_percentage() -> None:
     file = io.StringIO()
     Progress(10, 5, stream=file).epoch(0, METRICS | {"val/kappa": 0.5468})

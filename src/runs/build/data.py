@@ -15,17 +15,20 @@ from ...config.models import ModelSettings, ZooSettings
 from ...config.schema import RunSettings
 from ...data.decoding.format_choice import chosen_size
 from ...data.loading.datamodule import PictureData
+from ...data.sources.costs import CostTable
 from ...data.sources.listing import list_pictures
+from ...data.sources.roots import root_beside
 from ...data.splitting.folds import training_seed
 from ...data.splitting.splits import Split
 from ...features.calibration import held_together
-from ...machine.arrays import Int64Array, IntegerArray
+from ...machine.arrays import Float64Array, Int64Array, IntegerArray
 from ...models.weights import native_size
 
 __all__ = [
     "COMPARED_SIDE",
     "build_data",
     "build_fold",
+    "costs_of",
     "first_batch_size",
     "model_metadata",
     "native_side",
@@ -83,6 +86,21 @@ def _split_before(settings: RunSettings, manifest: Path | None) -> Split | None:
         return Split.read(manifest)
     except (OSError, ValueError):  # said where the run's parts are compared with these
         return None
+
+
+def costs_of(settings: RunSettings, data: PictureData) -> Float64Array | None:
+    """Return the (K, K) costs of predictions that the settings name; None where they name none.
+
+    A relative file of a run that goes on is looked for beside its folder of outputs as well.
+
+    Raises:
+        ConfigError: it is no table of costs, or its classes are not those of the pictures.
+    """
+    if settings.costs is None:
+        return None
+    beside = Path(settings.output_dir).absolute().parent
+    file = Path(root_beside(settings.costs, beside) or settings.costs)
+    return CostTable.read(file).of(tuple(data.pictures.class_names))
 
 
 def _uses_few(settings: RunSettings, count: int) -> bool:

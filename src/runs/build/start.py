@@ -22,7 +22,7 @@ from ...reporting.formatting import metric_text
 from ...targets import kind_of
 from ...targets.labels import label_codes
 from ...training.linear_head import FittedHead, final_linear, fit_linear_head, put_head
-from ...training.links import link_of, outputs_of, probabilities
+from ...training.links import kept_probabilities, link_of, outputs_of
 from ...training.losses import weights_of
 from ...training.task import ClassificationTask
 from .data import fold_codes
@@ -145,8 +145,8 @@ def _accuracy(head: FittedHead, table: FeatureTable, data: PictureData, link: st
         return f"accuracy {100 * head.held_out_accuracy:.1f} % on held-out folds"
     logits = head(torch.from_numpy(table.part("val")))
     kind, targets = kind_of(data.pictures.kind), data.pictures.targets[data.split.val]
-    probs = probabilities(logits, link).numpy()
-    value = kind.epoch_metrics(probs, targets)[kind.primary]
+    probs = kept_probabilities(logits, link)
+    value = kind.evaluate(probs, targets, data.pictures.class_names)[kind.primary]
     key = metric_key("val", kind.primary)
     return f"{metric_name(key)} {metric_text(key, value)}"
 

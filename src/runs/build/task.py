@@ -33,9 +33,10 @@ from ...training.inference import require_finite
 from ...training.links import link_of, outputs_of
 from ...training.losses import OF_SETS, weights_of
 from ...training.optimizers import parameter_groups
+from ...training.pixels import CollectedPixels
 from ...training.synchronized_norms import SynchronizedNorms
 from ...training.task import ClassificationTask, head_prefixes
-from ...training.totals import CollectedAnswers
+from ...training.totals import CollectedAnswers, RunningTotals, ValidationMetrics
 from .data import model_metadata
 from .network import (
     NetworkShape,
@@ -48,6 +49,8 @@ from .network import (
 
 __all__ = ["build_task", "build_trainer", "load_task"]
 
+# What the totals of batches tell of single labels, without their answers.
+_COUNTED = ("val/accuracy", "val/loss")
 _LIGHTNING_PRECISION = {"float32": "32-true", "bfloat16": "bf16-mixed", "float16": "16-mixed"}
 
 
@@ -98,13 +101,32 @@ def build_task(
             f"{settings.augment.mix_probability:g}: what is stored of single pictures cannot be "
             "mixed; set one of them to 0."
         )
-    task = _assemble(settings, network, metadata, loss=loss, augment=augment)
-    # Answers of several devices are not joined: there costs are known at the end alone.
-    if data.costs is not None and settings.trainer.devices == 1:
-        kind = kind_of(pictures.kind)
-        task.totals["val"] = CollectedAnswers(kind, link_of(metadata), data.costs)
+    validation = _validation_totals(settings, data, loss.link)
+    task = _assemble(settings, network, metadata, loss=loss, augment=augment, validation=validation)
     _check_batch(settings, task, data)
     return task
+
+
+def _validation_totals(settings: RunSettings, data: PictureData, link: str) -> RunningTotals | None:
+    """Return what measures the validation part after an epoch; None for loss and accuracy alone.
+
+    Raises:
+        ConfigError: what is monitored cannot be measured on these pictures.
+    """
+    kind, class_names = kind_of(data.pictures.kind), data.pictures.class_names
+    monitor, best_for, val = settings.trainer.monitor, settings.data.best_for, data.split.val
+    if kind.name == "single" and monitor in _COUNTED and best_for is None:
+        return None
+    targets = data.pictures.targets[val]
+    if monitor == "val/auc" and len(val) and (targets == targets[0]).all():
+        raise ConfigError(
+            "trainer.monitor is val/auc, and all pictures of the validation part are labelled "
+            "alike, so that there is no AUC: set another trainer.monitor, or a larger "
+            "data.val_fraction."
+        )
+    groups = val if data.groups is None else data.groups[val]
+    metrics = ValidationMetrics(kind, class_names, monitor, best_for, groups, data.costs)
+    return CollectedPixels(metrics) if kind.pixels else CollectedAnswers(metrics, link)
 
 
 def _made_augmentation(settings: RunSettings, data: PictureData) -> Augment:
@@ -221,6 +243,7 @@ def _assemble(
     *,
     loss: nn.Module,
     augment: Augment | None,
+    validation: RunningTotals | None = None,
 ) -> ClassificationTask:
     memory_format = MEMORY_FORMATS[settings.runtime.memory_format]
     model = network_of(settings)
@@ -248,6 +271,7 @@ def _assemble(
             memory_format=memory_format,
             cuda_graphs=_can_be_graphed(settings),
             target=settings.data.target,
+            validation=validation,
         )
 
 

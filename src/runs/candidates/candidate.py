@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -19,7 +19,6 @@ from ...data.loading.loaders import Batch
 from ...machine.arrays import AnyArray, Float32Array, Float64Array, Int64Array
 from ...machine.interruption import Interruption
 from ...machine.status import with_progress
-from ...metrics.multilabel import cross_fitted_thresholds
 from ...metrics.ordered import MEDIAN
 from ...metrics.segmentation import iou_sums, mean_interval
 from ...metrics.summary import metric_key
@@ -47,7 +46,6 @@ __all__ = [
     "cost_scores",
     "cross_fitted",
     "described_features",
-    "first_metrics",
     "measure_part",
     "part_batches",
     "read_thresholds",
@@ -113,7 +111,7 @@ class Fitted:
         checkpoint: the file that it is loaded from.
         seconds: duration of the fit, all starts of the run together, without that of the features.
         metrics: the last values measured while fitting, by `{split}/{metric}`.
-        history: (epoch from 1, value) pairs of those that have a curve.
+        history: (epoch from 1, value) pairs of those that have a curve; empty of a fit in one go.
         split_fingerprint: of the division that its held-out predictions go by, where that is not
             the split of its pictures: the folds of the cross-validations that it was made of.
         features_seconds: that computing the features of its pictures took, now or in an earlier
@@ -124,7 +122,7 @@ class Fitted:
     trained: Trained
     checkpoint: Path
     seconds: float
-    metrics: dict[str, float]
+    metrics: dict[str, float] = field(default_factory=dict)
     history: dict[str, list[list[float]]] = field(default_factory=dict)
     split_fingerprint: str | None = None
     features_seconds: float | None = None
@@ -160,12 +158,6 @@ class FitContext:
     tracker: Tracker | None
     interruption: Interruption
     on_epoch: OnEpoch | None = None
-
-    def report(self, metrics: dict[str, float]) -> None:
-        """Report the metrics of a fit without epochs, and end it where that is wanted."""
-        if self.on_epoch is not None:
-            self.on_epoch(0, dict(metrics))
-        self.interruption.check()
 
 
 class Trainable(Protocol):
@@ -231,14 +223,6 @@ def typical_picture(data: PictureData) -> int:
     """Return the index of the picture with the median number of pixels, as it is kept."""
     sizes = data.pictures.array_sizes
     return int(np.argsort(sizes.prod(axis=1), kind="stable")[len(sizes) // 2])
-
-
-def first_metrics(data: PictureData, answers: Answers, names: Iterable[str]) -> dict[str, float]:
-    """Return these metrics of a fit without epochs, and its loss, on the validation part."""
-    probs, targets, _ = answers
-    found = kind_of(data.pictures.kind).evaluate(probs, targets, data.pictures.class_names)
-    metrics = {metric_key("val", name): found[name] for name in names}
-    return metrics | {metric_key("val", "loss"): found["log_loss"]}
 
 
 def measure_part(
@@ -319,13 +303,7 @@ def cross_fitted(predictions: Predictions, best_for: str) -> tuple[Predictions, 
     probs, targets, groups = predictions.probs, predictions.targets, predictions.groups
     groups = predictions.sample_ids if groups is None else groups
     kind = kind_of(predictions.kind)
-
-    def chosen(probs: AnyArray, targets: AnyArray) -> Float64Array:
-        found = kind.thresholds(probs, targets, best_for)
-        assert found is not None
-        return found
-
-    least = cross_fitted_thresholds(probs, targets, groups, chosen)
+    least = kind.cross_fitted_thresholds(probs, targets, groups, best_for)
     return replace(predictions, preds=kind.decide(probs, least)), least
 
 

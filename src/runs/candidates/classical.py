@@ -53,7 +53,7 @@ from ..build import (
     remark_on_network,
 )
 from ..resolve import Resolved, threads_of
-from .candidate import FitContext, Fitted, first_metrics
+from .candidate import FitContext, Fitted
 from .fit_cost import SAMPLE, FitSample
 from .trained_classifier import MODEL_FILE, TrainedClassifier
 
@@ -129,16 +129,10 @@ class ClassicalCandidate:
         file = context.folder.checkpoints / MODEL_FILE
         classifier.save(file)
         trained = TrainedClassifier(classifier, file)
-        metrics = {}
-        if len(data.split.val):
-            names = {"accuracy", kind_of(data.pictures.kind).primary}
-            metrics = first_metrics(data, trained.predict(data, "val"), names)
-        context.report(metrics)
         return Fitted(
             trained,
             file,
             seconds,
-            metrics,
             features_seconds=table.seconds,
             features_here=table.seconds_here,
         )

@@ -22,7 +22,6 @@ from ...metrics.summary import metric_key
 from ...records.combination import Combination
 from ...records.run import Predictions, RunSummary
 from ...reporting.terminal import format_combination
-from ...targets import kind_of
 from ..folder import RunFolder
 from ..folds import FoldBook
 from ..resolve import Resolved
@@ -179,18 +178,15 @@ class CombinationCandidate:
         found, targets = self.found, self.library[0].held_out.targets
         kept = replace(self.library[0].held_out, probs=found.probs, thresholds=None, preds=None)
         kept.write(context.folder.checkpoints / _HELD_OUT)
-        kind = kind_of(kept.kind)
         figures = [figure_of(kept.kind, one.probs, targets) for one in self.library]
         latencies = [one.cost("latency_ms") for one in self.library]
         print(format_combination(found, figures, latencies), flush=True)
         values = {
-            **kind.epoch_metrics(found.probs, targets),
             "loss": found.log_loss,
             f"best_member_{found.measure}": found.best_figure,
             "best_member_p_value": found.p_value,
         }
         metrics = {metric_key("val", name): value for name, value in values.items()}
-        context.report(metrics)
         seconds = np.nansum([member.cost("training_seconds") for member, _ in self.used])
         return Fitted(
             trained,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -31,7 +30,7 @@ from ...targets.labels import IGNORED
 from ...training.pixels import answers_of
 from ..build import model_metadata
 from ..resolve import Resolved, threads_of
-from .candidate import Answers, FitContext, Fitted, first_metrics, part_batches
+from .candidate import Answers, FitContext, Fitted, part_batches
 from .trained_classifier import MODEL_FILE, TrainedClassifier
 
 __all__ = ["PixelCandidate", "TrainedPixels", "grown"]
@@ -46,18 +45,10 @@ _ANSWERED_PICTURES, _ANSWERED_SIDE = 4, 256
 _LARGER = 1.5
 
 
-@dataclass
 class TrainedPixels(TrainedClassifier):
-    """A fitted classifier of pixels with their features, and the file it was saved to.
-
-    `known` are pictures with the answers about their validation part, which a fit has computed.
-    """
-
-    known: tuple[PictureData, Answers] | None = None
+    """A fitted classifier of pixels with their features, and the file it was saved to."""
 
     def predict(self, data: PictureData, part: str) -> Answers:
-        if self.known is not None and self.known[0] is data and part == "val":
-            return self.known[1]
         data = data.formatted(PictureFormat.of(self.metadata))
         found, ids = [], []
         with threadpool_limits(threads_of(self._settings)):
@@ -107,13 +98,7 @@ class PixelCandidate:
         file = context.folder.checkpoints / MODEL_FILE
         classifier = FeatureClassifier((self._features,), model, metadata)
         classifier.save(file)
-        trained = TrainedPixels(classifier, file)
-        metrics = {}
-        if len(data.split.val):
-            trained.known = data, trained.predict(data, "val")
-            metrics = first_metrics(data, trained.known[1], ("miou", "pixel_accuracy"))
-        context.report(metrics)
-        return Fitted(trained, file, seconds, metrics)
+        return Fitted(TrainedPixels(classifier, file), file, seconds)
 
     def _fitted(self, ids: Sequence[int], threads: int) -> CalibratedModel:
         sample = self._drawn(ids, self._model.pixels)

@@ -245,7 +245,8 @@ def _judged_by(settings: RunSettings) -> str:
         return data.best_for
     watched = settings.trainer.monitor.removeprefix("val/")
     watched = "log_loss" if watched == "loss" else watched
-    return watched if watched in kind.measures else kind.primary
+    known = set(kind.measures) - {"cost"}  # of which exported files have no table
+    return watched if watched in known else kind.primary
 
 
 def _compared(
