@@ -10,10 +10,12 @@ from timeit import repeat
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["fastest_within", "largest_difference", "speedups", "times_in_turns"]
+__all__ = ["calls_a_turn", "fastest_within", "largest_difference", "speedups", "times_in_turns"]
 
 # A turn is long enough that the clock and a short disturbance do not count.
 _TURN_SECONDS = 0.02
+# Beside such a call, filling the processor's caches again takes no time.
+_LONG_SECONDS = 0.5
 
 
 def largest_difference(reference: NDArray[np.floating], logits: NDArray[np.floating]) -> float:
@@ -36,18 +38,29 @@ def times_in_turns(
 
     All calls have their turn in every round, and each round another one begins, so that a busy
     moment of the machine affects all alike, which `torch.utils.benchmark` does not do. A turn is
-    the median of as many calls as fit into some 20 ms, at least three; the first, in which kernels
-    are chosen, does not count.
+    the median of the calls of `calls_a_turn`; of several the first does not count, since what ran
+    before has filled the processor's caches.
     """
     names = list(calls)
-    often = {name: _calls_a_turn(calls[name]) for name in names}
+    often = {name: calls_a_turn(_seconds(calls[name], 2)[1]) for name in names}
     seconds: dict[str, list[float]] = {name: [] for name in names}
     for turn in range(rounds):
         first = turn % len(names)
         for name in names[first:] + names[:first]:
-            calls[name]()  # what ran before has filled the processor's caches
-            seconds[name].append(statistics.median(_seconds(calls[name], often[name])))
+            first_call, *others = _seconds(calls[name], often[name])
+            seconds[name].append(statistics.median(others or [first_call]))
     return seconds
+
+
+def calls_a_turn(seconds: float) -> int:
+    """Return how many calls of so many seconds a turn takes.
+
+    As many as fit into some 20 ms, at least three, and one before them; of half a second and more
+    one alone.
+    """
+    if seconds >= _LONG_SECONDS:
+        return 1
+    return 1 + max(3, round(_TURN_SECONDS / max(seconds, 1e-6)))
 
 
 def fastest_within(
@@ -66,11 +79,6 @@ def fastest_within(
 def speedups(reference: Sequence[float], seconds: Sequence[float]) -> list[float]:
     """Return how many times faster than the reference each round is."""
     return [slow / fast for slow, fast in zip(reference, seconds, strict=True)]
-
-
-def _calls_a_turn(call: Callable[[], object]) -> int:
-    _, once = _seconds(call, 2)
-    return max(3, round(_TURN_SECONDS / max(once, 1e-6)))
 
 
 def _seconds(call: Callable[[], object], often: int) -> list[float]:

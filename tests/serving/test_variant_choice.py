@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from src.serving.variant_choice import (
+    calls_a_turn,
     fastest_within,
     largest_difference,
     speedups,
@@ -67,3 +68,17 @@ def test_everyone_has_a_turn_in_every_round_and_another_begins(
     # Once each to see how often, then: a b, b a, a b.
     assert said == ["a", "b", "a", "b", "a", "b"]
     assert speedups(seconds["b"], seconds["a"]) == pytest.approx([3.0] * 3)
+
+
+def test_a_turn_of_a_long_call_is_one_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, counted = [0.0], {"long": 0, "short": 0}
+    monkeypatch.setattr("time.perf_counter", lambda: clock[0])
+
+    def call(name: str, seconds: float) -> None:
+        counted[name] += 1
+        clock[0] += seconds
+
+    calls = {n: (lambda n=n, s=s: call(n, s)) for n, s in (("long", 0.5), ("short", 0.004))}
+    times_in_turns(calls, 4)
+    assert (calls_a_turn(0.5), calls_a_turn(0.4), calls_a_turn(0.004)) == (1, 4, 6)
+    assert counted == {"long": 2 + 4 * 1, "short": 2 + 4 * 6}
