@@ -531,17 +531,19 @@ def test_a_long_card_is_cut_at_the_end_of_a_line(
     assert "a line of it\n\n[cut here: the whole card is model_card.md" in text
 
 
-def test_in_a_copied_folder_another_experiment_keeps_its_artifacts_there(tmp_path: Path) -> None:
+def test_in_a_copied_folder_another_experiment_keeps_its_artifacts_there(
+    store: Store, output_dir: Path, tmp_path: Path
+) -> None:
     """As docs/faq.md says. MLflow makes a run's address of its experiment's, which is for good."""
-    original, copy = tmp_path / "original", tmp_path / "copy"
+    copy = tmp_path / "copy"
     made = {"name": "n", "start_time_ms": 1, "tags": {}}
-    Store(default_uri(original)).create_run(experiment="e", **made)
-    shutil.copytree(original, copy)
+    store.create_run(experiment="e", **made)
+    shutil.copytree(output_dir, copy)
     (file := tmp_path / "note.txt").write_text("x")
-    store = Store(default_uri(copy))
-    for experiment, place in (("e", original), ("another", copy)):
-        run = store.create_run(experiment=experiment, **made)
-        store.log_artifact(run, file, "")
+    copied = Store(default_uri(copy))
+    for experiment, place in (("e", output_dir), ("another", copy)):
+        run = copied.create_run(experiment=experiment, **made)
+        copied.log_artifact(run, file, "")
         assert [*place.glob(f"mlartifacts/{run}/artifacts/note.txt")], experiment
 
 
