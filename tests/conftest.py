@@ -10,11 +10,12 @@ from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 import pytest
+import scipy.special  # noqa: F401  (before torch, as in src/data/loading: skops is imported sooner)
 from hypothesis import settings
 from xdist.scheduler import LoadFileScheduling
 
 import src  # noqa: F401  (says how OpenMP's threads wait, before a test imports torch)
-from tests.warm_python import COST_SECONDS, WarmPython
+from tests.warm_python import BRIEF_TIMINGS, WarmPython
 
 Outputs = Callable[[str], Path]
 
@@ -111,12 +112,11 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="module")
-def brief_costs() -> Iterator[None]:
-    """Runs in this process that time their networks for hundredths of a second, not for one."""
-    from src.training import cost
-
+def brief_timings() -> Iterator[None]:
+    """Runs in this process that time their networks for thousandths of a second, not for one."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cost, "_BUDGET_SECONDS", COST_SECONDS)
+        for path, value in BRIEF_TIMINGS.items():
+            patch.setattr(path, value)
         yield
 
 

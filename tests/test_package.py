@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[1]
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.timeout(1200),
-    pytest.mark.usefixtures("brief_costs"),
+    pytest.mark.usefixtures("brief_timings"),
 ]
 QUICK = ["trainer.max_epochs=1", "trainer.progress=false", "tracking.log_model=false"]
 

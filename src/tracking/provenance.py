@@ -116,15 +116,15 @@ def read_git(root: Path) -> Git | None:
     A checkout further up that contains `root` does not count. Untracked files are not part of the
     diff. Never raises.
     """
-    top = _git(root, "rev-parse", "--show-toplevel")
-    commit = _git(root, "rev-parse", "--verify", "HEAD")
-    if not top or not commit or Path(os.fsdecode(top.strip())).resolve() != root.resolve():
+    found = _git(root, "rev-parse", "--show-toplevel", "HEAD")  # a line each
+    top, _, commit = (found or b"").rstrip(b"\n").rpartition(b"\n")
+    if not top or Path(os.fsdecode(top)).resolve() != root.resolve():
         return None
     diff = _git(root, "diff", "HEAD", "--no-ext-diff", "--no-textconv", "--no-color") or b""
     text = diff[:_LONGEST_DIFF_BYTES].decode(errors="replace")
     if len(diff) > _LONGEST_DIFF_BYTES:
         text += f"\n[cut: {len(diff):,} bytes in all]\n"
-    return Git(commit.decode().strip(), text)
+    return Git(commit.decode(), text)
 
 
 @cache

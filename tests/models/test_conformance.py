@@ -29,9 +29,14 @@ OF_PIXELS = {
     "deeplab": ["model=deeplab", _ENCODER],
     "segmentation": ["model=segmentation"],
 }
-OTHERS = ("timm", "torchvision", *PRETRAINED, *OF_PIXELS, *NO_NETWORKS)
+# Libraries by a network of theirs that is quickly made.
+OF_LIBRARIES = {
+    "timm": ["model.name=test_resnet"],
+    "torchvision": ["model.name=shufflenet_v2_x0_5"],
+}
+OTHERS = (*OF_LIBRARIES, *PRETRAINED, *OF_PIXELS, *NO_NETWORKS)
 OWN = [m for m in groups()["model"] if m not in OTHERS]
-ALL = [*OWN, "timm", "torchvision"]
+ALL = [*OWN, *OF_LIBRARIES]
 SHAPES = [((1, 8, 8), 10), ((3, 33, 47), 2), ((4, 8, 12), 3), ((3, 32, 32), 100)]
 
 
@@ -40,6 +45,7 @@ def build(
 ) -> nn.Module:
     target = "dense" if model in OF_PIXELS else "single"
     plainly = [f"data.target={target}", *OF_PIXELS.get(model, [f"model={model}"])]
+    overrides = (*OF_LIBRARIES.get(model, ()), *overrides)
     settings = compose_settings(RunSettings, [*plainly, *overrides]).model
     assert isinstance(settings, NetworkSettings) and target in settings.targets
     base = {f.name for f in dataclasses.fields(NetworkSettings)}

@@ -6,8 +6,8 @@ import pytest
 
 
 @pytest.fixture(scope="module", autouse=True)
-def brief(brief_costs: None) -> None:
-    """What runs cost is looked at, and not how exactly it was measured."""
+def brief(brief_timings: None) -> None:
+    """What is measured is looked at, and not how exactly."""
 
 
 @pytest.fixture(autouse=True)

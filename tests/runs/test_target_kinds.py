@@ -45,7 +45,7 @@ from src.targets import KINDS, kind_of
 from src.training.inference import predict
 from src.training.linear_head import fit_linear_head
 from tests.features.test_classifier import network_features
-from tests.models.test_conformance import ALL
+from tests.models.test_conformance import ALL, OF_LIBRARIES
 
 pytestmark = pytest.mark.usefixtures("blank_figures")
 
@@ -53,8 +53,6 @@ CLASSES, SIDE, PICTURES = 4, 16, 80
 OF_PICTURES = [name for name, kind in KINDS.items() if not kind.pixels]
 slow = pytest.mark.slow
 QUICK_NETWORKS = ("mlp", "cnn")
-# Those of libraries by a small one of each.
-SMALL_NAMES = {"timm": "test_resnet", "torchvision": "shufflenet_v2_x0_5"}
 # Hundreds of trees for each of several labels take longer than all other classifiers together.
 FEWER = {
     "random_forest": ["model.random_forest.trees=20"],
@@ -124,8 +122,8 @@ def check_step(settings: RunSettings, data: PictureData) -> None:
     [pytest.param(name, marks=() if name in QUICK_NETWORKS else slow) for name in ALL],
 )
 def test_every_network_learns_every_kind(network: str, opened: PictureData) -> None:
-    name = [f"model.name={SMALL_NAMES[network]}"] if network in SMALL_NAMES else []
-    check_step(settings_of(opened.pictures.kind, f"model={network}", *name), opened)
+    model = [f"model={network}", *OF_LIBRARIES.get(network, ())]
+    check_step(settings_of(opened.pictures.kind, *model), opened)
 
 
 @pytest.mark.parametrize("loss", sorted({loss for losses in LOSSES.values() for loss in losses}))

@@ -4,5 +4,5 @@ import pytest
 
 
 @pytest.fixture(scope="module", autouse=True)
-def brief(brief_costs: None) -> None:
+def brief(brief_timings: None) -> None:
     """What runs cost is of no account here."""

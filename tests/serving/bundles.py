@@ -19,7 +19,7 @@ from src.serving.bundle_writing import write_bundle
 from src.statistics.novelty import feature_rows, feature_scale, neighbour_distances
 from src.targets import kind_of
 from src.training.links import outputs_of
-from tests.models.test_conformance import build
+from tests.models.test_conformance import OF_LIBRARIES, build
 
 CLASSES = ("0", "ä b", "c/d", 'e "f"')
 
@@ -38,7 +38,8 @@ def network_and_metadata(
     target = {"softmax": "single", "sigmoid": "multi", "corn": "ordinal"}[link]
     loss = "corn" if link == "corn" else "cross_entropy"
     plainly = ["runtime=float32", "trainer.tta=none", f"data.target={target}", f"loss={loss}"]
-    settings = compose_settings(RunSettings, [f"model={model}", *plainly, *overrides])
+    named = [f"model={model}", *OF_LIBRARIES.get(model, ())]
+    settings = compose_settings(RunSettings, [*named, *plainly, *overrides])
     shared = {field.name for field in dataclasses.fields(NetworkSettings)}
     plain = to_plain(settings.model)
     arguments = {key: value for key, value in plain.items() if key not in shared}

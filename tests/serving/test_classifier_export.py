@@ -23,6 +23,8 @@ from src.serving.exported import open_onnx, open_pt2
 from tests.features.classifiers import CLASSES, IMAGES, classifier, fitted, settings
 from tests.serving.bundles import network_and_metadata
 
+pytestmark = pytest.mark.usefixtures("shared_operations")
+
 WITH_EXTRA = importlib.util.find_spec("onnxruntime") is not None
 ROWS = ["model.selection=pca", "model.keep=12", "model.normalise=rows"]
 SAMPLED = ["model.rbf_svm.exact_up_to=0", "model.rbf_svm.components=40"]

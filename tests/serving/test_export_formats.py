@@ -34,6 +34,8 @@ from tests.serving.bundles import network_and_metadata
 from tests.serving.test_bundle import ZOO
 from tests.warm_python import ROOT
 
+pytestmark = pytest.mark.usefixtures("shared_operations")
+
 SHAPE = (3, 16, 24)
 WITH_EXTRA = importlib.util.find_spec("onnxruntime") is not None
 # Every block is traced like the first, and every stage of a CNN like the second.

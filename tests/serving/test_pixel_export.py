@@ -30,6 +30,8 @@ from tests.data.pictures import encoded
 from tests.serving.stranger import a_stranger_asks
 from tests.serving.test_pixel_bundle import CLASSES, SIDE, network_and_metadata, pictures
 
+pytestmark = pytest.mark.usefixtures("shared_operations")
+
 CPU = torch.device("cpu")
 WITH_EXTRA = importlib.util.find_spec("onnxruntime") is not None
 Exported = Callable[[str], tuple[WholeNetwork, dict, Path]]

@@ -41,6 +41,8 @@ from src.tracking.events import read_events, spool_path
 from src.training.task import ClassificationTask
 from tests.search.workers.pools import answered, endings, wait_free
 
+pytestmark = pytest.mark.usefixtures("brief_timings")
+
 RUNNER = "src.sweeps.run_job:TrialRunner"
 
 OVERRIDES = ["model=mlp", "data.batch_size=256", "trainer.max_epochs=1", "runtime=float32"]

@@ -14,15 +14,16 @@ from src.tracking.addresses import sqlite_uri
 from src.tracking.database import run_folders
 from src.tracking.filters import as_sql
 from src.tracking.mlflow_store import Rejected, Store
+from tests.conftest import Outputs
 from tests.tracking.diary import client
 
 VALUES = [0.5, -1.0, 0.0, math.nan, math.inf, 1e-3]
 
 
 @pytest.fixture(scope="module")
-def known(tmp_path_factory: pytest.TempPathFactory) -> tuple[Store, Path, str]:
+def known(outputs: Outputs) -> tuple[Store, Path, str]:
     """Twelve runs of two experiments, the first of which was deleted; and the id of the last."""
-    database = tmp_path_factory.mktemp("filters") / "mlflow.db"
+    database = outputs("filters") / "mlflow.db"
     store = Store(sqlite_uri(database))
     made = ""
     for i in range(12):

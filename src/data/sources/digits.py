@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gzip
 import importlib.util
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +36,7 @@ def load(root: Path | None, cache_dir: Path, download: bool) -> Source:
     return Source("digits", tuple("0123456789"), targets, arrays=images, published=True)
 
 
+@cache
 def _table() -> np.ndarray:
     """Return (1797, 65) floats: 64 pixels in [0, 16] and the digit."""
     # Importing scikit-learn takes seconds.
