@@ -20,7 +20,7 @@ from ..machine.text import percent
 from ..records.pictures import GuessSample, Pixels, Suspect, shown
 from ..records.pixels import colours
 from ..records.run import Predictions
-from .style import HEAT, INK, MUTED, WARNING, new_figure, plain_labels
+from .style import HEAT, INK, MUTED, WARNING, families_of, new_figure, plain_labels
 
 __all__ = [
     "MapRow",
@@ -360,6 +360,7 @@ def _sheet(
             for number, (text, color) in enumerate(cell.caption):
                 y = top + picture + line * (number + 0.3)
                 style: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": _LETTERS}
+                style["fontfamily"] = families_of(text)
                 written = axes.text(column + 0.5, y, text, color=color, **style)
                 # By steps, since a hinted font is not as much narrower as it is smaller.
                 size = _LETTERS

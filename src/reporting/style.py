@@ -6,6 +6,7 @@ so threads that draw with them interfere.
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Sequence
 from functools import cache
@@ -34,6 +35,7 @@ __all__ = [
     "WARNING",
     "WARNING_SOFT",
     "axes_at",
+    "families_of",
     "in_percent",
     "inches",
     "list_rows",
@@ -63,6 +65,9 @@ _FAMILIES = (
     *("Hiragino Sans GB", "Microsoft YaHei", "Arial Unicode MS"),
 )
 
+# A family without bold letters draws its usual ones, which needs no word to the user.
+logging.getLogger(font_manager.__name__).setLevel(logging.ERROR)
+
 
 def new_figure(width: float, height: float, *, arranged: bool = True) -> Figure:
     """Return an empty white figure of this size in inches, drawn by Agg on any thread.
@@ -83,10 +88,9 @@ def save(figure: Figure, path: Path | str) -> None:
         OSError: the file cannot be written; one that was there before stays.
     """
     texts = figure.findobj(Text)
-    letters = {ord(letter) for text in texts for letter in text.get_text()} - _glyphs()
-    further = {_further()[letter] for letter in letters if letter in _further()}
+    families = families_of(*(text.get_text() for text in texts))
     for text in texts:
-        text.set_fontfamily([*_fonts(), *sorted(further)])
+        text.set_fontfamily(families)
     if (engine := figure.get_layout_engine()) is not None:
         # Where it is left to `savefig`, the whole figure is drawn twice.
         figure.set_dpi(_DOTS_PER_INCH)
@@ -94,6 +98,13 @@ def save(figure: Figure, path: Path | str) -> None:
         figure.set_layout_engine(None)
     with replacing(path) as temporary:
         figure.savefig(temporary, format="png", dpi=_DOTS_PER_INCH, metadata={"Software": None})
+
+
+def families_of(*texts: str) -> list[str]:
+    """Return the font families for texts: those preferred, then others for letters they lack."""
+    letters = {ord(letter) for text in texts for letter in text} - _glyphs()
+    further = {_further()[letter] for letter in letters if letter in _further()}
+    return [*_fonts(), *sorted(further)]
 
 
 def save_as(folder: Path, figure: Figure, name: str) -> Path:

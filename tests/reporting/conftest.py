@@ -1,12 +1,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
+from fontTools.fontBuilder import FontBuilder
+from fontTools.pens.ttGlyphPen import TTGlyphPen
+from matplotlib import font_manager
 from matplotlib.figure import Figure
 
-from src.reporting import comparison_figures
+from src.reporting import comparison_figures, style
 
 
 @pytest.fixture
@@ -24,3 +28,30 @@ def drawn_by(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], list[Figure]]:
         return drawn
 
     return keep
+
+
+@pytest.fixture
+def odd_letter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A letter that neither matplotlib's fonts nor most systems have, and an installed font of it.
+
+    The letter is as wide as high.
+    """
+    letter = "\ua000"
+    made = FontBuilder(1000)
+    pen = TTGlyphPen(None)
+    for move, place in ((pen.moveTo, (0, 0)), (pen.lineTo, (900, 0)), (pen.lineTo, (900, 900))):
+        move(place)
+    pen.closePath()
+    made.setupGlyphOrder([".notdef", "one"])
+    made.setupCharacterMap({ord(letter): "one"})
+    made.setupGlyf({".notdef": TTGlyphPen(None).glyph(), "one": pen.glyph()})
+    made.setupHorizontalMetrics({".notdef": (1000, 0), "one": (1000, 0)})
+    made.setupHorizontalHeader(ascent=900, descent=-100)
+    made.setupNameTable({"familyName": "Of One Letter", "styleName": "Regular"})
+    made.setupOS2()
+    made.setupPost()
+    made.save(file := tmp_path / "one.ttf")
+    monkeypatch.setattr(fonts := font_manager.fontManager, "ttflist", [*fonts.ttflist])
+    fonts.addfont(file)
+    monkeypatch.setattr("src.reporting.style._further", style._further.__wrapped__)
+    return letter

@@ -116,6 +116,18 @@ def test_captions_stay_within_their_cells_however_wide_their_letters_are() -> No
     assert min(sizes) > 4.5
 
 
+@pytest.mark.filterwarnings("error")
+def test_captions_are_measured_in_the_font_that_draws_them(odd_letter: str, tmp_path: Path) -> None:
+    """A font that lacks a letter draws it much narrower, and says so."""
+    found = replace(answered(np.eye(2)[[0] * 6], [1] * 6), class_names=(odd_letter * 12, "b"))
+    figure = mistakes_sheet(np.zeros((6, 3, 8, 8), np.uint8), found, np.arange(6))
+    save(figure, tmp_path / "sheet.png")
+    figure.canvas.draw()
+    written = [text for text in figure.findobj(Text) if odd_letter in text.get_text()]
+    assert written and {text.get_fontfamily()[-1] for text in written} == {"Of One Letter"}
+    assert max(text.get_window_extent().width for text in written) < figure.bbox.width / 6
+
+
 def test_a_batch_shows_its_first_64_with_their_names() -> None:
     images, targets = np.zeros((70, 1, 4, 4), np.uint8), np.arange(70) % 2
     figure = batch_sheet(images, targets, ["cat", "dog"])
