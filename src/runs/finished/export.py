@@ -24,7 +24,7 @@ from ...data.decoding.windows import window_places
 from ...data.loading.datamodule import PictureData
 from ...machine.arrays import Int64Array, IntegerArray
 from ...machine.status import with_progress
-from ...machine.text import duration
+from ...machine.text import counted, duration
 from ...records.export import OF_MASKS, ExportRecord, VariantRecord
 from ...records.pictures import Pixels
 from ...records.run import RunSummary
@@ -260,7 +260,7 @@ def _compared(
 ) -> ExportRecord:
     ids = _compared_ids(data, settings)
     calls = {name: model.logits for name, model in models.items()}
-    _log.info("export: comparing %s on %d pictures", ", ".join(models), len(ids))
+    _log.info("export: comparing %s on %s", ", ".join(models), counted(len(ids), "picture"))
     figures = variant_figures(metadata, metric)
     _add_pictures(figures, calls, data, ids)
     seconds = _timed(settings, calls, data, ids)
