@@ -74,7 +74,7 @@ def review_sentences(review: LabelReview) -> list[str]:
     return [
         f"The model contradicts {found} of {counted(review.pictures, 'picture')} held out of "
         f"training, {sure} with a score of {SURE_SCORE:g} or more.",
-        f"It agrees with {percent(review.agreement)} of the labels: the fewer these are, the more "
+        f"The model agrees with {percent(review.agreement)} of the labels: the fewer, the more "
         "contradictions are its own mistakes, most of all those with low scores.",
     ]
 

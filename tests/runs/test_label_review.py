@@ -109,7 +109,7 @@ def test_it_says_how_far_the_model_can_be_believed(
     for text in (html.unescape((tmp_path / PAGE).read_text()), capsys.readouterr().out):
         assert f"{len(wrong)} labels of {held} pictures" in text
         assert f"{len(wrong)} of them with a score of 0.9 or more" in text
-        assert f"agrees with {agreed} of the labels" in text
+        assert f"The model agrees with {agreed} of the labels" in text
 
 
 def test_without_a_doubt_nothing_is_written(root: Path, tmp_path: Path) -> None:
