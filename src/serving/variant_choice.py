@@ -10,12 +10,13 @@ from timeit import repeat
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["calls_a_turn", "fastest_within", "largest_difference", "speedups", "times_in_turns"]
+__all__ = ["fastest_within", "largest_difference", "pictures_timed", "speedups", "times_in_turns"]
 
 # A turn is long enough that the clock and a short disturbance do not count.
 _TURN_SECONDS = 0.02
 # Beside such a call, filling the processor's caches again takes no time.
 _LONG_SECONDS = 0.5
+_FIRST_CALLS = 2  # in the first one kernels are chosen
 
 
 def largest_difference(reference: NDArray[np.floating], logits: NDArray[np.floating]) -> float:
@@ -38,11 +39,12 @@ def times_in_turns(
 
     All calls have their turn in every round, and each round another one begins, so that a busy
     moment of the machine affects all alike, which `torch.utils.benchmark` does not do. A turn is
-    the median of the calls of `calls_a_turn`; of several the first does not count, since what ran
-    before has filled the processor's caches.
+    the median of as many calls as fit into some 20 ms, at least three, after one that does not
+    count, since what ran before has filled the processor's caches. Of half a second or more it is
+    a single call.
     """
     names = list(calls)
-    often = {name: calls_a_turn(_seconds(calls[name], 2)[1]) for name in names}
+    often = {name: _calls_a_turn(_seconds(calls[name], _FIRST_CALLS)[-1]) for name in names}
     seconds: dict[str, list[float]] = {name: [] for name in names}
     for turn in range(rounds):
         first = turn % len(names)
@@ -52,12 +54,19 @@ def times_in_turns(
     return seconds
 
 
-def calls_a_turn(seconds: float) -> int:
-    """Return how many calls of so many seconds a turn takes.
+def pictures_timed(each: float, sizes: Sequence[int], rounds: int) -> int:
+    """Return how many pictures a model answers while it is timed in turns.
 
-    As many as fit into some 20 ms, at least three, and one before them; of half a second and more
-    one alone.
+    Args:
+        each: seconds that it takes for one.
+        sizes: numbers of pictures of a call, each of which is timed.
+        rounds: as of `times_in_turns`.
     """
+    return sum(size * (_FIRST_CALLS + rounds * _calls_a_turn(size * each)) for size in sizes)
+
+
+def _calls_a_turn(seconds: float) -> int:
+    """Return how many calls a turn takes, the one before those that count included."""
     if seconds >= _LONG_SECONDS:
         return 1
     return 1 + max(3, round(_TURN_SECONDS / max(seconds, 1e-6)))

@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from src.serving.variant_choice import (
-    calls_a_turn,
     fastest_within,
     largest_difference,
+    pictures_timed,
     speedups,
     times_in_turns,
 )
@@ -70,15 +70,20 @@ def test_everyone_has_a_turn_in_every_round_and_another_begins(
     assert speedups(seconds["b"], seconds["a"]) == pytest.approx([3.0] * 3)
 
 
-def test_a_turn_of_a_long_call_is_one_call(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock, counted = [0.0], {"long": 0, "short": 0}
+@pytest.mark.parametrize(("size", "turn"), [(50, 1), (49, 4), (1, 4)])
+def test_the_pictures_of_a_timing_are_counted_before_it(
+    size: int, turn: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A call of half a second or more is a turn by itself."""
+    clock, calls = [0.0], 0
     monkeypatch.setattr("time.perf_counter", lambda: clock[0])
 
-    def call(name: str, seconds: float) -> None:
-        counted[name] += 1
-        clock[0] += seconds
+    def call() -> None:
+        nonlocal calls
+        calls += 1
+        clock[0] += 0.01 * size
 
-    calls = {n: (lambda n=n, s=s: call(n, s)) for n, s in (("long", 0.5), ("short", 0.004))}
-    times_in_turns(calls, 4)
-    assert (calls_a_turn(0.5), calls_a_turn(0.4), calls_a_turn(0.004)) == (1, 4, 6)
-    assert counted == {"long": 2 + 4 * 1, "short": 2 + 4 * 6}
+    times_in_turns({"one": call}, 7)
+    assert calls == 2 + 7 * turn
+    assert pictures_timed(0.01, [size], 7) == size * calls
+    assert pictures_timed(0.01, [size, 64], 7) == size * calls + 64 * (2 + 7)

@@ -41,7 +41,7 @@ from ...serving.export_formats import (
     write_pt2,
 )
 from ...serving.exported import ONNX_FILE, PT2_FILE, Logits, open_logits
-from ...serving.variant_choice import calls_a_turn, fastest_within, speedups, times_in_turns
+from ...serving.variant_choice import fastest_within, pictures_timed, speedups, times_in_turns
 from ...serving.variant_figures import LabelFigures, variant_figures
 from ...storage.files import write_atomically
 from ...storage.locks import alone
@@ -168,8 +168,7 @@ def _expected_seconds(
     if data.pictures.format.windowed:
         sizes, window = data.pictures.array_sizes[ids].tolist(), data.pictures.image_size
         compared += sum(len(window_places(size, window)) for size in sizes)
-    at_once = _batch_sizes(data, settings)
-    timed = settings.rounds * sum(size * calls_a_turn(size * each) for size in at_once)
+    timed = pictures_timed(each, _batch_sizes(data, settings), settings.rounds)
     passes = (originals + len(settings.variants)) * (compared + timed)
     if "int8" in settings.variants:
         passes += min(settings.calibration_pictures, len(data.split.train))
