@@ -17,9 +17,12 @@ from src.config.metrics import METRICS, monitored_metrics
 from src.config.schema import RunSettings
 from src.data.loading.datamodule import PictureData
 from src.data.splitting.splits import PARTS
+from src.records.run import Predictions
 from src.runs.build import build_task
 from src.runs.candidates.candidate import measure_part
 from src.runs.experiment import run_experiment
+from src.statistics.candidates import Measure
+from src.statistics.intervals import measure_interval
 from src.training.inference import predict
 from src.training.task import ClassificationTask
 from tests.runs.test_target_kinds import open_data
@@ -157,6 +160,10 @@ def test_a_fit_in_one_go_reports_what_its_summary_has(tmp_path: Path) -> None:
     measured = {key: value for key, value in summary.metrics.items() if key.startswith("val/")}
     assert reported[0] == measured
     assert measured["val/loss"] == measured["val/log_loss"]
+    kept = Predictions.read(Path(summary.run_dir) / "predictions" / "val.parquet")
+    auc = measure_interval(kept, Measure("auc"))
+    ends = [measured[f"val/{name}"] for name in ("auc_low", "auc", "auc_high")]
+    assert ends == [auc.low, measured["val/auc"], auc.high] and ends == sorted(ends)
 
 
 def test_a_plugins_metric_is_monitored(
