@@ -262,7 +262,10 @@ class ComparisonSettings(Settings):
         above=0,
     )
     band: float = setting(
-        "difference that is practically equivalent, in the units of the metric", 0.005, at_least=0
+        "difference that is practically equivalent, in the units of the metric: a faster candidate "
+        "that is farther behind is not preferred",
+        0.005,
+        at_least=0,
     )
     changed: Literal["refuse", "use"] = setting(
         "runs whose files were changed after they had been sealed: refuse them (named ones end the "
@@ -323,9 +326,9 @@ class SelectSettings(ComparisonSettings):
         literal=True,
     )
     choose: Literal["one_se", "cheapest", "winner"] = setting(
-        "which candidate of the comparison is taken: one_se, one that is within one standard error "
-        "of the winner and at least 1.5 times as fast, if there is one; cheapest, the same of all "
-        "that are statistically tied with the best; winner, the winner",
+        "which candidate of the comparison is taken: one_se, one that is at least 1.5 times as "
+        "fast as the winner and behind it by band and one standard error at most, if there is one; "
+        "cheapest, the same of all that are statistically tied with the best; winner, the winner",
         "one_se",
     )
     refit: bool = setting(

@@ -196,12 +196,13 @@ class Recommendation:
             among them with 95 % confidence.
         cheapest: of them the best that no other is cheaper than by a third or more, each that is
             passed over for one that is; None where a cost is missing.
-        near: the winner, and those of the tied that are behind it by no more than the standard
-            error of the difference and have no collapsed training, the best first.
+        near: the winner, and those of the tied that are behind it by no more than `band` and no
+            more than the standard error of the difference, and have no collapsed training, the
+            best first.
         choice: the cheapest of these in the same sense, or the winner where a cost is missing. With
-            little data the tied set holds many that are probably worse, and this rule leaves them
-            out: the one standard error rule of Breiman, Friedman, Olshen & Stone, "Classification
-            and Regression Trees", 1984, section 3.4.3, on paired answers.
+            little data the tied set holds many that are probably worse, and so does one standard
+            error (the rule of Breiman, Friedman, Olshen & Stone, "Classification and Regression
+            Trees", 1984, section 3.4.3, on paired answers), which `band` bounds.
         difference: of two candidates that are the whole field, the true figure of the first minus
             that of the second (of costs the other way round): 0 is in it where they are tied, and
             nowhere else; None for more candidates.

@@ -176,16 +176,17 @@ def _reason(verdict: Recommendation) -> str:
         return "There is nothing to compare it with."
     if choice.name != winner.name:
         figure = metric_text(verdict.measure, winner.figure)
+        behind = gap_text(verdict.measure, abs(winner.figure - choice.figure))
         return (
-            "It is at least 1.5 times as fast as the first and within one standard error of it: "
-            f"{winner.name} ({figure})."
+            f"It is at least 1.5 times as fast as the first, {winner.name} ({figure}), and "
+            f"practically equivalent: {behind} behind."
         )
     if len(verdict.tied) == 1:
         return CERTAIN
     first = f"It comes first of {len(verdict.standings):,} candidates"
     if verdict.cheapest is None:
         return f"{first}."
-    return f"{first}, and none within one standard error of it is 1.5 times as fast."
+    return f"{first}, and none that is practically equivalent is 1.5 times as fast."
 
 
 def _doubt(verdict: Recommendation) -> str:

@@ -273,11 +273,15 @@ def _choice(verdict: Recommendation) -> str:
     if cheapest.name == verdict.winner.name:
         return "No tied candidate is at least 1.5 times as fast."
     faster = f"{_called(cheapest)} is at least 1.5 times as fast"
-    if cheapest.name == verdict.choice.name:
-        return f"{faster} and within one standard error of it."
     behind = gap_text(verdict.measure, abs(verdict.winner.figure - cheapest.figure))
+    if cheapest.name == verdict.choice.name:
+        return f"{faster} and practically equivalent: {behind} behind."
     near = "none" if verdict.choice.name == verdict.winner.name else _called(verdict.choice)
-    return f"{faster} and {behind} behind; within one standard error of the winner, {near} is."
+    return (
+        f"{faster}, but {behind} behind; of those that are practically equivalent to the winner "
+        f"({gap_text(verdict.measure, verdict.band)} and one standard error behind at most), "
+        f"{near} is."
+    )
 
 
 def _need(verdict: Recommendation) -> str:

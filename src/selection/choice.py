@@ -95,7 +95,7 @@ def _taken(verdict: Recommendation, rule: str) -> tuple[Standing, str]:
     """Return the candidate that a rule of `select` takes, and why, to be read after its name."""
     faster = "at least 1.5 times as fast as the winner"
     standing, why = {
-        "one_se": (verdict.choice, f"{faster} and within one standard error of it"),
+        "one_se": (verdict.choice, f"{faster} and practically equivalent"),
         "cheapest": (verdict.cheapest or verdict.winner, f"{faster} and statistically tied"),
         "winner": (verdict.winner, ""),
     }[rule]

@@ -32,13 +32,14 @@ __all__ = ["cheapest", "judge"]
 
 # Ratio of costs from which on the cheaper of two candidates is taken. Two heads on one frozen
 # network differ by some percent of its latency, and two milliseconds in twenty are no reason to
-# take the worse of two candidates, which on few pictures may be several points behind and within
-# one standard error.
+# take the worse of two candidates.
 _CHEAPER = 1.5
 # Number of trainings up to which a candidate's repeats tell little about the effect of its seeds,
 # and the probability that repeats of a larger effect lie as close together by chance. Chosen on
 # fields like those of `benchmarks/selection.py`, of other draws.
 _FEW_REPEATS, _CHANCE_OF_LARGER_EFFECT = 4, 0.2
+# Of a difference of two means: 149 of 200 right answers are 0.005 behind 150.
+_ROUNDING = 1e-6
 _ACCURACY = Scale()
 
 
@@ -98,7 +99,7 @@ def judge(
         best = compare_with_best(evidence, errors, field.confidence, out)
     standings = _standings(field, drawn, best, chances_of(evidence, errors, band, seed))
     winner, tied = standings[0], tuple(one for one in standings if one.tied)
-    near = _near(standings, evidence)
+    near = _near(standings, evidence, band)
     power, by_seeds = _power(field, errors, best, gap)
     expected = scale.sign * expected_figure(field.with_screening(), 0)
     return Recommendation(
@@ -255,15 +256,17 @@ def _standings(
     )
 
 
-def _near(standings: Sequence[Standing], evidence: Evidence) -> tuple[Standing, ...]:
+def _near(standings: Sequence[Standing], evidence: Evidence, band: float) -> tuple[Standing, ...]:
     error = np.sqrt(evidence.difference_variance[0])
-    behind = evidence.figure[0] - evidence.figure
+    within = evidence.figure[0] - evidence.figure <= error
+    first, *others = standings
     near = [
         one
-        for one, within in zip(standings[1:], (behind <= error)[1:].tolist())
-        if one.tied and within and not one.collapsed
+        for one, close in zip(others, within[1:].tolist(), strict=True)
+        if one.tied and close and not one.collapsed
+        if abs(first.figure - one.figure) <= band + _ROUNDING
     ]
-    return (standings[0], *near)
+    return (first, *near)
 
 
 def cheapest(tied: Sequence[Standing]) -> Standing | None:

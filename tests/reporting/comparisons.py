@@ -15,7 +15,12 @@ __all__ = ["comparison", "report_data"]
 
 
 def comparison(
-    count: int, families: int = 3, *, prefix: str = "", pictures: int = 400
+    count: int,
+    families: int = 3,
+    *,
+    prefix: str = "",
+    pictures: int = 400,
+    band: float = 0.0,
 ) -> Comparison:
     """`count` candidates of so many families; every other one has three repeats."""
     generator = np.random.default_rng(count)
@@ -34,7 +39,7 @@ def comparison(
                 costs=None if number == 3 else np.full(repeats, 0.1 + number),
             )
         )
-    verdict = judge(candidates, draws=200)
+    verdict = judge(candidates, draws=200, band=band)
     entrants = tuple(
         Entrant(
             standing=one,
@@ -63,10 +68,16 @@ def comparison(
 
 
 def report_data(
-    count: int, classes: int = 5, *, prefix: str = "", leaders: int = 3, curves: bool = True
+    count: int,
+    classes: int = 5,
+    *,
+    prefix: str = "",
+    leaders: int = 3,
+    curves: bool = True,
+    band: float = 0.0,
 ) -> ReportData:
     """A whole report of such a comparison."""
-    compared = comparison(count, prefix=prefix)
+    compared = comparison(count, prefix=prefix, band=band)
     generator = np.random.default_rng(classes)
     names = tuple(f"{prefix}class {k}" for k in range(classes))
     chosen = compared.entrants[:leaders]

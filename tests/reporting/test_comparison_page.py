@@ -419,7 +419,7 @@ def test_the_dot_of_a_family_stands_beside_a_name_of_any_length(visit: Visit, wi
 
 
 def test_the_choice_is_on_the_board_though_many_come_before_it() -> None:
-    shown = report_data(300)
+    shown = report_data(300, band=0.1)
     rank = shown.comparison.choice.standing.rank
     assert rank > 25
     board = comparison_page(shown).partition('id="board"')[2].partition("</table>")[0]

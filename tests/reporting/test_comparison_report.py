@@ -46,7 +46,7 @@ def test_a_terminal_shows_the_best_with_every_figure_and_counts_the_others() -> 
 
 
 def test_a_terminal_shows_the_choice_though_many_come_before_it() -> None:
-    whole = comparison(300)
+    whole = comparison(300, band=0.1)
     rank = whole.choice.standing.rank
     said = format_comparison(whole, 200)
     lines = said.partition("\n\n")[0].splitlines()[2:]
@@ -117,7 +117,7 @@ def test_how_often_the_test_part_was_measured_is_always_said(times: int) -> None
 
 
 def sentences(field: Sequence[Candidate], folds: int | None = None) -> tuple[str, ...]:
-    verdict = judge(field)
+    verdict = judge(field, band=0.005)
     return verdict_sentences(Comparison(verdict, (), None, (), "val", "pictures", 1, 0, folds))
 
 
@@ -135,15 +135,16 @@ def test_a_certain_winner() -> None:
     assert len(said) == 3
 
 
-def test_the_cheapest_of_the_tied_and_within_one_standard_error() -> None:
+def test_the_cheapest_of_the_tied_and_of_the_practically_equivalent() -> None:
     field = field_of_costs()
     expected = (
-        "third is at least 1.5 times as fast and 3.0 points behind; within one standard error of "
-        "the winner, second is."
+        "third is at least 1.5 times as fast, but 3.0 points behind; of those that are practically "
+        "equivalent to the winner (0.5 points and one standard error behind at most), second is."
     )
     assert expected in sentences(field)
     near = sentences(field[:2])
-    assert "second is at least 1.5 times as fast and within one standard error of it." in near
+    faster = "second is at least 1.5 times as fast and practically equivalent: 0.5 points behind."
+    assert faster in near
 
 
 def test_two_candidates_have_a_difference() -> None:

@@ -223,7 +223,7 @@ def test_the_command_that_makes_it_judges_it_with_its_members(
     # Its members are cheaper, and which of them is near enough is luck.
     monkeypatch.setattr(
         "src.statistics.verdict._near",
-        lambda standings, _: [one for one in standings if "ensemble" in one.name] or standings[:1],
+        lambda standings, *_: [one for one in standings if "ensemble" in one.name] or standings[:1],
     )
     shutil.copytree(runs[0].output_dir / "runs", tmp_path / "runs")
     chosen = f"runs=[{','.join(one.name for one in runs)}]"

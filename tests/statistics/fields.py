@@ -37,7 +37,7 @@ def field_of_costs() -> list[Candidate]:
     """Three that are tied: of 200 pictures the second has one fewer right, the third six."""
     right = np.arange(200) < 150
     second, third = right.copy(), right.copy()
-    second[[0, 1, 2, 3, 180]] = [False, False, False, True, True]
+    second[[0, 1, 2, 180, 181]] = [False, False, False, True, True]
     third[[*range(10), *range(180, 184)]] = [False] * 10 + [True] * 4
     answers = {"first": right, "second": second, "third": third}
     return [candidate(name, answers[name], cost=4.0 / 2**i) for i, name in enumerate(answers)]

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -91,28 +92,31 @@ def test_each_step_to_a_cheaper_one_saves_a_third() -> None:
     assert (chosen(20, 29, 60), chosen(0, 0, 0), chosen(3, 2, 2)) == (1, 1, 2)
 
 
-def test_the_choice_is_the_cheapest_within_one_standard_error() -> None:
+def test_the_choice_is_the_cheapest_within_the_band_and_one_standard_error() -> None:
     field = field_of_costs()
     errors = [math.sqrt(5 + 2 - 1 / 202) / 202, math.sqrt(14 + 2 - 36 / 202) / 202]
     gaps = [1 / 200, 6 / 200]
     assert gaps[0] < errors[0] and gaps[1] > errors[1]
-    verdict = judge(field)
+    verdict = judge(field, band=gaps[0])
     assert [one.name for one in verdict.tied] == ["first", "second", "third"]
     assert verdict.cheapest is not None and verdict.cheapest.name == "third"
     assert verdict.choice.name == "second"
-    unknown = judge([*field[:2], replace(field[2], costs=None)])
+    assert judge(field, band=1.0).choice.name == "second"
+    assert judge(field, band=gaps[0] - 1e-4).choice.name == "first"
+    unknown = judge([*field[:2], replace(field[2], costs=None)], band=gaps[0])
     assert unknown.choice.name == "second" and unknown.cheapest is None
-    nowhere = judge([field[0], replace(field[1], costs=None), field[2]])
+    nowhere = judge([field[0], replace(field[1], costs=None), field[2]], band=gaps[0])
     assert nowhere.choice is nowhere.winner
 
 
 def test_what_was_left_out_or_collapsed_in_part_is_no_choice_though_it_is_cheap_and_near() -> None:
     first, second, third = field_of_costs()
-    assert judge([first, second, third]).choice.name == "second"
-    assert judge([first, second, third], look=2, left_out=["second"]).choice.name == "first"
+    judged = partial(judge, band=0.005)
+    assert judged([first, second, third]).choice.name == "second"
+    assert judged([first, second, third], look=2, left_out=["second"]).choice.name == "first"
     collapsed = np.vstack([second.right, np.arange(200) % 10 == 0])
     shaky = candidate("second", collapsed, cost=2.0)
-    verdict = judge([first, shaky, third], scale=Scale(constant=0.1))
+    verdict = judged([first, shaky, third], scale=Scale(constant=0.1))
     assert {one.name for one in verdict.tied} == {"first", "second", "third"}
     assert verdict.choice.name == "first" and verdict.standings[1].collapsed == 1
 
