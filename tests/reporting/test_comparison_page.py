@@ -431,6 +431,15 @@ def test_the_choice_is_on_the_board_though_many_come_before_it() -> None:
     assert "The best 25 of 40 candidates.<" in comparison_page(report_data(40))
 
 
+def test_the_reason_for_a_faster_one_is_how_far_it_is_behind() -> None:
+    shown = report_data(300, band=0.1)
+    winner, choice = shown.comparison.verdict.winner, shown.comparison.verdict.choice
+    behind = 100 * (winner.figure - choice.figure)
+    assert behind > 0
+    reason = f"{winner.name} ({100 * winner.figure:.1f} %), and practically equivalent: "
+    assert f"{reason}{behind:.1f} points behind." in comparison_page(shown)
+
+
 @pytest.mark.parametrize("measure", ["accuracy", "log_loss", "kappa"])
 def test_cells_sort_by_their_own_figures(measure: str) -> None:
     shown = report_data(6)
