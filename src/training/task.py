@@ -112,7 +112,7 @@ class ClassificationTask(pl.LightningModule):
         self._freeze_epochs = freeze_epochs
         self._freezing = freezing or Freezing(network, head_prefixes(network))
         self._memory_format = memory_format
-        self._passes = GraphedPasses(network, wanted=cuda_graphs)
+        self._passes = GraphedPasses(network, self.normalized, wanted=cuda_graphs)
 
     @property
     def evaluated(self) -> nn.Module:
@@ -147,7 +147,7 @@ class ClassificationTask(pl.LightningModule):
         with depthwise_in_float32(device):
             if self.front is None:
                 images, targets = self.augmented(batch, view)
-                logits = self._passes(self.normalized(images))
+                logits = self._passes(images)
             else:
                 logits, targets = self.front.logits(batch.sample_ids, view), batch.targets
         loss: Tensor = self.loss(logits, targets)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from src.training import cuda_graphs
 from src.training.cuda_graphs import GraphedPasses
 from src.training.optimizers import Muon, parameter_groups
+from tests.recorded_graphs import RecordedGraph, use_recorded_graphs
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no GPU")
 
@@ -38,6 +39,10 @@ class Reading(Net):
         return found if bool(found.isfinite().all()) else found.nan_to_num()
 
 
+def normalized(images: Tensor) -> Tensor:
+    return (images.float() - 128) / 64
+
+
 def trained(
     device: str, *, wanted: bool, steps: int = 8, half: bool = False, make: type[Net] = Net
 ) -> nn.Module:
@@ -50,11 +55,13 @@ def trained(
         momentum=0.9, betas=(0.9, 0.99), eps=1e-8,
     )  # fmt: skip
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 / (1 + step))
-    passes = GraphedPasses(network, wanted=wanted)
+    passes = GraphedPasses(network, normalized, wanted=wanted)
     generator = torch.Generator().manual_seed(1)
     for step in range(3 * steps):
         count = 4 if step == steps else 16
-        images = torch.randn(count, 3, 9, 9, generator=generator).to(device)
+        images = torch.randint(256, (count, 3, 9, 9), generator=generator, dtype=torch.uint8)
+        # As where some batches are blended, and others stay what they are.
+        images = images.to(device, torch.float32 if step % 3 else torch.uint8)
         labels = torch.randint(5, (count,), generator=generator).to(device)
         network.body.requires_grad_(step < 2 * steps)
         torch.manual_seed(step)
@@ -103,7 +110,7 @@ def test_a_capture_that_fails_leaves_nothing_behind(
 @needs_gpu
 def test_graphs_are_captured_and_given_back() -> None:
     network = Net().cuda()
-    passes = GraphedPasses(network, wanted=True)
+    passes = GraphedPasses(network, normalized, wanted=True)
     images = torch.randn(16, 3, 9, 9, device="cuda")
     for _ in range(2):
         passes(images)
@@ -115,6 +122,24 @@ def test_graphs_are_captured_and_given_back() -> None:
         assert torch.equal(buffer, before)
     passes.release()
     assert passes._graphed is None
+
+
+@pytest.mark.parametrize("half", [False, True])
+def test_a_training_by_recorded_graphs_is_that_without(
+    half: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    use_recorded_graphs(monkeypatch)
+    with monkeypatch.context() as eager:
+        eager.setattr(cuda_graphs, "_EAGER", 1000)
+        plain = trained("cpu", wanted=False, half=half).state_dict()
+        assert RecordedGraph.replays == 0
+    graphed = trained("cpu", wanted=True, half=half).state_dict()
+    # Three captures, each compared once: 6 steps to the smaller batch, 5 to the frozen body, 6 after
+    # it. Muon follows two steps later, while there is a body to train.
+    assert RecordedGraph.replays >= 2 * (3 + 6 + 5 + 6) + 4 + 3
+    assert "one by one" not in capsys.readouterr().err
+    for name, tensor in graphed.items():
+        torch.testing.assert_close(tensor, plain[name], rtol=0, atol=0, msg=name)
 
 
 def test_without_a_gpu_the_network_is_called() -> None:
@@ -130,8 +155,8 @@ def test_what_cannot_be_captured_is_launched_as_before(
     def capture(called: nn.Module, samples: tuple[Tensor, ...], **_: object) -> nn.Module:
         if fault == "raises":
             raise RuntimeError("operation not permitted when stream is capturing\nmore")
-        network = called[0]
-        called.forward = lambda images: network(images.flip(0))  # type: ignore[method-assign]
+        passes = called.forward
+        called.forward = lambda images: passes(images.flip(0))  # type: ignore[method-assign]
         return called
 
     monkeypatch.setattr(cuda_graphs, "on_gpu", lambda images: True)
