@@ -30,10 +30,11 @@ class GraphedPasses:
 
     What normalises its pictures is part of the forward pass. They are captured at the third call in
     a row with pictures of one shape and parameters that are trained or not as before, compared with
-    the passes they replace, and given up for good where that fails. Gradients are what the passes without graphs compute, bit for bit where these
-    are deterministic. They lie where the next pass writes its own: they must be used, and set to
-    None, before that. No graph of autograd of an earlier pass may be alive at the third call: its
-    nodes belong to a stream that cannot be waited for meanwhile.
+    the passes they replace, and given up for good where that fails. Gradients are what the passes
+    without graphs compute, bit for bit where these are deterministic. They lie where the next pass
+    writes its own: they must be used, and set to None, before that. No graph of autograd of an
+    earlier pass may be alive at the third call: its nodes belong to a stream that cannot be waited
+    for meanwhile.
 
     Args:
         network: in training mode. Its copies, its state and its other callers see nothing of this.

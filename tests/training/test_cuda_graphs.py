@@ -134,7 +134,7 @@ def test_a_training_by_recorded_graphs_is_that_without(
         plain = trained("cpu", wanted=False, half=half).state_dict()
         assert RecordedGraph.replays == 0
     graphed = trained("cpu", wanted=True, half=half).state_dict()
-    # Three captures, each compared once: 6 steps to the smaller batch, 5 to the frozen body, 6 after
+    # Three captures, each compared once: 6 steps to the smaller batch, 5 to the frozen body, 6 with
     # it. Muon follows two steps later, while there is a body to train.
     assert RecordedGraph.replays >= 2 * (3 + 6 + 5 + 6) + 4 + 3
     assert "one by one" not in capsys.readouterr().err
