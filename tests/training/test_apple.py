@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import numpy as np
@@ -11,11 +12,13 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from src.data.loading.loaders import Batch
+from src.features.embedding import NetworkFeatures
+from src.machine.parallel import in_order
 from src.targets import kind_of
 from src.training.cost import wait_for
 from src.training.inference import predict
 from src.training.pixels import answers_of
-from src.training.task import ClassificationTask
+from src.training.task import ClassificationTask, seed_generator
 from src.training.totals import CollectedAnswers, RunningTotals, ValidationMetrics
 
 
@@ -101,3 +104,44 @@ def test_totals_of_another_device_are_gone_on_with() -> None:
         totals.add(torch.empty(()), torch.empty(2, 3), torch.empty(2, dtype=torch.int64))
     assert totals._sums is not None
     assert [(one.device.type, one.dtype) for one in totals._sums] == [("mps", torch.float32)] * 2
+
+
+class Small(nn.Module):
+    head_prefixes = ()
+
+    def forward(self, images: Tensor) -> Tensor:
+        return images.mean((2, 3))
+
+
+def test_one_thread_at_a_time_describes_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    metadata = {"target": "my.Small", "arguments": {}, "channels": 1, "image_size": (8, 8)}
+    features = NetworkFeatures(
+        Small(), metadata | {"mean": [0.5], "std": [0.5]}, torch.device("cpu")
+    )
+    features._ready()
+    features.device = torch.device("mps")
+    at_once, most, both = 0, 0, threading.Event()
+
+    def rows(*_: Any) -> np.ndarray:
+        nonlocal at_once, most
+        at_once += 1
+        most = max(most, at_once)
+        both.wait(0.2)  # in which another thread would come as well
+        at_once -= 1
+        return np.zeros((1, 1), np.float32)
+
+    monkeypatch.setattr(features, "_rows", rows)
+    images = np.zeros((1, 1, 8, 8), np.uint8)
+    assert len(list(in_order(features, [images, images], 2))) == 2
+    assert most == 1
+
+
+def test_dropout_is_seeded_where_it_is_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    seeds: list[int] = []
+    monkeypatch.setattr(torch.mps, "manual_seed", seeds.append)
+    seed_generator(torch.device("mps"), 5)
+    assert seeds == [5]
+    seed_generator(torch.device("cpu"), 5)
+    drawn = torch.rand(3)
+    torch.manual_seed(5)
+    assert torch.equal(torch.rand(3), drawn)
