@@ -96,11 +96,14 @@ class Operations(TorchDispatchMode):
 
 
 class _Phases:
-    """Which phase of a step it is, and the processor's seconds in each, without those within it."""
+    """Which phase of a step it is, and the seconds of the process in each, without those within it.
+
+    Backward passes on a GPU are launched by a thread of their own, so all threads count.
+    """
 
     def __init__(self) -> None:
         self._open = ["Lightning"]
-        self._since = time.thread_time()
+        self._since = time.process_time()
         self.seconds: Counter[str] = Counter()
 
     @property
@@ -109,11 +112,11 @@ class _Phases:
 
     def restart(self) -> None:
         self.seconds.clear()
-        self._since = time.thread_time()
+        self._since = time.process_time()
 
     def count(self) -> None:
         """Add the time since the last change to the phase that it is."""
-        now = time.thread_time()
+        now = time.process_time()
         self.seconds[self.now] += now - self._since  # type: ignore[assignment]
         self._since = now
 

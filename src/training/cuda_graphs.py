@@ -38,16 +38,14 @@ class GraphedPasses:
 
     Args:
         network: in training mode. Its copies, its state and its other callers see nothing of this.
-        prepare: pictures (B, C, H, W), uint8 or float32, to those that the network takes, equal for
-            equal numbers of both types; it reads tensors that stay where they are.
+        normalization: without parameters; pictures (B, C, H, W), uint8 or float32, to those that
+            the network takes, equal for equal numbers of both types.
         wanted: whether to capture at all.
     """
 
-    def __init__(
-        self, network: nn.Module, prepare: Callable[[Tensor], Tensor], *, wanted: bool
-    ) -> None:
+    def __init__(self, network: nn.Module, normalization: nn.Module, *, wanted: bool) -> None:
         self._network = network
-        self._prepare = prepare
+        self._normalization = normalization
         self._parameters = [*network.parameters()]
         self._wanted = wanted
         self._key: Hashable = None
@@ -73,7 +71,7 @@ class GraphedPasses:
         self._key, self._calls, self._graphed = None, 0, None
 
     def _output(self, images: Tensor) -> Tensor:
-        return self._network(self._prepare(images))
+        return self._network(self._normalization(images))
 
     def _capture(self, images: Tensor) -> None:
         statistics = [buffer.clone() for buffer in self._network.buffers()]
@@ -101,7 +99,7 @@ class GraphedPasses:
         with torch.random.fork_rng(devices=[device]):
             # Its `forward` is replaced, and that of the network stays. Later batches are copied to
             # where the first one is; float32 holds those of bytes and those that were blended.
-            graphed = _Prepared(self._network, self._prepare)
+            graphed = nn.Sequential(self._normalization, self._network)
             first = images.to(torch.float32, copy=True)
             torch.cuda.make_graphed_callables(graphed, (first,), allow_unused_input=True)
         self._graphed = graphed
@@ -129,19 +127,6 @@ class GraphedPasses:
             file=sys.stderr,
             flush=True,
         )
-
-
-class _Prepared(nn.Module):
-    """A network and what is done to its pictures before, as one module."""
-
-    def __init__(self, network: nn.Module, prepare: Callable[[Tensor], Tensor]) -> None:
-        super().__init__()
-        self.network = network
-        self._prepare = prepare
-
-    def forward(self, images: Tensor) -> Tensor:
-        found: Tensor = self.network(self._prepare(images))
-        return found
 
 
 class GraphedUpdate:

@@ -39,8 +39,9 @@ class Reading(Net):
         return found if bool(found.isfinite().all()) else found.nan_to_num()
 
 
-def normalized(images: Tensor) -> Tensor:
-    return (images.float() - 128) / 64
+class Normalization(nn.Module):
+    def forward(self, images: Tensor) -> Tensor:
+        return (images.float() - 128) / 64
 
 
 def trained(
@@ -55,7 +56,7 @@ def trained(
         momentum=0.9, betas=(0.9, 0.99), eps=1e-8,
     )  # fmt: skip
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 / (1 + step))
-    passes = GraphedPasses(network, normalized, wanted=wanted)
+    passes = GraphedPasses(network, Normalization(), wanted=wanted)
     generator = torch.Generator().manual_seed(1)
     for step in range(3 * steps):
         count = 4 if step == steps else 16
@@ -110,7 +111,7 @@ def test_a_capture_that_fails_leaves_nothing_behind(
 @needs_gpu
 def test_graphs_are_captured_and_given_back() -> None:
     network = Net().cuda()
-    passes = GraphedPasses(network, normalized, wanted=True)
+    passes = GraphedPasses(network, Normalization(), wanted=True)
     images = torch.randn(16, 3, 9, 9, device="cuda")
     for _ in range(2):
         passes(images)
