@@ -3,13 +3,19 @@ from __future__ import annotations
 import copy
 import gc
 from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from src.config.compose import read_run_settings
+from src.machine.interruption import Interruption
+from src.runs import build
 from src.training import cuda_graphs
 from src.training.cuda_graphs import GraphedPasses
+from src.training.epochs import EpochKeeper
 from src.training.optimizers import Muon, parameter_groups
 from tests.recorded_graphs import RecordedGraph, use_recorded_graphs
 
@@ -141,6 +147,38 @@ def test_a_training_by_recorded_graphs_is_that_without(
     assert "one by one" not in capsys.readouterr().err
     for name, tensor in graphed.items():
         torch.testing.assert_close(tensor, plain[name], rtol=0, atol=0, msg=name)
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["recipe=speedrun", "model.widths=[4,4,4]"],
+        # Some batches are blended, and others stay bytes.
+        ["model=cnn", "augment.mixup_alpha=0.4", "augment.mix_probability=0.5"],
+        ["model=cnn", "runtime=bfloat16", "optimizer=adamw", "trainer.gradient_clip=0.5"],
+    ],
+)
+def test_lightning_trains_by_recorded_graphs_as_without(
+    overrides: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use_recorded_graphs(monkeypatch)
+    found, replays = [], []
+    for turn, eager in enumerate((1000, 2)):
+        monkeypatch.setattr(cuda_graphs, "_EAGER", eager)
+        folder = tmp_path / str(turn)
+        given = ["data=digits", "data.train_limit=160", "data.batch_size=16", "runtime=float32"]
+        given += ["trainer.max_epochs=2", "trainer.accelerator=cpu", f"data.cache_dir={tmp_path}"]
+        settings = read_run_settings([*given, *overrides])
+        data = build.build_data(settings)
+        task = build.build_task(settings, data)
+        trainer = replace(settings.trainer, monitor="val/loss")
+        keeper = EpochKeeper(folder, trainer, Interruption())
+        build.build_trainer(settings, keeper, folder).fit(task, datamodule=data)
+        found.append(task.state_dict() | {"loss": torch.tensor(keeper.history["train/loss"])})
+        replays.append(RecordedGraph.replays)
+    assert replays[0] == 0 and replays[1] >= 2 * 18
+    for name, tensor in found[1].items():
+        torch.testing.assert_close(tensor, found[0][name], rtol=0, atol=0, msg=name)
 
 
 def test_without_a_gpu_the_network_is_called() -> None:
