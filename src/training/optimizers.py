@@ -124,7 +124,7 @@ class _AdamW(torch.optim.AdamW):
     """AdamW whose step does not ask whether a graph of it is being captured; none ever is.
 
     Where there is no GPU, torch would look for NVIDIA's library on the disk in every step, after
-    Lightning has set PYTORCH_NVML_BASED_CUDA_CHECK: a twentieth of a step of a small network.
+    Lightning has set PYTORCH_NVML_BASED_CUDA_CHECK: 58 us, of some 3.5 ms of a small network.
     """
 
     def _accelerator_graph_capture_health_check(self) -> None:
