@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from src.data import randomness
-from src.data.augmentation import policies, transforms
+from src.data.augmentation import augment, policies, transforms
 
 __all__ = ["forget_constants"]
 
@@ -13,7 +13,8 @@ def forget_constants() -> None:
     for made_once in (
         randomness._stream_keys,
         transforms._counted,
-        transforms._within_sides,
+        transforms._moves,
+        augment._ranges,
         policies._most_moved,
     ):
         made_once.cache_clear()

@@ -59,6 +59,7 @@ CHECKS: dict[str, Check] = {
     "steps": Check("benchmarks.gpu.training:steps", 110),
     "epoch": Check("benchmarks.gpu.training:steady_epoch", 90),
     "launches": Check("benchmarks.gpu.launches:launches", 100),
+    "dispatches": Check("benchmarks.gpu.dispatches:dispatches", 40),
     "speedrun": Check("benchmarks.gpu.speedrun:speedrun", 150),
     "finetune": Check("benchmarks.gpu.photos:finetune", 120),
     "plans": Check("benchmarks.gpu.training:plans", 150),

@@ -35,10 +35,13 @@ __all__ = [
     "Watch",
     "device_work",
     "images_per_second",
+    "opened",
     "plans",
     "profiled",
     "steady_epoch",
     "steps",
+    "watched",
+    "with_epochs",
 ]
 
 _LARGE = ("model=resnet18", "data.batch_size=1024")
@@ -72,10 +75,10 @@ def steady_epoch(
         counts: pictures of each part.
         kinds: of the events of a trace that count as the device's work.
     """
-    settings, data = _opened(device, folder, counts, overrides)
+    settings, data = opened(device, folder, counts, overrides)
     watch = Watch(folder / "trace.json", waits_in=1, timed_in=3, traced_in=4)
-    with _watched(watch):
-        run_experiment(_with_epochs(settings, 5), data=data)
+    with watched(watch):
+        run_experiment(with_epochs(settings, 5), data=data)
     what = f"{settings.model.name}, batches of {data.batch_size}, pictures on the device"
     places, seen = sorted(set(watch.waits)), waits_are_seen(device)
     yield Row(
@@ -257,8 +260,8 @@ def plans(
     epochs: int = 2000,
 ) -> Iterator[Row]:
     """The plan that a long training gets, against the simplest, and whether compiling pays."""
-    settings, data = _opened(device, folder, counts, overrides)
-    found = resolve(_with_epochs(settings, epochs), data)
+    settings, data = opened(device, folder, counts, overrides)
+    found = resolve(with_epochs(settings, epochs), data)
     print(*found.notes, sep="\n")
     finite = [timing for timing in found.timings if timing.reason is None]
     runtime = found.settings.runtime
@@ -293,8 +296,8 @@ def steps(
     epochs: int = 3,
 ) -> Iterator[Row]:
     """Training steps of the whole stack against a bare loop over the same network and batches."""
-    settings, data = _opened(device, folder, counts, overrides)
-    settings = resolve(_with_epochs(settings, epochs), data).settings
+    settings, data = opened(device, folder, counts, overrides)
+    settings = resolve(with_epochs(settings, epochs), data).settings
     steps_an_epoch = len(data.batches("train", training=True))  # type: ignore[arg-type]
     pictures = steps_an_epoch * data.batch_size
     ratios = []
@@ -324,7 +327,7 @@ def images_per_second(settings: RunSettings, data: PictureData) -> list[float]:
     return rates
 
 
-def _opened(
+def opened(
     device: torch.device, folder: Path, counts: Mapping[str, int], overrides: Sequence[str]
 ) -> tuple[RunSettings, PictureData]:
     """Settings of a run without figures and pages on drawn pictures of 32 pixels, and these."""
@@ -343,12 +346,13 @@ def _opened(
     return settings, data
 
 
-def _with_epochs(settings: RunSettings, epochs: int) -> RunSettings:
+def with_epochs(settings: RunSettings, epochs: int) -> RunSettings:
+    """Return the settings of a training of so many epochs."""
     return replace(settings, trainer=replace(settings.trainer, max_epochs=epochs))
 
 
 @contextmanager
-def _watched(watch: pl.Callback) -> Iterator[None]:
+def watched(watch: pl.Callback) -> Iterator[None]:
     """Give every trainer that is built meanwhile one more callback."""
     original = build.build_trainer
 

@@ -49,7 +49,7 @@ def uniforms(seed: int, epoch: int, sample_ids: Tensor, streams: int, *, still: 
     # The highest 24 bits, all that a float32 in [0, 1) can hold evenly. The last step of `_mix`
     # would leave them as they are.
     state = _half_mixed(torch.add(keys, sample_ids, alpha=_signed(_STEP)))
-    return _shifted(state, 40).to(torch.float32) * 2.0**-24
+    return _shifted(state, 40) * 2.0**-24  # in float32, as one operation
 
 
 def permutation(n: int, seed: int, epoch: int) -> Tensor:

@@ -24,6 +24,10 @@ from ..records.pictures import Pixels
 
 __all__ = ["DescribingNetwork", "NetworkFeatures"]
 
+# Apple's GPU takes the work of one thread at a time: with that of two torch crashes (issue 197805
+# of PyTorch, of September 2026).
+_APPLE = threading.Lock()
+
 # Settings that do not change features: their layout in memory, and later stages.
 _NO_DIFFERENCE = ("memory_format", "classes")
 
@@ -166,7 +170,12 @@ class NetworkFeatures:
         return found
 
     def _own_stream(self) -> AbstractContextManager[object]:
-        """Return a CUDA stream of the thread's own, whose copies pass beside others' kernels."""
+        """Return a CUDA stream of the thread's own, whose copies pass beside others' kernels.
+
+        Of Apple's GPU it is the whole device.
+        """
+        if self.device.type == "mps":
+            return _APPLE
         if self.device.type != "cuda":
             return nullcontext()
         thread = threading.get_ident()

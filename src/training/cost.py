@@ -306,6 +306,6 @@ def _dtype(network: nn.Module) -> torch.dtype:
 
 
 def wait_for(device: torch.device) -> None:
-    """Wait until a GPU of CUDA has done all that it was given; other devices are not waited for."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+    """Wait until a GPU, of CUDA or Apple's, has done all that it was given."""
+    if device.type != "cpu":
+        torch.accelerator.synchronize(device)

@@ -28,20 +28,24 @@ _LEAST_COSINE = 0.99
 class GraphedPasses:
     """Calls a network in training, its forward and backward pass as a graph each.
 
-    They are captured at the third call in a row with pictures of one shape, one type and parameters
-    that are trained or not as before, compared with the passes they replace, and given up for good
-    where that fails. Gradients are what the passes without graphs compute, bit for bit where these
-    are deterministic. They lie where the next pass writes its own: they must be used, and set to
-    None, before that. No graph of autograd of an earlier pass may be alive at the third call: its
-    nodes belong to a stream that cannot be waited for meanwhile.
+    What normalises its pictures is part of the forward pass. They are captured at the third call in
+    a row with pictures of one shape and parameters that are trained or not as before, compared with
+    the passes they replace, and given up for good where that fails. Gradients are what the passes
+    without graphs compute, bit for bit where these are deterministic. They lie where the next pass
+    writes its own: they must be used, and set to None, before that. No graph of autograd of an
+    earlier pass may be alive at the third call: its nodes belong to a stream that cannot be waited
+    for meanwhile.
 
     Args:
         network: in training mode. Its copies, its state and its other callers see nothing of this.
+        normalization: without parameters; pictures (B, C, H, W), uint8 or float32, to those that
+            the network takes, equal for equal numbers of both types.
         wanted: whether to capture at all.
     """
 
-    def __init__(self, network: nn.Module, *, wanted: bool) -> None:
+    def __init__(self, network: nn.Module, normalization: nn.Module, *, wanted: bool) -> None:
         self._network = network
+        self._normalization = normalization
         self._parameters = [*network.parameters()]
         self._wanted = wanted
         self._key: Hashable = None
@@ -49,11 +53,11 @@ class GraphedPasses:
         self._graphed: Callable[[Tensor], Tensor] | None = None
 
     def __call__(self, images: Tensor) -> Tensor:
-        """Return the network's outputs for pictures (B, C, H, W), normalised."""
+        """Return the network's outputs for pictures (B, C, H, W), uint8 or float32."""
         if not (self._wanted and on_gpu(images) and torch.is_grad_enabled()):
             return self._output(images)
         trained = tuple(p.requires_grad for p in self._parameters)
-        key = images.shape, images.dtype, trained, torch.is_autocast_enabled("cuda")
+        key = images.shape, trained, torch.is_autocast_enabled("cuda")
         if key != self._key:
             self.release()
             self._key = key
@@ -67,7 +71,7 @@ class GraphedPasses:
         self._key, self._calls, self._graphed = None, 0, None
 
     def _output(self, images: Tensor) -> Tensor:
-        return self._network(images)
+        return self._network(self._normalization(images))
 
     def _capture(self, images: Tensor) -> None:
         statistics = [buffer.clone() for buffer in self._network.buffers()]
@@ -91,21 +95,22 @@ class GraphedPasses:
         # Captured passes keep nodes of their stream: nothing to warn of at every backward pass.
         torch.autograd.graph.set_warn_on_accumulate_grad_stream_mismatch(False)
         with torch.random.fork_rng(devices=[device]):
-            right = self._passed(self._network, images)
+            right = self._passed(self._output, images)
         with torch.random.fork_rng(devices=[device]):
             # Its `forward` is replaced, and that of the network stays. Later batches are copied to
-            # where the first one is.
-            graphed = nn.Sequential(self._network)
-            torch.cuda.make_graphed_callables(graphed, (images.clone(),), allow_unused_input=True)
+            # where the first one is; float32 holds those of bytes and those that were blended.
+            graphed = nn.Sequential(self._normalization, self._network)
+            first = images.to(torch.float32, copy=True)
+            torch.cuda.make_graphed_callables(graphed, (first,), allow_unused_input=True)
         self._graphed = graphed
         with torch.random.fork_rng(devices=[device]):
             found = self._passed(graphed, images)
         cosine = nn.functional.cosine_similarity(found, right, dim=0)
         return bool(cosine >= _LEAST_COSINE)  # NaN compares false
 
-    def _passed(self, network: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
+    def _passed(self, passes: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
         """Return a pass's outputs and gradients, each of unit length, as one vector."""
-        output = network(images)
+        output = passes(images)
         trained = [p for p in self._parameters if p.requires_grad]
         loss = nn.functional.log_softmax(output.flatten(1).float(), dim=1)[:, 0].mean()
         gradients = torch.autograd.grad(loss, trained, allow_unused=True)

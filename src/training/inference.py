@@ -91,7 +91,7 @@ def predict(
     link = link_of(task.metadata)
     with evaluating(task), torch.inference_mode(), autocast(device, precision):
         for batch in batches:
-            images = task.normalized(batch.images.to(device, non_blocking=True))
+            images = task.normalized(batch.images.to(device))
             logits = averaged_logits(task.evaluated, images, tta, link)
             probs.append(kept_probabilities(logits, link))
             targets.append(batch.targets.cpu())

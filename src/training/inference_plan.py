@@ -22,6 +22,7 @@ from ..machine.cpu_load import is_idle
 from ..machine.hardware import machine, precisions
 from ..models.arithmetic import MEMORY_FORMATS, autocast, own_threads
 from ..storage.cache import CachedMeasurement, load_measurement, store_measurement
+from .cost import wait_for
 from .inference import memory_formats
 
 __all__ = ["PICTURES_ON_GPU", "InferencePlan", "fastest", "forward", "inference_plan", "usual"]
@@ -192,8 +193,7 @@ class _TimedPasses:
         clock = time.thread_time if on_cpu else time.perf_counter
         began = clock()
         outputs = forward(self._network, self._images, plan)
-        if not on_cpu:
-            torch.accelerator.synchronize(self._device)
+        wait_for(self._device)
         seconds = clock() - began
         return outputs.cpu().double(), seconds
 

@@ -149,21 +149,25 @@ class Focal(CrossEntropy):
         """Compute the scalar loss; arguments as in `CrossEntropy.forward`."""
         logits, targets = _comparable(logits, targets)
         num_classes = logits.shape[1]
+        counted: Tensor | float = 1.0
         if logits.ndim == 4:
-            counts = targets != IGNORED
-            if not counts.any():
-                return logits.sum() * 0.0
-            logits, targets = logits.movedim(1, -1)[counts], targets[counts]
-        if not targets.is_floating_point():
+            # Pixels that do not count weigh nothing; to leave them out, the device would have to be
+            # asked which they are.
+            counted = (targets.reshape(-1, 1) != IGNORED).to(logits.dtype)
+            logits = logits.movedim(1, -1).reshape(-1, num_classes)
+            targets = counted * F.one_hot(targets.reshape(-1).clamp_min(0), num_classes)
+        elif not targets.is_floating_point():
             targets = F.one_hot(targets, num_classes).to(logits.dtype)
         weights = logits.new_ones(num_classes) if self.class_weights is None else self.class_weights
-        smooth = targets * (1 - self.label_smoothing) + self.label_smoothing / num_classes
+        share = self.label_smoothing
+        smooth = targets * (1 - share) + counted * (share / num_classes)
         log_probs = logits.log_softmax(dim=1)
         # 1 - p without cancellation near p = 1; the floor keeps the slope of a fractional power
         # finite where p rounds to 1.
         missing = (-torch.expm1(log_probs)).clamp_min(_tiny(logits))
         losses = smooth * weights * missing**self.gamma * -log_probs
-        return losses.sum() / (targets @ weights).sum()
+        total = (targets @ weights).sum()
+        return losses.sum() / (total + (total == 0))  # 0 where no pixel counts
 
 
 class Dice(_Weighted):

@@ -104,7 +104,7 @@ def predict_pixels(
     network = over_windows(partial(averaged_logits, task.evaluated, kind=tta), task.metadata)
     with evaluating(task), torch.inference_mode(), autocast(device, precision):
         for batch in batches:
-            images = task.normalized(batch.images.to(device, non_blocking=True))
+            images = task.normalized(batch.images.to(device))
             found.append(answers_of(network(images).float(), batch.targets.to(device)))
             ids.append(batch.sample_ids.cpu())
     return np.concatenate(found), torch.cat(ids).numpy()

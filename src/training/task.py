@@ -24,7 +24,7 @@ from .weight_averages import WeightAverage
 if TYPE_CHECKING:
     from .frozen_front import StoredFront
 
-__all__ = ["ClassificationTask", "head_prefixes"]
+__all__ = ["ClassificationTask", "head_prefixes", "seed_generator"]
 
 _DROPOUT_STREAM = 7  # separates the seeds of dropout from those of other random numbers
 
@@ -36,6 +36,40 @@ def head_prefixes(network: nn.Module) -> tuple[str, ...]:
 
 def _no_limit() -> float:
     return 0.0
+
+
+def seed_generator(device: torch.device, seed: int) -> None:
+    """Seed the generator of a device, and no other: `torch.manual_seed` is 150 times slower."""
+    if device.type == "mps":
+        torch.mps.manual_seed(seed)
+        return
+    generator = torch.default_generator
+    if device.type == "cuda":
+        generator = torch.cuda.default_generators[device.index or 0]
+    generator.manual_seed(seed)
+
+
+class _Normalization(nn.Module):
+    """Pictures (B, C, H, W), uint8 or float32 in [0, 255], to those that a network takes, float32.
+
+    Args:
+        mean, std: (C,) in units of [0, 1].
+        memory_format: of the result.
+    """
+
+    offset: Tensor
+    scale: Tensor
+
+    def __init__(self, mean: Tensor, std: Tensor, memory_format: torch.memory_format) -> None:
+        super().__init__()
+        # Computed once and not in every step. Checkpoints have what they are computed from.
+        self.register_buffer("offset", mean.mul(255), persistent=False)
+        self.register_buffer("scale", std.mul(255).reciprocal(), persistent=False)
+        self._memory_format = memory_format
+
+    def forward(self, images: Tensor) -> Tensor:
+        pictures = scaled(images, self.offset, self.scale)
+        return pictures.contiguous(memory_format=self._memory_format)
 
 
 class ClassificationTask(pl.LightningModule):
@@ -66,8 +100,6 @@ class ClassificationTask(pl.LightningModule):
 
     mean: Tensor
     std: Tensor
-    _offset: Tensor
-    _scale: Tensor
     front: StoredFront | None = None  # computes logits of training pictures instead of the network
 
     def __init__(
@@ -94,9 +126,7 @@ class ClassificationTask(pl.LightningModule):
         self.loss = loss
         self.register_buffer("mean", torch.tensor(metadata["mean"]))
         self.register_buffer("std", torch.tensor(metadata["std"]))
-        # What the two are for pictures in [0, 255], computed once and not in every step.
-        self.register_buffer("_offset", self.mean.mul(255), persistent=False)
-        self.register_buffer("_scale", self.std.mul(255).reciprocal(), persistent=False)
+        self._normalization = _Normalization(self.mean, self.std, memory_format)
         self.average = WeightAverage(network, ema_decay) if ema_decay > 0 else None
         self.metadata = metadata
         totals = RunningTotals if target == "single" else LossTotal
@@ -111,8 +141,7 @@ class ClassificationTask(pl.LightningModule):
         self.stored_views = stored_views
         self._freeze_epochs = freeze_epochs
         self._freezing = freezing or Freezing(network, head_prefixes(network))
-        self._memory_format = memory_format
-        self._passes = GraphedPasses(network, wanted=cuda_graphs)
+        self._passes = GraphedPasses(network, self._normalization, wanted=cuda_graphs)
 
     @property
     def evaluated(self) -> nn.Module:
@@ -125,8 +154,8 @@ class ClassificationTask(pl.LightningModule):
 
     def normalized(self, images: Tensor) -> Tensor:
         """Return pictures (B, C, H, W), uint8 or float in [0, 255], normalised for the network."""
-        pictures = scaled(images, self._offset, self._scale)
-        return pictures.contiguous(memory_format=self._memory_format)
+        normalized: Tensor = self._normalization(images)
+        return normalized
 
     def augmented(self, batch: Batch, epoch: int = 0) -> tuple[Tensor, Tensor]:
         """Return the batch augmented for `epoch`: pictures in [0, 255], and targets."""
@@ -137,17 +166,14 @@ class ClassificationTask(pl.LightningModule):
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         epoch = self.current_epoch
-        # Dropout draws from torch's generator: seeded every step, it is the same after resuming.
-        seed = derive_seed(self._seed, epoch, batch_index, _DROPOUT_STREAM)
-        generator, device = torch.default_generator, batch.images.device
-        if device.type == "cuda":
-            generator = torch.cuda.default_generators[device.index or 0]
-        generator.manual_seed(seed)  # `torch.manual_seed` is 150 times slower
+        device = batch.images.device  # whose generator dropout draws from
+        # Seeded every step, it is the same after resuming.
+        seed_generator(device, derive_seed(self._seed, epoch, batch_index, _DROPOUT_STREAM))
         view = epoch % self.stored_views if self.stored_views else epoch
         with depthwise_in_float32(device):
             if self.front is None:
                 images, targets = self.augmented(batch, view)
-                logits = self._passes(self.normalized(images))
+                logits = self._passes(images)
             else:
                 logits, targets = self.front.logits(batch.sample_ids, view), batch.targets
         loss: Tensor = self.loss(logits, targets)

@@ -34,12 +34,13 @@ class RunningTotals:
     def add(self, loss: Tensor, logits: Tensor, targets: Tensor) -> None:
         """Add a batch: its mean loss (scalar), logits (B, K), targets (B,) or (B, K)."""
         with torch.no_grad():
+            # float64 (float32 where a device has none): a million samples still count exactly.
+            wide = torch.float32 if loss.device.type == "mps" else torch.float64
             if self._sums is None:
-                # float64 (float32 where a device has none): a million samples still count exactly.
-                wide = torch.float32 if loss.device.type == "mps" else torch.float64
                 zero = torch.zeros((), dtype=wide, device=loss.device)
                 self._sums = zero, zero
-            losses, right = (sums.to(loss.device) for sums in self._sums)
+            # A checkpoint may come from another device.
+            losses, right = (sums.to(loss.device, wide) for sums in self._sums)
             losses = torch.add(losses, loss.detach(), alpha=len(logits))
             self._sums = losses, right + self.correct(logits, targets)
             self.samples += len(logits)

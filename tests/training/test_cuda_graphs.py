@@ -3,14 +3,21 @@ from __future__ import annotations
 import copy
 import gc
 from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from src.config.compose import read_run_settings
+from src.machine.interruption import Interruption
+from src.runs import build
 from src.training import cuda_graphs
 from src.training.cuda_graphs import GraphedPasses
+from src.training.epochs import EpochKeeper
 from src.training.optimizers import Muon, parameter_groups
+from tests.recorded_graphs import RecordedGraph, use_recorded_graphs
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no GPU")
 
@@ -38,11 +45,15 @@ class Reading(Net):
         return found if bool(found.isfinite().all()) else found.nan_to_num()
 
 
+class Normalization(nn.Module):
+    def forward(self, images: Tensor) -> Tensor:
+        return (images.float() - 128) / 64
+
+
 def trained(
     device: str, *, wanted: bool, steps: int = 8, half: bool = False, make: type[Net] = Net
 ) -> nn.Module:
-    """A network after some steps, among them one of a smaller batch and one in which the body is
-    frozen."""
+    """A network after some steps, among them one of a smaller batch and four with a frozen body."""
     torch.manual_seed(0)
     network = make().to(device)
     optimizer = Muon(
@@ -50,13 +61,16 @@ def trained(
         momentum=0.9, betas=(0.9, 0.99), eps=1e-8,
     )  # fmt: skip
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 / (1 + step))
-    passes = GraphedPasses(network, wanted=wanted)
+    passes = GraphedPasses(network, Normalization(), wanted=wanted)
     generator = torch.Generator().manual_seed(1)
     for step in range(3 * steps):
         count = 4 if step == steps else 16
-        images = torch.randn(count, 3, 9, 9, generator=generator).to(device)
+        images = torch.randint(256, (count, 3, 9, 9), generator=generator, dtype=torch.uint8)
+        images = images.to(device)
+        if step % 3 != 2:  # blended, as some batches are while others stay bytes
+            images = 0.7 * images
         labels = torch.randint(5, (count,), generator=generator).to(device)
-        network.body.requires_grad_(step < 2 * steps)
+        network.body.requires_grad_(not steps < step < steps + 5)
         torch.manual_seed(step)
         with torch.autocast(device, torch.bfloat16, enabled=half):
             loss = nn.functional.cross_entropy(passes(images).float(), labels)
@@ -103,7 +117,7 @@ def test_a_capture_that_fails_leaves_nothing_behind(
 @needs_gpu
 def test_graphs_are_captured_and_given_back() -> None:
     network = Net().cuda()
-    passes = GraphedPasses(network, wanted=True)
+    passes = GraphedPasses(network, Normalization(), wanted=True)
     images = torch.randn(16, 3, 9, 9, device="cuda")
     for _ in range(2):
         passes(images)
@@ -115,6 +129,56 @@ def test_graphs_are_captured_and_given_back() -> None:
         assert torch.equal(buffer, before)
     passes.release()
     assert passes._graphed is None
+
+
+@pytest.mark.parametrize("half", [False, True])
+def test_a_training_by_recorded_graphs_is_that_without(
+    half: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    use_recorded_graphs(monkeypatch)
+    with monkeypatch.context() as eager:
+        eager.setattr(cuda_graphs, "_EAGER", 1000)
+        plain = trained("cpu", wanted=False, half=half).state_dict()
+        assert RecordedGraph.replays == 0
+    graphed = trained("cpu", wanted=True, half=half).state_dict()
+    # Three captures, each compared once: 6 steps to the smaller batch, 2 of the frozen body, 9 to
+    # the end. Muon follows two steps later, while there is a body to train.
+    assert RecordedGraph.replays >= 2 * (3 + 6 + 2 + 9) + 4 + 7
+    assert "one by one" not in capsys.readouterr().err
+    for name, tensor in graphed.items():
+        torch.testing.assert_close(tensor, plain[name], rtol=0, atol=0, msg=name)
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["recipe=speedrun", "model.widths=[4,4,4]"],
+        # Some batches are blended, and others stay bytes.
+        ["model=cnn", "augment.mixup_alpha=0.4", "augment.mix_probability=0.5"],
+        ["model=cnn", "runtime=bfloat16", "optimizer=adamw", "trainer.gradient_clip=0.5"],
+    ],
+)
+def test_lightning_trains_by_recorded_graphs_as_without(
+    overrides: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use_recorded_graphs(monkeypatch)
+    found, replays = [], []
+    for turn, eager in enumerate((1000, 2)):
+        monkeypatch.setattr(cuda_graphs, "_EAGER", eager)
+        folder = tmp_path / str(turn)
+        given = ["data=digits", "data.train_limit=160", "data.batch_size=16", "runtime=float32"]
+        given += ["trainer.max_epochs=2", "trainer.accelerator=cpu", f"data.cache_dir={tmp_path}"]
+        settings = read_run_settings([*given, *overrides])
+        data = build.build_data(settings)
+        task = build.build_task(settings, data)
+        trainer = replace(settings.trainer, monitor="val/loss")
+        keeper = EpochKeeper(folder, trainer, Interruption())
+        build.build_trainer(settings, keeper, folder).fit(task, datamodule=data)
+        found.append(task.state_dict() | {"loss": torch.tensor(keeper.history["train/loss"])})
+        replays.append(RecordedGraph.replays)
+    assert replays[0] == 0 and replays[1] >= 2 * 18
+    for name, tensor in found[1].items():
+        torch.testing.assert_close(tensor, found[0][name], rtol=0, atol=0, msg=name)
 
 
 def test_without_a_gpu_the_network_is_called() -> None:
@@ -130,8 +194,8 @@ def test_what_cannot_be_captured_is_launched_as_before(
     def capture(called: nn.Module, samples: tuple[Tensor, ...], **_: object) -> nn.Module:
         if fault == "raises":
             raise RuntimeError("operation not permitted when stream is capturing\nmore")
-        network = called[0]
-        called.forward = lambda images: network(images.flip(0))  # type: ignore[method-assign]
+        passes = called.forward
+        called.forward = lambda images: passes(images.flip(0))  # type: ignore[method-assign]
         return called
 
     monkeypatch.setattr(cuda_graphs, "on_gpu", lambda images: True)

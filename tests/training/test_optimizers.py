@@ -335,3 +335,18 @@ def test_lightning_trains_and_clips_under_autocast(kind: str) -> None:
     batches = [Batch(images[half], targets[half], half, 0) for half in ids.split(32)]
     trainer.fit(task, DataLoader(batches, batch_size=None))  # type: ignore[arg-type]
     assert float(nn.functional.cross_entropy(task(images), targets)) < 0.9 * before
+
+
+@pytest.mark.parametrize("kind", FACTORIES)
+def test_a_step_does_not_look_for_gpus(
+    kind: str, network: Small, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def look() -> bool:
+        raise AssertionError("every step would pay for it")
+
+    optimizer = FACTORIES[kind](groups_of(network))
+    backward(network, 0)
+    before = copy.deepcopy(network.state_dict())
+    monkeypatch.setattr(torch.cuda, "is_available", look)
+    optimizer.step()
+    assert not all(torch.equal(before[n], value) for n, value in network.state_dict().items())

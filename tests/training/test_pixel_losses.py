@@ -9,6 +9,7 @@ import pytest
 import segmentation_models_pytorch as smp
 import torch
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torchmetrics.functional.segmentation import dice_score
 
 from src.targets import kind_of
@@ -176,3 +177,15 @@ def test_the_loss_of_an_epoch_without_a_pixel_that_counts_is_0(
     none = torch.full_like(targets, IGNORED)
     totals.add(CrossEntropy(label_smoothing=0.0)(logits, none), logits, none)
     assert totals.read()["loss"] == 0
+
+
+@pytest.mark.parametrize("make", LOSSES)
+@pytest.mark.parametrize("weighted", [False, True])
+def test_no_loss_asks_a_gpu_which_pixels_count(
+    make: Callable[..., nn.Module], weighted: bool
+) -> None:
+    with FakeTensorMode(), torch.device("cuda"):  # which raises where a value is asked for
+        weights = torch.ones(K) if weighted else None
+        targets = torch.empty(3, 5, 6, dtype=torch.int64)
+        loss = make(class_weights=weights)(torch.empty(3, K, 5, 6), targets)
+    assert loss.device.type == "cuda" and loss.ndim == 0

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from functools import reduce
+from functools import lru_cache, reduce
 from typing import Protocol
 
 import numpy as np
@@ -190,14 +190,12 @@ class Augment:
 
     def _moved(self, images: Tensor, draws: Tensor, flips: Tensor | None) -> Tensor:
         # The small number takes back what 0.29 * 100 loses as a binary fraction.
-        down, right = (int(self.settings.translate * side + 1e-9) for side in images.shape[2:])
-        if down or right:
+        height, width = (int(self.settings.translate * side + 1e-9) for side in images.shape[2:])
+        if height or width:
+            most = height, width
+            down, right = _whole(draws[_DOWN : _RIGHT + 1], most)
             return transforms.translate(
-                images,
-                down=_whole(draws[_DOWN], down),
-                right=_whole(draws[_RIGHT], right),
-                flips=flips,
-                padding=self.settings.padding,
+                images, down, right, most=most, flips=flips, padding=self.settings.padding
             )
         if flips is None:
             return images
@@ -317,9 +315,20 @@ def _signed(draws: Tensor) -> Tensor:
     return 2 * draws - 1
 
 
-def _whole(draws: Tensor, largest: int) -> Tensor:
-    """From [0, 1) to the whole numbers of -largest to largest, each as likely."""
-    return (draws * (2 * largest + 1)).long() - largest
+def _whole(draws: Tensor, most: tuple[int, int]) -> Tensor:
+    """Return the draws (2, B) in [0, 1) as int64 from -most to most, each as likely.
+
+    Each row has a limit of its own.
+    """
+    counts, largest = _ranges(most, draws.device)
+    return (draws * counts).long() - largest
+
+
+@lru_cache(maxsize=32)
+def _ranges(most: tuple[int, int], device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return how many numbers each range has, and its largest, (2, 1) int64; made once."""
+    largest = torch.tensor(most, device=device)[:, None]
+    return 2 * largest + 1, largest
 
 
 def _box(height: int, width: int, area: float, y: float, x: float) -> tuple[int, int, int, int]:

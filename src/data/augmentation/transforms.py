@@ -65,7 +65,13 @@ def scaled(images: Tensor, offset: Tensor, scale: Tensor) -> Tensor:
 
 
 def translate(
-    images: Tensor, down: Tensor, right: Tensor, *, flips: Tensor | None = None, padding: str
+    images: Tensor,
+    down: Tensor,
+    right: Tensor,
+    *,
+    most: tuple[int, int],
+    flips: Tensor | None = None,
+    padding: str,
 ) -> Tensor:
     """Mirror, then move each picture by whole pixels: what padding and cropping does, exactly.
 
@@ -74,19 +80,16 @@ def translate(
 
     Args:
         images: (B, C, H, W).
-        down, right: (B,) int64, pixels from -(H - 1) to H - 1 and from -(W - 1) to W - 1.
+        down, right: (B,) int64, pixels from -most[0] to most[0] and from -most[1] to most[1].
+        most: below H and W.
         flips: (B,) bool: mirrored left and right first; None for none.
         padding: what comes in at the edge, "zero" or "reflect" (the edge row itself not repeated).
     """
     batch, channels, height, width = images.shape
     device = images.device
-    rows = _counted(height, device) - down[:, None]
-    columns = _counted(width, device) - right[:, None]
-    if flips is not None:
-        columns = torch.where(flips[:, None], width - 1 - columns, columns)
-    # One look-up each for what is outside: positions below 0 count from the end of the table.
-    rows = _within_sides(height, padding, device).take(rows)
-    columns = _within_sides(width, padding, device).take(columns)
+    rows = _moves(height, most[0], padding, device)[0][down]
+    moves = _moves(width, most[1], padding, device)
+    columns = moves[0][right] if flips is None else moves[flips.long(), right]
     if padding == "zero":
         # One black row and column, to which all positions outside lead: cheaper than a mask.
         images = F.pad(images, (0, 1, 0, 1))
@@ -119,18 +122,21 @@ def _counted(count: int, device: torch.device, step: int = 1) -> Tensor:
 
 
 @lru_cache(maxsize=32)
-def _within_sides(side: int, padding: str, device: torch.device) -> Tensor:
-    """Return the place that stands for each position from 0 to 2 * side - 2, then from -side + 1.
+def _moves(side: int, most: int, padding: str, device: torch.device) -> Tensor:
+    """Return where what is at each place of a moved row comes from; made once, not in every step.
 
-    (3 * side - 2,) int64; with padding by "zero", what is outside has the place `side`.
+    (2, 2 * most + 1, side) int64, of rows as they are and of mirrored ones, by the pixels that they
+    are moved by: 0 to `most`, then -`most` to -1, so that negative ones count from the end. With
+    padding by "zero", what comes from outside has the place `side`.
     """
-    last = side - 1
-    positions = torch.cat(
-        [torch.arange(side + last, device=device), torch.arange(-last, 0, device=device)]
-    )
+    moved = torch.arange(2 * most + 1, device=device)[:, None]
+    moved = torch.where(moved > most, moved - (2 * most + 1), moved)
+    places = torch.arange(side, device=device) - moved
+    places = torch.stack([places, side - 1 - places])
     if padding == "zero":
-        return positions.clamp_(-1, side) % (side + 1)
-    return last - (last - positions.abs()).abs()  # mirrored back at the first and last pixel
+        return places.clamp_(-1, side) % (side + 1)
+    last = side - 1
+    return last - (last - places.abs()).abs()  # mirrored back at the first and last pixel
 
 
 def resample(

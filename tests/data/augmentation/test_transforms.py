@@ -46,7 +46,8 @@ def test_translate_equals_pad_and_crop(padding: str, flipped: bool, channels: in
     images = pictures(channels=channels)
     down, right = torch.tensor([0, 1, -2, 8, -8, 3]), torch.tensor([0, -1, 4, 2, 8, -8])
     flips = torch.tensor([True, False, True, True, False, False]) if flipped else None
-    moved = transforms.translate(images, down, right, flips=flips, padding=padding)
+    most = images.shape[2] - 1, 8
+    moved = transforms.translate(images, down, right, most=most, flips=flips, padding=padding)
     assert moved.dtype == torch.uint8 and moved.is_contiguous()
     for i, image in enumerate(images.numpy()):
         flip = flips is not None and bool(flips[i])
