@@ -153,7 +153,7 @@ def sweep(
     )
     asked = read_sweep_settings(all_overrides, config_name)
     with doing("loading Optuna"):
-        from .sweeps.race import run_sweep
+        from .sweeps.launch import run_sweep
 
     record = run_sweep(asked, all_overrides, config_name)
     # Its methods find the study from whatever folder they are called in.

@@ -100,8 +100,8 @@ class SweepStudy:
         spec = self.spec
         with translated_errors():
             self._study = self._load_or_create()
-            names = list(self.spec.metric_names)
-            if names and self._study.metric_names != names:
+            names = list(self.spec.metrics.values())
+            if self._study.metric_names != names:
                 self._study.set_metric_names(names)
             self._study_id = self._storage.get_study_id_from_name(spec.name)
         self._proposer = Proposer(self._study, spec)

@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..config.checks import ConfigError
+from ..config.checks import ConfigError, to_plain
 from ..config.compose import compose_plain, leaves
 from ..config.overrides import CONSTANTS, by_key, override_of, split_override, without_keys
 from ..config.plugins import plugin_overrides
@@ -31,6 +31,7 @@ from .tasks import commands
 __all__ = [
     "CLOSED",
     "SECOND",
+    "changed_proposals",
     "metric_line",
     "record_of",
     "resuming_command",
@@ -43,6 +44,8 @@ __all__ = [
 SECOND = "second"
 # Key in a study of the families of which no further trial was proposed, by name with the reason.
 CLOSED = "closed"
+# Key in a study of the settings of the sampler and the pruner of its last start.
+_PROPOSALS = "proposals"
 _FOLDERS = ("data.root", "data.cache_dir")
 
 
@@ -59,9 +62,11 @@ def study_spec(
         costs: of mistakes, if trials are judged by them.
     """
     epochs = settings.trainer.max_epochs
+    sets, folds = kind_of(settings.data.target).sets, steps_of(settings) == "folds"
     return StudySpec(
         name=settings.study,
         families=families,
+        metrics={key: metric_name(key, sets=sets, folds=folds) for key in settings.metrics},
         directions=settings.directions,
         identity={
             "metric": list(settings.metrics),
@@ -75,12 +80,6 @@ def study_spec(
         startup_trials=settings.sampler.startup_trials,
         seed=settings.seed,
         pruner=make_pruner(settings.pruner, epochs if isinstance(epochs, int) else 30),
-        metric_names=[
-            metric_name(
-                key, sets=kind_of(settings.data.target).sets, folds=steps_of(settings) == "folds"
-            )
-            for key in settings.metrics
-        ],
         meaning=_with_whole_paths,
     )
 
@@ -140,6 +139,33 @@ def _searched(families: Sequence[Family]) -> dict[str, Any]:
 def spent(study: SweepStudy) -> float:
     """Return the seconds that all starts of a study took, without the pauses between them."""
     return float(study.recall("spent") or 0.0)
+
+
+def changed_proposals(study: SweepStudy, settings: SweepSettings, ended: bool) -> str | None:
+    """Return a sentence on settings of sampler and pruner that the last start had not; or None.
+
+    They may differ from start to start: each concerns the trials that are yet to come. An
+    `ended` study has none, and keeps those that it had.
+    """
+    kinds = {"sampler": settings.sampler, "pruner": settings.pruner}
+    now = leaves({kind: to_plain(one) for kind, one in kinds.items()})
+    known = study.recall(_PROPOSALS)
+    changed = [
+        f"{override_of(key, now[key])} (so far {known[key]})"
+        for key in now.keys() & (known or {}).keys()
+        if now[key] != known[key]
+    ]
+    if not ended and known != now:
+        study.remember(_PROPOSALS, now)
+    if not changed or not study.trials():
+        return None
+    shown = ", ".join(sorted(changed))
+    if ended:
+        return (
+            f"the study {settings.study} has ended, so this has no effect: {shown}. Set a "
+            "larger budget for further trials, or begin a new study with study=NAME"
+        )
+    return f"for trials from now on alone: {shown}; study=NAME begins a new study with it"
 
 
 def steps_of(settings: SweepSettings) -> str:

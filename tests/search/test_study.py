@@ -252,10 +252,10 @@ def test_a_study_that_means_something_else_is_refused_with_the_difference(
 def test_optunas_pages_get_the_names_of_the_metrics(tmp_path: Path) -> None:
     with SweepStudy(tmp_path, plan(MLP, CNN)) as study:
         run(study, 1)
-    with SweepStudy(tmp_path, replace(plan(MLP, CNN), metric_names=["val/accuracy"])):
+    with SweepStudy(tmp_path, replace(plan(MLP, CNN), metrics={"val/accuracy": "accuracy"})):
         pass
     storage = optuna.storages.JournalStorage(JournalFileBackend(str(tmp_path / JOURNAL)))
-    assert optuna.load_study(study_name="s", storage=storage).metric_names == ["val/accuracy"]
+    assert optuna.load_study(study_name="s", storage=storage).metric_names == ["accuracy"]
 
 
 @pytest.mark.parametrize("name", [JOURNAL, "sweep.json"])
@@ -410,7 +410,7 @@ def test_to_open_a_study_again_writes_nothing(tmp_path: Path) -> None:
 
 
 def test_optunas_own_commands_read_a_study_in_tables_that_fit_a_screen(tmp_path: Path) -> None:
-    spec = replace(plan(MLP, CNN), metric_names=["val/accuracy"])
+    spec = replace(plan(MLP, CNN), metrics={"m": "val/accuracy"})
     with SweepStudy(tmp_path, spec) as study:
         best = max(run(study, 4), key=lambda trial: trial.value or 0.0)
         study.remember("prepared", {"mlp": "x" * 5000})

@@ -43,8 +43,9 @@ from src.sweeps.clock import Clock
 from src.sweeps.earlier_command import completed_command, keep_command
 from src.sweeps.families import default_values, load_families, name_of_kind
 from src.sweeps.forecast import TimeForecast
+from src.sweeps.launch import run_sweep
 from src.sweeps.prepared import PREPARED, Prepared
-from src.sweeps.race import run_sweep
+from src.sweeps.race_rules import RaceRules
 from src.sweeps.sweep_study import study_spec
 from src.sweeps.tasks import SweepJobs
 
@@ -166,18 +167,15 @@ def changes_of(
 ) -> list[str]:
     """Return what is changed of a trial for the time that is left."""
     noted: list[str] = []
-    sweep: Any = SimpleNamespace(
-        _base=(),
-        _clock=clock,
-        _families={one.name: one for one in load_families([family, *others], [])},
-        _jobs=Mock(prepared_of=lambda trial: prepared),
-        _study=SimpleNamespace(
-            best=lambda: best,
-            facts=lambda number: {},
-            note=lambda number, changes: noted.extend(changes),
-        ),
+    families = {one.name: one for one in load_families([family, *others], [])}
+    study = Mock(
+        best=lambda: best,
+        facts=lambda number: {},
+        note=lambda number, changes: noted.extend(changes),
     )
-    race_module._Race._trial(sweep, TrialRecord(0, family, RUNNING, {}))
+    jobs = Mock(base=(), families=families, study=study, prepared_of=lambda trial: prepared)
+    rules = RaceRules(jobs, clock, Mock(), print, [*families])
+    rules.job(TrialRecord(0, family, RUNNING, {}))
     return noted
 
 
@@ -309,7 +307,7 @@ def test_the_minimal_trial_is_for_want_of_time_alone(
             best=lambda: None, trials=lambda: [SimpleNamespace(state=one) for one in states]
         ),
     )
-    assert not race_module._Race._run_minimal_trial(sweep), "nothing is enqueued"
+    assert not race_module.Race._run_minimal_trial(sweep), "nothing is enqueued"
 
 
 @pytest.mark.parametrize(
@@ -335,7 +333,7 @@ def test_the_minimal_trial_of_a_start_that_was_ended_goes_on(tmp_path: Path) -> 
         ),
         _race=lambda trials, *names, until: raced.append((trials, {*names}, until)),
     )
-    assert race_module._Race._run_minimal_trial(sweep)
+    assert race_module.Race._run_minimal_trial(sweep)
     ((trials, names, until),) = raced
     assert (trials, names) == (2, {"mlp"}) and until >= 75 + 30
     # Its family was not measured by this start: it goes by what it was prepared with.
