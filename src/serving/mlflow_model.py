@@ -48,7 +48,7 @@ class PictureClassifier(PythonModel):
             from src.serving.bundle import open_predictor
             from src.serving.bundle_files import check_packed
             from src.serving.inputs import check_request
-            from src.serving.masks import class_shares, masks_of
+            from src.serving.mask_answers import class_shares, masks_of
             from src.serving.predictor import DamagedModel
             from src.serving.trust import Promise, Trust
 

@@ -19,7 +19,7 @@ from src.config.metrics import monitored_metrics
 from src.config.schema import RunSettings
 from src.config.sweep import base_overrides, read_sweep_settings
 from src.data.loading.datamodule import PictureData
-from src.data.sources.files import find_pictures
+from src.data.sources.picture_paths import find_pictures
 from src.data.splitting.splits import Split
 from src.machine.hardware import device_of
 from src.records.run import Predictions, RunSummary
@@ -36,7 +36,7 @@ from src.selection.comparison import compared
 from src.selection.comparison.report import gather
 from src.selection.select import card_facts, select
 from src.serving.bundle import open_predictor
-from src.serving.masks import masks_of
+from src.serving.mask_answers import masks_of
 from src.sweeps.families import load_families, trial_overrides
 from src.sweeps.study_pictures import choose_families
 from src.targets import kind_of

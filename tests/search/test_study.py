@@ -21,7 +21,7 @@ from optuna.storages.journal import JournalFileBackend
 
 from src.records.trials import COMPLETE, FAILED, PRUNED, RUNNING
 from src.runs.folder import sweep_file
-from src.search import database
+from src.search import study_database
 from src.search.space import Kind
 from src.search.study import JOURNAL, StudyBusy, StudyChanged, SweepStudy
 from tests.search.studies import CONDITIONS, NUMBERS, family, plan, run, value_of
@@ -302,7 +302,7 @@ def test_a_second_driver_is_refused_until_the_first_is_gone(
 def test_a_file_of_sqlite_is_waited_for_as_long_as_its_address_says(
     tmp_path: Path, asked: str, seconds: int
 ) -> None:
-    storage = database.open_database(f"sqlite:///{tmp_path / 'study.db'}{asked}")
+    storage = study_database.open_database(f"sqlite:///{tmp_path / 'study.db'}{asked}")
     with storage.engine.connect() as connection:
         assert connection.exec_driver_sql("pragma busy_timeout").scalar() == 1000 * seconds
 
@@ -310,7 +310,7 @@ def test_a_file_of_sqlite_is_waited_for_as_long_as_its_address_says(
 def test_a_locked_database_is_one_sentence_and_the_study_is_whole(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(database, "_PATIENCE_SECONDS", 0.02)
+    monkeypatch.setattr(study_database, "_PATIENCE_SECONDS", 0.02)
     monkeypatch.setattr(time, "sleep", lambda seconds: None)  # Optuna tries five times to ask
     url = f"sqlite:///{tmp_path / 'study.db'}"
     with SweepStudy(tmp_path, plan(MLP, CNN), url) as study:
