@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ..config.checks import ConfigError, input_of, to_plain
-from ..config.compose import leaves
+from ..config.nested import leaves
 from ..config.overrides import override_of
 from ..config.schema import RunSettings
 from ..data.loading.datamodule import PictureData

@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..config.checks import ConfigError, to_plain
-from ..config.compose import compose_plain, leaves
+from ..config.compose import compose_plain
+from ..config.nested import leaves
 from ..config.overrides import CONSTANTS, by_key, override_of, split_override, without_keys
 from ..config.plugins import plugin_overrides
 from ..config.sweep import SweepSettings, base_overrides, read_sweep_settings
