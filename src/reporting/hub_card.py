@@ -106,7 +106,7 @@ def usage(address: str, library: str, bundle: str, *, pixels: bool = False) -> l
         f"folder = {folder}",
         f'sys.path.insert(0, f"{{folder}}/{bundle}/code")',
         "from src.serving.bundle import open_predictor",
-        *(["from src.serving.mask_answers import class_shares, predicted_masks"] if pixels else []),
+        *(["from src.serving.masks import class_shares, predicted_masks"] if pixels else []),
         "",
         f'predictor = open_predictor(Path(folder, "{bundle}"))',
         *answers,

@@ -281,7 +281,7 @@ class Predictor:
         if self.kind.pixels:
             raise ValueError(
                 "the model gives every pixel a class, and a picture no label: "
-                "src.serving.mask_answers.predicted_masks gives its masks"
+                "src.serving.masks.predicted_masks gives its masks"
             )
         top_k = min(top_k, len(self.class_names))
         for batch in _batched(files, self._batch_size):

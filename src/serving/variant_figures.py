@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..data.decoding.masks import LEFT_OUT
+from ..data.decoding.mask_files import LEFT_OUT
 from ..machine.arrays import AnyArray, Int64Array, IntegerArray
 from ..records.export import OF_MASKS
 from ..records.pictures import Pixels

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..data.decoding.masks import mask_png
+from ..data.decoding.mask_files import mask_png
 from ..machine.arrays import AnyArray, Int64Array
 from ..models.arithmetic import autocast
 from ..records.pixel_answers import pixel_answers

@@ -36,7 +36,7 @@ from src.selection.comparison import compared
 from src.selection.comparison.report import gather
 from src.selection.select import card_facts, select
 from src.serving.bundle import open_predictor
-from src.serving.mask_answers import masks_of
+from src.serving.masks import masks_of
 from src.sweeps.families import load_families, trial_overrides
 from src.sweeps.study_pictures import choose_families
 from src.targets import kind_of

@@ -23,7 +23,7 @@ from src.runs.candidates.choose import load_trained
 from src.runs.experiment import run_experiment
 from src.runs.folder import RunFolder
 from src.serving.bundle import open_predictor
-from src.serving.mask_answers import PredictedMask, masks_of, predicted_masks
+from src.serving.masks import PredictedMask, masks_of, predicted_masks
 from src.training.sliding_windows import sliding_windows
 from tests.data.pictures import write_pair
 

@@ -32,7 +32,7 @@ from src.selection.combined_run import ensemble_of
 from src.selection.comparison import compared
 from src.selection.select import select
 from src.serving.bundle import open_predictor
-from src.serving.mask_answers import masks_of
+from src.serving.masks import masks_of
 from src.targets import kind_of
 from tests.runs.unsealed import copied
 from tests.serving.stranger import a_stranger_asks

@@ -25,7 +25,7 @@ from src.reporting.hub_card import usage
 from src.runs.build.network import NetworkShape, build_network, rebuild_arguments
 from src.serving.bundle import open_predictor
 from src.serving.bundle_writing import write_bundle
-from src.serving.mask_answers import masks_of
+from src.serving.masks import masks_of
 from src.serving.mlflow_model import PictureClassifier
 from src.serving.whole_network import network_classifier
 from src.storage.digests import checked_line

@@ -24,7 +24,7 @@ from src.serving.export_formats import (
     write_pt2,
 )
 from src.serving.exported import open_onnx, open_pt2
-from src.serving.mask_answers import masks_of
+from src.serving.masks import masks_of
 from src.serving.whole_network import WholeNetwork, network_classifier
 from tests.data.pictures import encoded
 from tests.serving.stranger import a_stranger_asks

@@ -137,7 +137,7 @@ def test_a_model_that_is_not_what_was_packed_is_not_loaded(tmp_path: Path) -> No
         ("mlflow_model.py", b"Predict a table", "mlflow_model.py in .* is not what was packed"),
         ("input_example.json", b"image", "input_example.json in .* is not what was packed"),
         ("digests.json", b"MLmodel", "digests.json cannot be read: its checksum"),
-        ("artifacts/bundle/code/src/serving/mask_answers.py", b"Return", "is damaged"),
+        ("artifacts/bundle/code/src/serving/masks.py", b"Return", "is damaged"),
     ):
         whole = (place / name).read_bytes()
         assert old in whole

@@ -17,7 +17,7 @@ from ...data.sources.source import Problem
 from ...machine.arrays import Float32Array
 from ...machine.status import with_progress
 from ...serving.file_pages import Page
-from ...serving.mask_answers import Mask, class_shares, masks_of
+from ...serving.masks import Mask, class_shares, masks_of
 from ...serving.predictor import Predictor
 from ...serving.trust import Promise, Trust
 from ...targets.labels import class_columns

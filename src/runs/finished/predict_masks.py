@@ -20,7 +20,7 @@ from ...config.checks import ConfigError
 from ...config.console import written_to
 from ...config.finished import PredictSettings
 from ...data.decoding.decode import decode_picture, shown_size, thumbnail
-from ...data.decoding.masks import LEFT_OUT, mask_png
+from ...data.decoding.mask_files import LEFT_OUT, mask_png
 from ...data.decoding.picture_files import PictureError
 from ...data.decoding.windows import mean_over_windows
 from ...data.sources.picture_paths import FoundPictures, without_masks
@@ -31,7 +31,7 @@ from ...machine.memory import memory_kept
 from ...machine.status import doing, with_progress
 from ...machine.text import counted, csv_cell, from_csv_cell
 from ...records.pixel_answers import colours
-from ...serving.mask_answers import (
+from ...serving.masks import (
     PredictedMask,
     class_shares,
     mask_uncertainty,

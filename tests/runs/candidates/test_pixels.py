@@ -24,7 +24,7 @@ from src.runs.candidates.settled import settled
 from src.runs.experiment import run_experiment
 from src.runs.folder import RunFolder
 from src.serving.bundle import open_predictor
-from src.serving.mask_answers import PredictedMask, predicted_masks
+from src.serving.masks import PredictedMask, predicted_masks
 from src.targets import kind_of
 from tests.data.pictures import write_pair
 

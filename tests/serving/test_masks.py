@@ -13,16 +13,10 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from src.data.decoding.masks import LEFT_OUT
+from src.data.decoding.mask_files import LEFT_OUT
 from src.data.decoding.picture_format import PictureFormat
 from src.data.sources.source import Problem
-from src.serving.mask_answers import (
-    PredictedMask,
-    class_shares,
-    masks_of,
-    predicted_masks,
-    restored,
-)
+from src.serving.masks import PredictedMask, class_shares, masks_of, predicted_masks, restored
 from src.serving.predictor import Predictor
 from tests.data.pictures import encoded
 
@@ -62,7 +56,7 @@ def test_strips_are_those_of_the_whole(
         ]
         np.testing.assert_array_equal(whole, np.argmax(planes, axis=0))
     for pixels in (1, 150, 1000):
-        monkeypatch.setattr("src.serving.mask_answers._STRIP_PIXELS", pixels)
+        monkeypatch.setattr("src.serving.masks._STRIP_PIXELS", pixels)
         np.testing.assert_array_equal(restored(probs, size, form), whole)
     assert (whole == LEFT_OUT).any() == (fit == "crop" and size != (16, 16))
 
@@ -81,7 +75,7 @@ def test_what_is_added_to_a_picture_leaves_its_uncertainty_as_it_is(
 
     predictor = Predictor(unsure_of_padding, METADATA | {"fit": fit})
     for pixels in (50, 1_000_000):
-        monkeypatch.setattr("src.serving.mask_answers._STRIP_PIXELS", pixels)
+        monkeypatch.setattr("src.serving.masks._STRIP_PIXELS", pixels)
         (found,) = predicted_masks(predictor, [tmp_path / "flat.png"])
         assert isinstance(found, PredictedMask) and found.uncertainty == pytest.approx(0.5)
 
@@ -111,7 +105,7 @@ def test_masks_alone_compute_no_uncertainty(monkeypatch: pytest.MonkeyPatch) -> 
     def unexpected(*_: object) -> float:
         raise AssertionError("nobody reads it")
 
-    monkeypatch.setattr("src.serving.mask_answers.mask_uncertainty", unexpected)
+    monkeypatch.setattr("src.serving.masks.mask_uncertainty", unexpected)
     (mask,) = masks_of(Predictor(by_thirds, METADATA), [png(np.full((20, 30), 130, np.uint8))])
     assert (mask == 1).all()
 
@@ -155,7 +149,7 @@ HOSTILE = """
 import io, resource, threading
 import numpy as np
 from PIL import Image
-from src.serving.mask_answers import class_shares, masks_of
+from src.serving.masks import class_shares, masks_of
 from src.serving.predictor import Predictor
 
 stream = io.BytesIO()
