@@ -25,9 +25,11 @@ from ..search.workers.slots import refuse_machine
 from ..tracking.addresses import without_password
 from .earlier_command import keep_command, shorter_command
 from .families import load_families
+from .parent_run import ParentRun
 from .race import Race
 from .study_pictures import checked_costs, choose_families, describe_judging
 from .sweep_study import resuming_command, study_spec
+from .tasks import SweepJobs
 
 __all__ = ["run_sweep"]
 
@@ -71,16 +73,10 @@ def run_sweep(settings: SweepSettings, overrides: Sequence[str], config_name: st
         try:
             with explained(settings.study_folder):
                 keep_command(settings.study_folder, overrides, config_name)
-            return Race(
-                settings,
-                line,
-                study,
-                families=families,
-                base=base,
-                costs=costs,
-                interruption=interruption,
-                remark=remark,
-            ).run()
+            parent = ParentRun(settings, study, line)
+            by_name = {family.name: family for family in families}
+            jobs = SweepJobs(settings, study, by_name, base, {}, parent.run_id, costs)
+            return Race(jobs, parent, interruption, remark).run()
         except Interrupted:
             with suppress(OSError, ValueError):  # the terminal went away
                 again = shorter_command(settings) or line

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,6 @@ from typing import Any
 from ..config.checks import ConfigError, input_of, to_plain
 from ..config.overrides import by_key, value_of
 from ..config.sweep import SweepSettings
-from ..data.sources.costs import CostTable
 from ..machine.cpu_load import slowdown
 from ..machine.failures import RunFailed
 from ..machine.interruption import Interrupted, Interruption
@@ -24,8 +24,8 @@ from ..reporting.formatting import duration
 from ..search.driver import Driver, TooManyFailures
 from ..search.jobs import Engine, WorkersFail
 from ..search.pool import Pool
-from ..search.space import Family, Value
-from ..search.study import StudyBusy, SweepStudy
+from ..search.space import Value
+from ..search.study import StudyBusy
 from ..search.workers.local import LocalEngine
 from ..search.workers.slots import refuse_machine, slots, visible_gpus
 from ..targets import kind_of
@@ -38,7 +38,7 @@ from .finals_time import FinalsTime
 from .minimal_trial import minimal_trial
 from .parent_run import ParentRun
 from .prepare import Preparation
-from .prepared import PREPARED, Prepared, keep_without_trial
+from .prepared import PREPARED, keep_without_trial
 from .race_rules import RaceRules
 from .reduction import Reduction
 from .short_budget import (
@@ -70,30 +70,21 @@ class Race:
     """One start of a sweep; the study is open, and the handler of signals installed.
 
     Args:
+        jobs: of the sweep, with its settings, study and families; none is prepared yet.
+        parent: the run of the sweep.
         remark: shown once no setting is refused any more; "" for none.
     """
 
     def __init__(
-        self,
-        settings: SweepSettings,
-        command: str,
-        study: SweepStudy,
-        *,
-        families: Sequence[Family],
-        base: Sequence[str],
-        costs: CostTable | None,
-        interruption: Interruption,
-        remark: str,
+        self, jobs: SweepJobs, parent: ParentRun, interruption: Interruption, remark: str
     ) -> None:
-        self._settings = settings
-        self._study = study
-        self._families = {family.name: family for family in families}
-        self._base = tuple(base)
-        self._costs = costs
+        self._jobs = jobs
+        self._settings, self._study = jobs.settings, jobs.study
+        self._families, self._prepared = jobs.families, jobs.prepared
+        self._parent = parent
         self._interruption = interruption
         self._remark = remark
-        self._folder = settings.study_folder
-        self._prepared: dict[str, Prepared] = {}
+        settings, study = self._settings, self._study
         minutes = settings.budget.minutes
         self._clock = Clock(
             None if minutes is None else 60 * minutes,
@@ -101,7 +92,6 @@ class Race:
             earlier=spent(study),
             note=partial(study.remember, "spent"),
         )
-        self._parent = ParentRun(settings, study, self._folder, command)
         self._display = Display(
             metric=settings.metrics[0],
             families=list(self._families),
@@ -141,9 +131,8 @@ class Race:
             reason = str(error)
             raise
         except (TooManyFailures, WorkersFail) as error:
-            reason = (
-                f"{str(error).rstrip('.')}; each worker's output is in {self._folder / 'workers'}"
-            )
+            logs = self._parent.folder / "workers"
+            reason = f"{str(error).rstrip('.')}; each worker's output is in {logs}"
             raise RunFailed(reason) from error
         finally:
             with doing("ending the workers"):
@@ -169,18 +158,10 @@ class Race:
             check_pictures(settings, study)
         if settings.workers.engine == "local":
             refuse_machine(settings.trainer.accelerator)
-        engine, threads = _engine_of(settings, self._folder / "workers")
+        engine, threads = _engine_of(settings, self._parent.folder / "workers")
         if settings.runtime.threads in ("auto", None):
-            self._base = (*self._base, f"runtime.threads={threads}")
-        self._jobs = SweepJobs(
-            settings=settings,
-            study=study,
-            families=self._families,
-            base=self._base,
-            prepared=self._prepared,
-            parent_run_id=self._parent.run_id,
-            costs=self._costs,
-        )
+            base = [*self._jobs.base, f"runtime.threads={threads}"]
+            self._jobs = replace(self._jobs, base=base)
         self._pool = Pool(engine)
         self._finals_time = FinalsTime(self._jobs, self._clock, self._pool.size)
 
@@ -261,7 +242,9 @@ class Race:
         minutes, second, affordable = self._settings.budget.minutes, None, self._jobs.ready
         late = families_without_time(self._families, self._prepared)
         if minutes is not None and len(affordable) == 1 and late:
-            second = next_affordable_family(late, self._prepared, self._clock, sharing, self._base)
+            second = next_affordable_family(
+                late, self._prepared, self._clock, sharing, self._jobs.base
+            )
             self._display.show(describe_single_family(affordable[0], minutes, second))
         self._study.remember(SECOND, second)
 
@@ -283,7 +266,7 @@ class Race:
                 side, families = shorter_side(self._settings), self._families.values()
                 pixels = kind_of(self._settings.data.target).pixels
                 name, values, minimal = minimal_trial(
-                    families, self._base, side, self._prepared, pixels=pixels
+                    families, self._jobs.base, side, self._prepared, pixels=pixels
                 )
                 shown = [override for override in minimal.overrides if override in minimal.cut]
                 cut = ", ".join(shown) or "as it is"
@@ -364,7 +347,7 @@ class Race:
         prepared = self._prepared[name].overrides
         own = values
         if own is None:  # what was chosen for the family replaces its own values
-            own = default_values(self._families[name], self._base)
+            own = default_values(self._families[name], self._jobs.base)
             chosen = by_key(prepared)
             own |= {key: value_of(chosen[key]) for key in own.keys() & chosen.keys()}
         kept: dict[str, Any] = {PREPARED: list(prepared)}
@@ -382,9 +365,7 @@ class Race:
 
     def record(self) -> SweepRecord:
         """Return the study as it stands."""
-        return record_of(
-            self._study, self._settings, tuple(self._families), self._base, self._costs
-        )
+        return record_of(self._jobs)
 
 
 def _engine_of(settings: SweepSettings, folder: Path) -> tuple[Engine, int]:

@@ -27,7 +27,7 @@ from .finalists import TEST, kept_finalists
 from .further_seeds import extra_trainings, kept_looks
 from .prepared import kept_preparations, reasons_without_trial
 from .short_budget import report_single_family
-from .tasks import commands
+from .tasks import SweepJobs, commands
 
 __all__ = [
     "CLOSED",
@@ -190,20 +190,9 @@ def metric_line(settings: SweepSettings, names: Sequence[str]) -> str:
     return f"metric: {names[0]}, {better} is better; {pruner}"
 
 
-def record_of(
-    study: SweepStudy,
-    settings: SweepSettings,
-    families: Sequence[str],
-    base: Sequence[str],
-    costs: CostTable | None,
-) -> SweepRecord:
-    """Return the current record of a study.
-
-    Args:
-        families: their names.
-        base: overrides that all trials share.
-        costs: of mistakes, if trials are judged by them.
-    """
+def record_of(jobs: SweepJobs) -> SweepRecord:
+    """Return the current record of a sweep's study."""
+    study, settings, families, costs = jobs.study, jobs.settings, jobs.families, jobs.costs
     place = name_and_place(settings)[1:]
     trials = tuple(study.trials())
     finalists = kept_finalists(study, settings.directions[0])
@@ -218,7 +207,7 @@ def record_of(
         directions=settings.directions,
         families=tuple(families),
         trials=trials,
-        base=tuple(base),
+        base=tuple(jobs.base),
         commands=commands(trials, winner, settings.cv.is_whole),
         importances=study.importances(),
         finalists=finalists,

@@ -651,6 +651,15 @@ def test_a_family_that_kills_its_worker_leaves_the_race_to_the_others(tmp_path: 
         sweep(tmp_path, "families=[mlp]", "study=alone")
 
 
+def test_where_all_trials_fail_the_output_of_the_workers_is_named(tmp_path: Path) -> None:
+    (tmp_path / "broken").touch()
+    logs = tmp_path / "sweeps" / "s" / "workers"
+    said = f"3 of 3 trials failed.*: no such thing; each worker's output is in {logs}$"
+    with pytest.raises(RunFailed, match=said):
+        sweep(tmp_path, "families=[mlp]")
+    assert any(logs.glob("worker-*.log"))
+
+
 def test_where_time_is_up_before_any_family_is_measured_memory_is_not_to_blame(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
