@@ -18,7 +18,7 @@ from benchmarks.commands import environment, python
 from benchmarks.photo_sets import photo_set
 from benchmarks.rivals.protocol import cpu_seconds_used
 from benchmarks.table import Row
-from src.metrics.intervals import wilson_interval
+from src.metrics.share_intervals import wilson_interval
 
 __all__ = ["RaceResult", "measure", "race"]
 

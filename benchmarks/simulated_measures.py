@@ -16,7 +16,7 @@ from scipy.special import expit, ndtr, softmax
 
 from benchmarks.simulated_fields import generator_of
 from benchmarks.table import Row
-from src.records.pixels import pixel_answers
+from src.records.pixel_answers import pixel_answers
 from src.records.run import Predictions
 from src.statistics.candidates import Measure, MeasuredRun, candidates_of
 from src.statistics.evidence import Evidence

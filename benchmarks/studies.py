@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from optuna.pruners import NopPruner
 
 from src.config.sweep import PrunerSettings
 from src.records.trials import TrialRecord
+from src.search.jobs import Job
 from src.search.loop import Observer
 from src.search.pruning import make_pruner
+from src.search.rules import Rules
 from src.search.space import Family, StudySpec, parse_space
 from src.search.study import SweepStudy
 
-__all__ = ["Ends", "open_study"]
+__all__ = ["Ends", "Jobs", "open_study"]
 
 _PRUNER = PrunerSettings(name="asha", min_epochs=1)
 _SPACE = {
@@ -34,6 +37,7 @@ def open_study(folder: Path, sampler: str = "random", *, prunes: bool = False) -
     spec = StudySpec(
         name="bench",
         families=families,
+        metrics={"val/accuracy": "accuracy"},
         directions=("maximize",),
         identity={},
         sampler=sampler,
@@ -42,6 +46,16 @@ def open_study(folder: Path, sampler: str = "random", *, prunes: bool = False) -
         pruner=make_pruner(_PRUNER, 10) if prunes else NopPruner(),
     )
     return SweepStudy(folder, spec)
+
+
+class Jobs(Rules):
+    """Rules of a race without limits, of trials with these jobs."""
+
+    def __init__(self, job_of: Callable[[TrialRecord], Job]) -> None:
+        self._job_of = job_of
+
+    def job(self, trial: TrialRecord) -> Job:
+        return self._job_of(trial)
 
 
 class Ends(Observer):

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.commands import trained_in
-from benchmarks.studies import Ends, open_study
+from benchmarks.studies import Ends, Jobs, open_study
 from benchmarks.table import Row, spread
 from src.records.trials import TrialRecord
 from src.search.driver import Driver
@@ -86,9 +86,8 @@ def _race(folder: Path, sampler: str, trials: int, watcher: Ends, runner: str, *
         Driver(
             study,
             pool,
+            Jobs(job_of),
             trials=trials,
-            metrics=("val/accuracy",),
-            job_of=job_of,
             observers=[watcher],
         ).race()
         pool.close()

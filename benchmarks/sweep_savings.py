@@ -31,6 +31,7 @@ from src.search.driver import Driver
 from src.search.jobs import Job
 from src.search.loop import Observer
 from src.search.pruning import make_pruner
+from src.search.rules import Rules
 from src.search.space import Family, StudySpec, Value
 from src.search.study import SweepStudy
 from src.sweeps.families import load_families
@@ -77,6 +78,7 @@ def _share(recorded: list[dict[str, Any]], seed: int, usual: SweepSettings) -> f
     spec = StudySpec(
         name="replay",
         families=[family],
+        metrics={"val/accuracy": "accuracy"},
         directions=("maximize",),
         identity={},
         sampler=usual.sampler.name,
@@ -88,9 +90,8 @@ def _share(recorded: list[dict[str, Any]], seed: int, usual: SweepSettings) -> f
         Driver(
             study,
             SimulatedPool(_SLOTS),
+            table,
             trials=len(recorded),
-            metrics=("val/accuracy",),
-            job_of=table.job_of,
             observers=[watcher],
             interrupted=lambda: watcher.spent is not None,
         ).race()
@@ -115,14 +116,14 @@ class _UntilGoal(Observer):
             self.spent = self._epochs
 
 
-class _Table:
+class _Table(Rules):
     """Recorded configurations, each given out once."""
 
     def __init__(self, family: Family, recorded: list[dict[str, Any]]) -> None:
         self._family = family
         self._left = list(recorded)
 
-    def job_of(self, trial: TrialRecord) -> Job:
+    def job(self, trial: TrialRecord) -> Job:
         nearest = min(self._left, key=lambda one: self._distance(one["values"], trial.values))
         self._left.remove(nearest)
         task = {"trial": trial.number, "seconds": float(EPOCHS), "curve": nearest["curve"]}

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.simulated_pool import Preemption, SimulatedPool
-from benchmarks.studies import open_study
+from benchmarks.studies import Jobs, open_study
 from benchmarks.table import Row
 from src.records.trials import FAILED, TrialRecord
 from src.search.driver import Driver
@@ -100,9 +100,8 @@ def _four_slots(folder: Path) -> float:
         Driver(
             study,
             pool,
+            Jobs(job_of),
             trials=_REAL_TRIALS,
-            metrics=("val/accuracy",),
-            job_of=job_of,
             observers=[watcher],
         ).race()
         pool.close()
@@ -124,9 +123,8 @@ def _many_slots(folder: Path) -> float:
         Driver(
             study,
             pool,
+            Jobs(job_of),
             trials=_MANY_TRIALS,
-            metrics=("val/accuracy",),
-            job_of=job_of,
         ).race()
     return pool.trained / (_MANY_SLOTS * pool.last_begin)
 
@@ -166,9 +164,8 @@ def _cluster(folder: Path, between: tuple[float, float]) -> _Cluster:
         Driver(
             study,
             pool,
+            Jobs(job_of),
             trials=_MOST_TRIALS,
-            metrics=("val/accuracy",),
-            job_of=job_of,
         ).race()
         seconds = time.process_time() - began - pool.own_seconds
         trials = study.trials()

@@ -153,7 +153,7 @@ def sweep(
     )
     asked = read_sweep_settings(all_overrides, config_name)
     with doing("loading Optuna"):
-        from .sweeps.race import run_sweep
+        from .sweeps.launch import run_sweep
 
     record = run_sweep(asked, all_overrides, config_name)
     # Its methods find the study from whatever folder they are called in.
@@ -194,7 +194,7 @@ def compare(
 
         comparison = compared(asked)
     if asked.ensemble:
-        from .selection.ensemble import with_ensemble
+        from .selection.combined_run import with_ensemble
 
         comparison = with_ensemble(comparison, asked)[0]
     return Verdict(comparison)
@@ -462,7 +462,7 @@ class Model:
             ConfigError: the model has no calibration for what is asked, or it does not suffice.
             ValueError: names the first that is no picture, which is no file, or where none is one.
         """
-        from .runs.finished.answers import answers_frame, trust_asked
+        from .runs.finished.answers_frame import answers_frame, trust_asked
 
         trust = trust_asked(self.folder, self._predictor, coverage, classwise, max_error)
         return answers_frame(self._predictor, pictures, trust)
@@ -478,6 +478,6 @@ class Model:
             ValueError: names the first that is no picture; or the model has a class for every
                 pixel.
         """
-        from .runs.finished.answers import probabilities_of
+        from .runs.finished.answers_frame import probabilities_of
 
         return probabilities_of(self._predictor, pictures)

@@ -49,7 +49,7 @@ def _compare(settings: CompareSettings, overrides: Sequence[str], spare: SpareCo
             subgroups_of(comparison, settings)
     if settings.ensemble:
         with doing("loading PyTorch and Lightning"):
-            from .selection.ensemble import with_ensemble
+            from .selection.combined_run import with_ensemble
 
         comparison, made = with_ensemble(comparison, settings)
     width, wrapped = shutil.get_terminal_size((120, 24)).columns, sys.stdout.isatty()

@@ -37,7 +37,7 @@ def predict(settings: PredictSettings, overrides: Sequence[str]) -> None:
         read = (*RECORD, "exports/export.json", f"{asked}/*", "model/*")
         refuse_changed(folder.path, settings.changed, read)
 
-    from .data.sources.files import find_pictures
+    from .data.sources.picture_paths import find_pictures
     from .runs.finished.predict import label_pictures
     from .runs.finished.predict_masks import predicts_pixels, write_masks
     from .storage.locks import only_writer

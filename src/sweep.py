@@ -35,7 +35,7 @@ def sweep(settings: SweepSettings, overrides: Sequence[str], *, config_name: str
         check_root(settings.data)
     with doing("loading Optuna"):
         from .reporting.sweep_report import format_result
-        from .sweeps.race import run_sweep
+        from .sweeps.launch import run_sweep
 
     record = run_sweep(settings, overrides, config_name)
     print(format_result(record, shutil.get_terminal_size((_WIDTH, 24)).columns))

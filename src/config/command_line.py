@@ -24,9 +24,10 @@ from ..machine.interruption import Interrupted, Interruption
 from ..machine.package import PACKAGE, package_version, typed
 from ..machine.yaml_text import yaml_text
 from .checks import ConfigError, NotGiven, Settings, options_of, to_plain
-from .compose import expand, flattened, put
+from .compose import expand, flattened
 from .console import on_plain_output
 from .credentials import problem_of_overrides, without_password
+from .nested import put
 from .other_names import hint_for_option, known_as
 from .plugins import take_plugins
 from .tracking import environment_overrides

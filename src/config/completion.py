@@ -9,7 +9,7 @@ from typing import Any
 from ..machine.package import ENTRIES
 from .checks import ConfigError, Settings, options_of, to_plain
 from .command_line import CONFIG_NAME_FLAGS, parse, take_config_name
-from .compose import compose_plain, groups, leaves
+from .compose import compose_plain, groups
 from .finished import (
     CompareSettings,
     EvaluateSettings,
@@ -21,6 +21,7 @@ from .finished import (
     VerifySettings,
 )
 from .models import WeightsSettings
+from .nested import leaves
 from .other_names import library_networks, stored_networks
 from .overrides import without_keys
 from .schema import RunSettings

@@ -24,6 +24,7 @@ from ..machine.package import PRESETS
 from ..machine.text import nearest
 from .checks import ConfigError, Settings, WithoutEffect, completed, from_plain, is_literal
 from .models import NetworkSettings
+from .nested import keys_of, leaves, put
 from .other_names import with_libraries
 from .override_faults import (
     LISTED,
@@ -55,8 +56,6 @@ __all__ = [
     "expand",
     "flattened",
     "groups",
-    "leaves",
-    "put",
     "read_run_settings",
     "refuse_idle",
 ]
@@ -218,7 +217,7 @@ def compose_plain(
         composed = _composed(config_name, folders, tuple(chosen))[0]
         if _refers(composed) or not all(_is_plain(override, plain) for override in values.values()):
             # `++`, for Hydra does not know the keys that conf/ leaves to their defaults.
-            known = _keys(plain)
+            known = keys_of(plain)
             stated = [
                 f"++{argument}" if override.get_key_element() in known else argument
                 for argument, override in values.items()
@@ -267,7 +266,7 @@ def _is_plain(override: Override, plain: Mapping[str, Any]) -> bool:
     """Whether an override does no more than replace one value by another."""
     if override.package is not None or "$" in str(override.input_line):
         return False
-    known = leaves(plain) if isinstance(override.value(), dict) else _keys(plain)
+    known = leaves(plain) if isinstance(override.value(), dict) else keys_of(plain)
     return override.key_or_group in known
 
 
@@ -411,31 +410,6 @@ def chosen_options(
     return {group: option for group, option in choices.items() if group in known}
 
 
-def leaves(plain: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings by dotted key: `{"trainer": {"max_epochs": 3}}` -> `{"trainer.max_epochs":
-    3}`."""
-    found: dict[str, Any] = {}
-    for name, value in plain.items():
-        key = f"{prefix}{name}"
-        found |= leaves(value, f"{key}.") if isinstance(value, Mapping) else {key: value}
-    return found
-
-
-def put(plain: dict[str, Any], key: str, value: Any) -> None:
-    """Set a dotted key of nested settings.
-
-    Raises:
-        ConfigError: there is none.
-    """
-    *folders, name = key.split(".")
-    node: Any = plain
-    for folder in folders:
-        node = node.get(folder) if isinstance(node, dict) else None
-    if not isinstance(node, dict) or name not in node:
-        raise no_key(key, _keys(plain))
-    node[name] = value
-
-
 def _explained(
     error: Exception,
     overrides: Mapping[str, Override],
@@ -451,7 +425,7 @@ def _explained(
         if given not in options[key]:
             return ConfigError(f"{key} is {given!r}: {no_option(key, str(given), options[key])}.")
     try:
-        known = _keys(_completed(config_name, folders, tuple(chosen), cls))
+        known = keys_of(_completed(config_name, folders, tuple(chosen), cls))
     except (HydraException, OmegaConfBaseException):
         known = []
     keys = [o.key_or_group for argument, o in overrides.items() if argument not in chosen]
@@ -467,14 +441,7 @@ def _explained(
 
 def _no_group(group: str, config_name: str, folders: tuple[Path, ...], cls: type) -> str:
     """Return why this command has no options of a group of other commands."""
-    keys = _keys(_completed(config_name, folders, (), cls))
+    keys = keys_of(_completed(config_name, folders, (), cls))
     if own := [key for key in keys if key.startswith(f"{group}.")]:
         return f"{group}: this command has no options of it to choose, it has {', '.join(own)}."
     return f"{group}: this command has no such setting{LISTED}."
-
-
-def _keys(plain: Any, prefix: str = "") -> list[str]:
-    keys: list[str] = []
-    for name, value in plain.items() if isinstance(plain, Mapping) else ():
-        keys += [f"{prefix}{name}", *_keys(value, f"{prefix}{name}.")]
-    return keys

@@ -18,7 +18,7 @@ from .checks import (
     positive_int,
     setting,
 )
-from .compose import CONF, SWEEPS, chosen_options, compose_plain, groups, leaves
+from .compose import CONF, SWEEPS, chosen_options, compose_plain, groups
 from .metrics import (
     COST,
     METRICS,
@@ -30,6 +30,7 @@ from .metrics import (
     plain_metric,
     reported_metrics,
 )
+from .nested import leaves
 from .overrides import by_key, key_of_override, override_of, split_override, value_of
 from .plugins import plugin_folders
 from .schema import RunSettings

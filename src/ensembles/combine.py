@@ -172,7 +172,7 @@ def combine_pixels(
         probs: (M, P, K) of some pixels of pictures that no member was trained on.
         labels: (P,) their classes.
         pictures: (P,) in [0, N), the place of the picture that each is of.
-        answers: of each member the (N,) answers about all pixels, see `src.records.pixels`.
+        answers: of each member the (N,) answers about all pixels, see `src.records.pixel_answers`.
         targets: (N, K), the classes that a picture holds.
         mixed: combinations, and (N,) the number of that by which each picture is answered ->
             (N,) answers about all pixels. Called once.

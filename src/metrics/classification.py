@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .intervals import wilson_interval
+from .share_intervals import wilson_interval
 from .validation import checked
 
 __all__ = [

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .intervals import group_numbers, influence_errors, influence_interval, variance_freedom
+from .share_intervals import group_numbers, influence_errors, influence_interval, variance_freedom
 
 __all__ = [
     "auc_influence",

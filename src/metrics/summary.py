@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import classification, probabilistic, roc
-from .intervals import wilson_interval
+from .share_intervals import wilson_interval
 from .validation import checked
 
 __all__ = [

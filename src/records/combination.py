@@ -19,7 +19,7 @@ class Combination:
         members: names of the M members that it could choose from.
         weights: (M,) fitted on all pictures; 0 for a member that is not used.
         probs: (N, K) of held-out pictures, in the order given; of pixels (N,) answers, see
-            `src.records.pixels`.
+            `src.records.pixel_answers`.
         measure: what figures are of, the primary measure of the kind of targets.
         figure: of `probs`.
         log_loss: of `probs`, mean over the pictures.

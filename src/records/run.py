@@ -19,7 +19,7 @@ import numpy as np
 from ..machine.arrays import AnyArray, Float64Array, Int64Array
 from ..storage.files import replacing, write_atomically
 from .field_types import check_type
-from .pixels import pixel_columns, read_pixel_columns
+from .pixel_answers import pixel_columns, read_pixel_columns
 from .trials import candidate_name
 
 __all__ = ["Predictions", "RunSummary"]

@@ -7,10 +7,10 @@ import math
 import numpy as np
 
 from ..machine.text import percent
+from ..metrics.class_maps import class_pixel_scores
 from ..metrics.classification import class_scores, confusion_matrix
 from ..metrics.multilabel import label_scores
 from ..metrics.probabilistic import binned, reliability_bins
-from ..metrics.segmentation import class_pixel_scores
 from ..records.run import Predictions
 from .formatting import Table
 from .roc_figure import auc_text

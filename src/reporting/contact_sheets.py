@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from ..machine.arrays import AnyArray, Int64Array, IntegerArray, UInt8Array
 from ..machine.text import percent
 from ..records.pictures import GuessSample, Pixels, Suspect, shown
-from ..records.pixels import colours
+from ..records.pixel_answers import colours
 from ..records.run import Predictions
 from .style import HEAT, INK, MUTED, WARNING, families_of, new_figure, plain_labels
 

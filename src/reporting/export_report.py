@@ -6,7 +6,7 @@ import re
 import shutil
 
 from ..machine.text import counted, fixed, percent
-from ..metrics.intervals import wilson_interval
+from ..metrics.share_intervals import wilson_interval
 from ..metrics.summary import metric_name
 from ..records.export import ExportRecord, VariantRecord
 from .formatting import Table, change_text, metric_text

@@ -14,7 +14,7 @@ from PIL import Image
 
 from ..machine.arrays import AnyArray, UInt8Array
 from ..machine.text import csv_text
-from ..metrics.segmentation import PixelScores, class_pixel_scores, pixel_sums
+from ..metrics.class_maps import PixelScores, class_pixel_scores, pixel_sums
 from ..records.pictures import Pixels
 from ..records.run import Predictions
 from ..storage.files import write_atomically

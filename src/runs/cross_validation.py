@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ..config.checks import ConfigError, input_of, to_plain
-from ..config.compose import leaves
+from ..config.nested import leaves
 from ..config.overrides import override_of
 from ..config.schema import RunSettings
 from ..data.loading.datamodule import PictureData
@@ -29,8 +29,8 @@ from ..tracking.tracker import Tracker
 from .build import build_fold, stated_batch_size
 from .candidates.candidate import OnEpoch, cross_fitted, settle_thresholds
 from .candidates.choose import candidate_of
+from .fold_records import FoldBook, fold_means, joined, mean_of
 from .folder import RunFolder, finished_summary, open_folder
-from .folds import FoldBook, fold_means, joined, mean_of
 from .lifecycle import ActiveRun, ParentLink, show_finished
 from .resume import ended_before, finished_before
 from .seal import changed_since

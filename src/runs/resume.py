@@ -22,8 +22,8 @@ from ..records.run import Predictions, RunSummary
 from ..storage.locks import ProcessLock, holder_of
 from ..tracking.spool import is_being_written, writer_lock
 from ..training.checkpoints import read_checkpoint
+from .fold_records import FoldBook
 from .folder import LABELS, PAGE, RunFolder, finished_summary
-from .folds import FoldBook
 from .seal import amending, break_seal, changed_since
 
 __all__ = ["ended_before", "finished_before", "refuse_ended", "reopen_record"]

@@ -110,8 +110,8 @@ def _run_to_resume(run: str, output_dir: str) -> tuple[RunFolder, dict[str, Any]
 
 def _whole_of(fold: RunFolder) -> str | None:
     """Return the name of the cross-validation that a fold belongs to; None where there is none."""
+    from .fold_records import FoldBook
     from .folder import FOLDS, RunFolder
-    from .folds import FoldBook
 
     for file in fold.path.parent.glob(f"*/{FOLDS}"):
         with suppress(ValueError):  # damaged files are reported where they are used

@@ -14,13 +14,11 @@ from ..records.trials import COMPLETE, FAILED, PRUNED, RUNNING, TrialRecord
 from .jobs import Ending, Job, Report
 from .loop import OVER, JobLoop, Observer, TooManyFailures
 from .pool import Pool
+from .rules import Rules
 from .space import Kind
 from .study import SweepStudy
 
 __all__ = ["Driver", "TooManyFailures"]
-
-_Trials = Sequence[TrialRecord]
-_Affordable = Callable[[float | None, _Trials, _Trials], Sequence[Kind]]
 
 _ACCOUNT_SECONDS = 10.0
 # Fact of a trial that the pruner has stopped; others are stopped for lack of time.
@@ -36,29 +34,8 @@ class Driver(JobLoop[int]):
     Args:
         study: only the driver writes to it.
         pool, observers, interrupted, at_once: see `JobLoop`.
-        metrics: keys of the metrics to go by, in the study's order.
-        metric_text: returns a figure as text, by its metric's key.
-        job_of: a trial's job; called again before every attempt, because what was noted of the
-            trial may have changed.
-        is_current: returns whether a further trial of the values of this one would have the same
-            settings, and end as it does. None is proposed, unless this one was stopped for lack of
-            time before its first report.
-        affordable: returns the kinds of trials that end within so many seconds, None for no limit;
-            called as well with the trials that ended, the latest last, those that were stopped for
-            lack of time with the seconds that they would have taken or took at least; and with
-            those that run, where there is a limit, with their seconds so far: they must end in it,
-            too.
-        closed: returns the families of which no further trial begins, since it would hardly be a
-            better one, each with the reason; called with the trials that are complete, or were
-            stopped as worse than others, the latest last.
         trials, epochs: of all starts together, at the first of which no further trial begins; None
             for no limit.
-        time_left: returns the seconds in which trials may begin and run, 0 after them and None for
-            no limit; called with whether a trial is complete.
-        time_to_end: returns the seconds after which what still runs is stopped, called as
-            `time_left` is, which it is if it is None.
-        upkeep: called all the time, to keep what others must not have and what later starts must
-            know; what it raises ends the race at once.
         failure_limit: share of failed trials that ends the race, once enough have ended.
 
     Attributes:
@@ -69,33 +46,20 @@ class Driver(JobLoop[int]):
         self,
         study: SweepStudy,
         pool: Pool,
+        rules: Rules,
         *,
-        metrics: tuple[str, ...],
-        metric_text: Callable[[str, float], str] = lambda key, value: f"{value:.4g}",
-        job_of: Callable[[TrialRecord], Job],
         observers: Sequence[Observer] = (),
-        is_current: Callable[[TrialRecord], bool] = lambda trial: True,
-        affordable: _Affordable | None = None,
-        closed: Callable[[_Trials], Mapping[str, str]] = lambda judged: {},
         trials: int | None = None,
         epochs: int | None = None,
         at_once: int | None = None,
-        time_left: Callable[[bool], float | None] = lambda answered: None,
-        time_to_end: Callable[[bool], float | None] | None = None,
-        upkeep: Callable[[], None] | None = None,
         failure_limit: float = 0.5,
         interrupted: Callable[[], bool] = lambda: False,
     ) -> None:
         super().__init__(pool, observers, interrupted, at_once)
-        self._study = study
+        self._study, self._rules = study, rules
+        self._names = study.spec.metrics
+        self._metrics = tuple(self._names)
         self._most_trials, self._most_epochs = trials, epochs
-        self._time_left, self._time_to_end = time_left, time_to_end or time_left
-        self._upkeep = upkeep or study.renew_claim
-        self._metrics, self._text = metrics, metric_text
-        self._names = dict(zip(metrics, study.spec.metric_names or metrics, strict=True))
-        self._job_of = job_of
-        self._is_current = is_current
-        self._affordable, self._closed = affordable, closed
         self._failure_limit = failure_limit
         self._counts: Counter[str] = Counter()  # of ended trials, by state
         self._epochs = 0
@@ -125,7 +89,7 @@ class Driver(JobLoop[int]):
             self._epochs += trial.epochs
             if trial.state != RUNNING:
                 self._counts[trial.state] += 1
-            if not _is_late(trial) and self._is_current(trial):
+            if not _is_late(trial) and self._rules.is_current(trial):
                 self._tried.add(trial.number)
             self._note_end(trial)
         # Trials whose first metric is only known at their end have no curves to count.
@@ -154,7 +118,7 @@ class Driver(JobLoop[int]):
             self.why_over = "no further trial would end in time"
             return None
         every = all(Kind(family.name) in kinds for family in self._study.spec.families)
-        closed = self._closed(self._judged)
+        closed = self._rules.closed(self._judged)
         kinds = [one for one in kinds if one.family not in closed]
         proposal = self._study.ask(kinds, self._tried) if kinds else None
         if proposal is not None:
@@ -175,11 +139,10 @@ class Driver(JobLoop[int]):
 
     def _kinds(self) -> Sequence[Kind]:
         """Return the kinds of trials that may begin now."""
-        if self._affordable is None:
-            return [Kind(family.name) for family in self._study.spec.families]
         left = self.seconds_left()
         beside = [] if left is None else self._beside()
-        return self._affordable(left, [*self._took.values()], beside)
+        kinds = self._rules.affordable(left, [*self._took.values()], beside)
+        return [Kind(one.name) for one in self._study.spec.families] if kinds is None else kinds
 
     def _beside(self) -> list[TrialRecord]:
         """Return the running trials, with the seconds of their attempts so far."""
@@ -188,15 +151,15 @@ class Driver(JobLoop[int]):
         return [replace(trial, seconds=now - at) for trial, at in begun]
 
     def seconds_left(self) -> float | None:
-        return self._time_left(self._best is not None)
+        return self._rules.time_left(self._best is not None)
 
     def seconds_to_end(self) -> float | None:
-        return self._time_to_end(self._best is not None)
+        return self._rules.time_to_end(self._best is not None)
 
     def job(self, key: int) -> Job:
         trial = self._study.trial(key)
         self._began[key] = trial, time.monotonic()
-        job = self._job_of(trial)
+        job = self._rules.job(trial)
         self._study.note(key, overrides=list(job.overrides))
         self._timed_from.pop(key, None)
         return job
@@ -215,7 +178,8 @@ class Driver(JobLoop[int]):
     def judge(self, key: int, job: Job, report: Report, seconds: float) -> str | None:
         step = report.step
         whole, done = job.steps, counted(step, "epoch" if job.folds is None else "fold")
-        value = report.metrics.get(self._metrics[0])
+        metric = self._metrics[0]
+        value = report.metrics.get(metric)
         new = value is None or self._study.report(key, step, value)
         if new:
             self._epochs += 1 if job.folds is None else job.epochs
@@ -225,8 +189,8 @@ class Driver(JobLoop[int]):
             judged = len(self._metrics) == 1 and step < whole
             if judged and self._study.should_prune(key):
                 self._study.note(key, **{_WORSE: True})
-                metric = self._metrics[0]
-                return f"pruned after {done} at {self._names[metric]} {self._text(metric, value)}"
+                text = self._rules.metric_text(value)
+                return f"pruned after {done} at {self._names[metric]} {text}"
         left = self.seconds_to_end()
         if left is None or step >= whole:
             return None
@@ -266,7 +230,8 @@ class Driver(JobLoop[int]):
     def tick(self, running: int) -> None:
         for observer in self.observers:
             observer.tick({**self._counts, "running": running}, self._describe_left())
-        self._upkeep()
+        self._study.renew_claim()
+        self._rules.upkeep()
         if time.monotonic() - self._noted_at > _ACCOUNT_SECONDS:
             self._keep_account()
 

@@ -10,9 +10,9 @@ from optuna.storages import BaseStorage, JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
 from ..machine.own_pages import is_own
-from .database import open_database
 from .storage import translated_errors
 from .study import JOURNAL
+from .study_database import open_database
 
 __all__ = ["study_pages"]
 

@@ -23,7 +23,7 @@ from optuna.study import Study, StudyDirection
 
 from ..config.sweep import PrunerSettings
 from .space import FAMILY
-from .trials import StudySubset
+from .study_trials import StudySubset
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial

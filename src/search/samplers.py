@@ -21,7 +21,7 @@ from optuna.study import StudyDirection
 from optuna.trial import Trial, TrialState
 
 from .space import FAMILY, Family, Kind, StudySpec
-from .trials import StudySubset, enqueued_values
+from .study_trials import StudySubset, enqueued_values
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution

@@ -251,24 +251,24 @@ class StudySpec:
     """The identity of a study, and how it proposes.
 
     Attributes:
+        metrics: names for readers, by key; trials are judged by the first one.
         directions: "maximize" or "minimize", one a metric.
         identity: plain values that must not change between starts.
         sampler: its name, as in `check_sampler`.
         startup_trials: random ones before the sampler learns, of all families together.
-        metric_names: for readers, one a direction; empty where they have none.
         meaning: of an identity; two with the same one are of the same study, however they are
             written.
     """
 
     name: str
     families: Sequence[Family]
+    metrics: Mapping[str, str]
     directions: Sequence[str]
     identity: Mapping[str, Any]
     sampler: str
     startup_trials: int
     seed: int
     pruner: BasePruner
-    metric_names: Sequence[str] = ()
     meaning: Callable[[Any], Any] = lambda identity: identity
 
 

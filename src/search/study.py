@@ -18,11 +18,11 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from ..machine.regular_files import refuse_odd_files
 from ..records.trials import TrialRecord
 from ..storage.locks import ProcessLock, holder_of
-from .database import OneWriter, open_database
 from .samplers import Proposer
 from .space import FAMILY, Kind, StudySpec, Value
 from .storage import NOTED, Journal, Lease, StudyBusy, translated_errors
-from .trials import (
+from .study_database import OneWriter, open_database
+from .study_trials import (
     STALE,
     STATES,
     current,
@@ -100,8 +100,8 @@ class SweepStudy:
         spec = self.spec
         with translated_errors():
             self._study = self._load_or_create()
-            names = list(self.spec.metric_names)
-            if names and self._study.metric_names != names:
+            names = list(self.spec.metrics.values())
+            if self._study.metric_names != names:
                 self._study.set_metric_names(names)
             self._study_id = self._storage.get_study_id_from_name(spec.name)
         self._proposer = Proposer(self._study, spec)
@@ -358,7 +358,7 @@ class SweepStudy:
         return trial if trial.place(direction) < best.place(direction) else best
 
     def importances(self) -> dict[str, dict[str, float]]:
-        """Return the share of each family's keys; see `src.search.trials.importances`."""
+        """Return the share of each family's keys; see `src.search.study_trials.importances`."""
         return importances(self._all(), self._families, self.spec.directions)
 
     def _family_of(self, trial: FrozenTrial) -> str | None:

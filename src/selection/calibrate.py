@@ -35,8 +35,8 @@ from ..reporting.certainty_report import CardCertainty
 from ..runs.candidates.ensemble import TrainedEnsemble
 from ..runs.candidates.trained_classifier import TrainedClassifier
 from ..runs.finished.evaluate import Revisited, revisit
+from ..runs.fold_records import fold_runs
 from ..runs.folder import RunFolder
-from ..runs.folds import fold_runs
 from ..serving.trust import false_alarms, familiar
 from ..statistics.conformal import fewest_pictures, one_of_each_group
 from ..statistics.missed_labels import fewest_labelled

@@ -25,8 +25,8 @@ from ..records.run import Predictions, RunSummary
 from ..runs.build import build_data
 from ..runs.candidates.candidate import settle_thresholds
 from ..runs.candidates.choose import load_trained
+from ..runs.fold_records import fold_runs
 from ..runs.folder import REFIT, RunFolder, finished_summary, read_json
-from ..runs.folds import fold_runs
 from ..runs.seal import amending
 from ..storage.files import write_atomically
 from .retrain import repeating_command, train_into

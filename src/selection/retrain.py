@@ -7,7 +7,8 @@ from typing import Any
 
 from ..config.checks import ConfigError, to_plain
 from ..config.command_line import ChildEnded
-from ..config.compose import compose_settings, leaves
+from ..config.compose import compose_settings
+from ..config.nested import leaves
 from ..config.overrides import by_key, changed, override_of, without_keys
 from ..config.plugins import plugin_overrides
 from ..config.schema import RunSettings

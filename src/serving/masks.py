@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from ..data.decoding.decode import shown_size
-from ..data.decoding.masks import LEFT_OUT
+from ..data.decoding.mask_files import LEFT_OUT
 from ..data.decoding.picture_files import PictureError
 from ..data.decoding.picture_format import PictureFormat
 from ..data.sources.source import Problem

@@ -44,7 +44,7 @@ class PictureClassifier(PythonModel):
         """
         bundle = Path(context.artifacts["bundle"]).absolute()
         with _package_of(bundle / "code"):
-            from src.data.decoding.masks import mask_png
+            from src.data.decoding.mask_files import mask_png
             from src.serving.bundle import open_predictor
             from src.serving.bundle_files import check_packed
             from src.serving.inputs import check_request

@@ -9,11 +9,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..data.decoding.masks import LEFT_OUT
+from ..data.decoding.mask_files import LEFT_OUT
 from ..machine.arrays import AnyArray, Int64Array, IntegerArray
 from ..records.export import OF_MASKS
 from ..records.pictures import Pixels
-from ..records.pixels import pixel_answers
+from ..records.pixel_answers import pixel_answers
 from .exported import Logits, linked, pixel_classifier_of
 from .predictor import kind_in
 from .variant_choice import largest_difference

@@ -18,9 +18,9 @@ import numpy as np
 from scipy.special import ndtr, ndtri, stdtrit
 
 from ..machine.arrays import Float32Array, Float64Array, Int64Array
-from ..metrics.intervals import variance_freedom
+from ..metrics.share_intervals import variance_freedom
 from .candidates import Candidate
-from .groups import PictureGroups
+from .picture_groups import PictureGroups
 from .seeds import SeedSpread, seed_spread
 
 __all__ = ["Evidence", "normal_quantile", "student_quantile"]

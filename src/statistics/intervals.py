@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from ..machine.arrays import BoolArray, Float32Array, Int64Array
-from ..metrics.intervals import score_interval
+from ..metrics.share_intervals import score_interval
 from ..records.comparison import Interval
 from ..records.run import Predictions
 from ..targets import kind_of

@@ -11,7 +11,7 @@ from scipy.special import bdtr, ndtr, stdtr, stdtrit
 from ..machine.arrays import BoolArray, Int64Array
 from ..records.comparison import FoldTest, Interval, McNemar
 from .evidence import Evidence
-from .groups import PictureGroups
+from .picture_groups import PictureGroups
 
 __all__ = ["corrected_resampled_t", "difference_p_value", "mcnemar"]
 

@@ -23,7 +23,7 @@ import numpy as np
 from scipy.special import digamma, gammaincinv, polygamma
 
 from ..machine.arrays import BoolArray, Float32Array, Float64Array
-from .groups import PictureGroups
+from .picture_groups import PictureGroups
 from .root_finding import root
 
 __all__ = ["SeedSpread", "moderated", "seed_spread"]

@@ -16,7 +16,7 @@ import math
 import numpy as np
 
 from ..machine.arrays import Float64Array
-from ..metrics.intervals import variance_freedom
+from ..metrics.share_intervals import variance_freedom
 from .evidence import Evidence
 
 __all__ = ["expected_figure", "expected_figures"]

@@ -21,9 +21,9 @@ from ..config.compose import (
     compose_plain,
     effective_overrides,
     groups,
-    leaves,
     read_run_settings,
 )
+from ..config.nested import leaves
 from ..config.other_names import library_of, nearest_network
 from ..config.overrides import by_key, changed, override_of, without_keys
 from ..config.plugins import plugin_folders

@@ -112,7 +112,7 @@ class Finals(JobLoop[tuple[int, int]]):
         self._check = check
         self._upkeep = upkeep
         self._metric = settings.metrics[0]
-        self._name = (study.spec.metric_names or settings.metrics)[0]
+        self._name = study.spec.metrics[self._metric]
         self._refits: dict[str, dict[str, dict[str, Any]]] = study.recall(_REFITS) or {}
         self._trials: dict[int, TrialRecord] = {}
         self._counts: Mapping[str, int] = {}

@@ -13,10 +13,10 @@ import torch
 from torch import nn
 
 from ..config.checks import ConfigError, to_plain
-from ..config.compose import leaves
 from ..config.data import DataSettings
 from ..config.features import ClassicalSettings, HandcraftedSettings
 from ..config.models import NetworkSettings
+from ..config.nested import leaves
 from ..config.overrides import by_key, override_of, with_values
 from ..config.schema import RunSettings
 from ..data.decoding.format_choice import chosen_format

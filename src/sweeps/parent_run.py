@@ -46,10 +46,8 @@ _NOT_PARAMS = ("output_dir", "resume", "tracking", "model")
 class ParentRun(Observer):
     """The run of a sweep in its folder, and the mirror process of it and of its trials' runs."""
 
-    def __init__(
-        self, settings: SweepSettings, study: SweepStudy, folder: Path, command: str
-    ) -> None:
-        self.folder = folder
+    def __init__(self, settings: SweepSettings, study: SweepStudy, command: str) -> None:
+        self.folder = settings.study_folder
         known = study.recall("run_id")
         self.run_id = str(known or uuid.uuid4().hex)
         if known is None:

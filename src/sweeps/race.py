@@ -1,53 +1,45 @@
-"""Run a sweep: read the families, open the study, start workers, race, train finalists, record."""
+"""One start of a sweep: measure families, race their trials, train finalists, and record."""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ..config.checks import ConfigError, input_of, not_written, to_plain
-from ..config.compose import effective_overrides, leaves
-from ..config.overrides import by_key, override_of, value_of
-from ..config.sweep import SweepSettings, base_overrides, read_sweep_settings
-from ..data.sources.costs import CostTable
-from ..data.splitting.test_usage import refuse_uncountable
+from ..config.checks import ConfigError, input_of, to_plain
+from ..config.overrides import by_key, value_of
+from ..config.sweep import SweepSettings
 from ..machine.cpu_load import slowdown
-from ..machine.disk import refusal, refusal_of_folder
-from ..machine.failures import RunFailed, explained
+from ..machine.failures import RunFailed
 from ..machine.interruption import Interrupted, Interruption
-from ..machine.package import PACKAGE, command
+from ..machine.package import PACKAGE
 from ..machine.parallel import available_cores
 from ..machine.status import doing
 from ..machine.text import counted
-from ..records.trials import PRUNED, RUNNING, SweepRecord, TrialRecord
-from ..reporting.formatting import duration, metric_text
+from ..records.trials import PRUNED, RUNNING, SweepRecord
+from ..reporting.formatting import duration
 from ..search.driver import Driver, TooManyFailures
-from ..search.jobs import Engine, Job, WorkersFail
+from ..search.jobs import Engine, WorkersFail
 from ..search.pool import Pool
-from ..search.samplers import check_sampler
-from ..search.space import Family, Kind, Value
-from ..search.study import StudyBusy, StudyChanged, SweepStudy
+from ..search.space import Value
+from ..search.study import StudyBusy
 from ..search.workers.local import LocalEngine
 from ..search.workers.slots import refuse_machine, slots, visible_gpus
 from ..targets import kind_of
-from ..tracking.addresses import without_password
 from ..tracking.spool import writer_lock
 from .clock import Clock
 from .display import Display
-from .earlier_command import keep_command, shorter_command
-from .families import default_values, load_families
+from .families import default_values
 from .finalists import Finals
 from .finals_time import FinalsTime
-from .forecast import TimeForecast
 from .minimal_trial import minimal_trial
 from .parent_run import ParentRun
 from .prepare import Preparation
-from .prepared import PREPARED, Prepared, keep_without_trial
+from .prepared import PREPARED, keep_without_trial
+from .race_rules import RaceRules
 from .reduction import Reduction
 from .short_budget import (
     describe_single_family,
@@ -57,59 +49,42 @@ from .short_budget import (
 )
 from .study_pictures import (
     check_pictures,
-    checked_costs,
-    choose_families,
-    describe_judging,
     shorter_side,
 )
 from .sweep_study import (
-    CLOSED,
     SECOND,
+    changed_proposals,
     metric_line,
     record_of,
-    resuming_command,
     spent,
     steps_of,
-    study_spec,
 )
-from .tasks import SweepJobs, limit_of
+from .tasks import SweepJobs
 
-__all__ = ["run_sweep"]
+__all__ = ["Race"]
 
-# Key in a study of the settings of the sampler and the pruner of its last start.
-_PROPOSALS = "proposals"
 _RUNNER = f"{PACKAGE}.sweeps.run_job:TrialRunner"
 
 
-class _Race:
+class Race:
     """One start of a sweep; the study is open, and the handler of signals installed.
 
     Args:
+        jobs: of the sweep, with its settings, study and families; none is prepared yet.
+        parent: the run of the sweep.
         remark: shown once no setting is refused any more; "" for none.
     """
 
     def __init__(
-        self,
-        settings: SweepSettings,
-        command: str,
-        study: SweepStudy,
-        *,
-        families: Sequence[Family],
-        base: Sequence[str],
-        costs: CostTable | None,
-        interruption: Interruption,
-        remark: str,
+        self, jobs: SweepJobs, parent: ParentRun, interruption: Interruption, remark: str
     ) -> None:
-        self._settings = settings
-        self._study = study
-        self._families = {family.name: family for family in families}
-        self._base = tuple(base)
-        self._costs = costs
+        self._jobs = jobs
+        self._settings, self._study = jobs.settings, jobs.study
+        self._families, self._prepared = jobs.families, jobs.prepared
+        self._parent = parent
         self._interruption = interruption
         self._remark = remark
-        self._folder = settings.study_folder
-        self._prepared: dict[str, Prepared] = {}
-        self._closed: Mapping[str, str] = study.recall(CLOSED) or {}
+        settings, study = self._settings, self._study
         minutes = settings.budget.minutes
         self._clock = Clock(
             None if minutes is None else 60 * minutes,
@@ -117,7 +92,6 @@ class _Race:
             earlier=spent(study),
             note=partial(study.remember, "spent"),
         )
-        self._parent = ParentRun(settings, study, self._folder, command)
         self._display = Display(
             metric=settings.metrics[0],
             families=list(self._families),
@@ -127,13 +101,20 @@ class _Race:
         )
 
     def run(self) -> SweepRecord:
-        """Run the sweep from the first trial to the winner; raises as `run_sweep`."""
+        """Run the sweep from the first trial to the winner, and return its record.
+
+        Raises:
+            ConfigError: the input is wrong.
+            Interrupted: Ctrl-C or SIGTERM; the same command resumes the study.
+            RunFailed: the sweep cannot continue.
+            StudyBusy: another process has taken the study.
+        """
         study, interruption = self._study, self._interruption
         over = study.recall("over")
         ended = over == self._target() and self._parent.is_written
         if not ended:
             self._set_up()
-        for remark in filter(None, (self._remark, self._changed_proposals(ended))):
+        for remark in filter(None, (self._remark, changed_proposals(study, self._settings, ended))):
             print(remark, flush=True)
         if ended:
             return self.record()
@@ -150,9 +131,8 @@ class _Race:
             reason = str(error)
             raise
         except (TooManyFailures, WorkersFail) as error:
-            reason = (
-                f"{str(error).rstrip('.')}; each worker's output is in {self._folder / 'workers'}"
-            )
+            logs = self._parent.folder / "workers"
+            reason = f"{str(error).rstrip('.')}; each worker's output is in {logs}"
             raise RunFailed(reason) from error
         finally:
             with doing("ending the workers"):
@@ -172,24 +152,16 @@ class _Race:
         return record or self.record()
 
     def _set_up(self) -> None:
-        """Make the jobs and the pool, whose workers do not start yet; raises as `run_sweep`."""
+        """Make the jobs and the pool, whose workers do not start yet; raises as `run`."""
         settings, study = self._settings, self._study
         with doing("checking that the pictures are those of the study"):
             check_pictures(settings, study)
         if settings.workers.engine == "local":
             refuse_machine(settings.trainer.accelerator)
-        engine, threads = _engine_of(settings, self._folder / "workers")
+        engine, threads = _engine_of(settings, self._parent.folder / "workers")
         if settings.runtime.threads in ("auto", None):
-            self._base = (*self._base, f"runtime.threads={threads}")
-        self._jobs = SweepJobs(
-            settings=settings,
-            study=study,
-            families=self._families,
-            base=self._base,
-            prepared=self._prepared,
-            parent_run_id=self._parent.run_id,
-            costs=self._costs,
-        )
+            base = [*self._jobs.base, f"runtime.threads={threads}"]
+            self._jobs = replace(self._jobs, base=base)
         self._pool = Pool(engine)
         self._finals_time = FinalsTime(self._jobs, self._clock, self._pool.size)
 
@@ -204,7 +176,7 @@ class _Race:
             show(lost)
         self._parent.open(show)
         if not again:
-            show(metric_line(self._settings, study.spec.metric_names or self._settings.metrics))
+            show(metric_line(self._settings, [*study.spec.metrics.values()]))
         self._interruption.defer(True)
         self._display.doing(f"starting {counted(self._pool.size, 'worker')}")
         self._pool.start()
@@ -270,21 +242,11 @@ class _Race:
         minutes, second, affordable = self._settings.budget.minutes, None, self._jobs.ready
         late = families_without_time(self._families, self._prepared)
         if minutes is not None and len(affordable) == 1 and late:
-            second = next_affordable_family(late, self._prepared, self._clock, sharing, self._base)
+            second = next_affordable_family(
+                late, self._prepared, self._clock, sharing, self._jobs.base
+            )
             self._display.show(describe_single_family(affordable[0], minutes, second))
         self._study.remember(SECOND, second)
-
-    def _trial(self, trial: TrialRecord) -> Job:
-        """Return the job of a trial; the only one that fits gets a limit of its training time."""
-        changes = self._study.facts(trial.number).get("changes")
-        found = self._jobs.prepared_of(trial)
-        if changes is None and limit_of(self._base) is None and self._study.best() is None:
-            seconds = self._clock.first_limit(found.seconds, only=len(self._families) == 1)
-            limit = f"trainer.max_time={max(1, round((seconds or 0.0) / found.trainings))}"
-            # Only networks, which train in epochs, have a limit of their time.
-            if seconds and effective_overrides([limit], self._families[trial.family].overrides):
-                self._study.note(trial.number, changes=[limit])
-        return self._jobs.trial(trial)
 
     def _run_minimal_trial(self) -> bool:
         """Run the minimal trial if no trial is complete; return whether one is complete then.
@@ -304,7 +266,7 @@ class _Race:
                 side, families = shorter_side(self._settings), self._families.values()
                 pixels = kind_of(self._settings.data.target).pixels
                 name, values, minimal = minimal_trial(
-                    families, self._base, side, self._prepared, pixels=pixels
+                    families, self._jobs.base, side, self._prepared, pixels=pixels
                 )
                 shown = [override for override in minimal.overrides if override in minimal.cut]
                 cut = ", ".join(shown) or "as it is"
@@ -327,92 +289,28 @@ class _Race:
             families: of the trials to begin; all if none is named.
             until: end in seconds of the clock, instead of that of the budget.
         """
-        clock = self._clock
-
-        def time_left(answered: bool) -> float | None:
-            return clock.time_left(answered) if until is None else until - clock.spent
-
-        raced = {name: self._families[name] for name in families or self._families}
-        one_machine = self._settings.workers.engine == "local"
-        forecast = TimeForecast(raced, self._prepared, one_machine)
-
-        def affordable(
-            left: float | None, took: Sequence[TrialRecord], beside: Sequence[TrialRecord]
-        ) -> list[Kind]:
-            limit = left if until is None else None  # nothing takes less than the minimal trial
-            return forecast.affordable(limit, took, beside, further=self._finals_time.further)
-
+        rules = RaceRules(
+            self._jobs,
+            self._clock,
+            self._finals_time,
+            self._display.show,
+            families or tuple(self._families),
+            until,
+        )
         driver = Driver(
             self._study,
             self._pool,
-            metrics=self._settings.metrics,
-            metric_text=metric_text,
-            job_of=self._trial,
+            rules,
             observers=(self._display, self._parent, self._finals_time),
-            is_current=self._jobs.is_current,
-            affordable=affordable,
-            closed=partial(self._close, forecast),
             trials=trials,
             epochs=self._settings.budget.epochs if until is None else None,
             at_once=1 if any(one.takes_turns for one in self._prepared.values()) else None,
-            time_left=time_left,
-            time_to_end=clock.time_to_end if until is None else None,
-            upkeep=self._upkeep,
             failure_limit=self._settings.failure_limit,
             interrupted=lambda: self._interruption.pending,
         )
         driver.race()
         self._interruption.check()
         return driver.why_over
-
-    def _close(self, forecast: TimeForecast, judged: Sequence[TrialRecord]) -> dict[str, str]:
-        """Return the families of which no further trial is proposed, each with the reason.
-
-        With several metrics, of which the first alone is not what a trial is for, there is none.
-        A number of trials that was asked for is not cut short by what is saturated.
-        """
-        if len(self._settings.metrics) > 1:
-            return {}
-        metric, direction = self._settings.metrics[0], self._settings.directions[0]
-        closed = forecast.behind(judged, direction, metric)
-        for name in closed.keys() - self._closed.keys():
-            self._display.show(f"{name}: no further trial: {closed[name]}")
-        if self._settings.budget.trials is None:
-            why = "its latest trials were no better than earlier ones"
-            closed = dict.fromkeys(forecast.saturated(judged, direction), why) | closed
-        # A race of some families alone says nothing of the others.
-        known = {n: why for n, why in self._closed.items() if n not in forecast.families} | closed
-        if known != self._closed:
-            self._closed = known
-            self._study.remember(CLOSED, known)
-        return closed
-
-    def _changed_proposals(self, ended: bool) -> str | None:
-        """Return a sentence on settings of sampler and pruner that the last start had not; or None.
-
-        They may differ from start to start: each concerns the trials that are yet to come. An
-        `ended` study has none, and keeps those that it had.
-        """
-        settings, study = self._settings, self._study
-        kinds = {"sampler": settings.sampler, "pruner": settings.pruner}
-        now = leaves({kind: to_plain(one) for kind, one in kinds.items()})
-        known = study.recall(_PROPOSALS)
-        changed = [
-            f"{override_of(key, now[key])} (so far {known[key]})"
-            for key in now.keys() & (known or {}).keys()
-            if now[key] != known[key]
-        ]
-        if not ended and known != now:
-            study.remember(_PROPOSALS, now)
-        if not changed or not study.trials():
-            return None
-        shown = ", ".join(sorted(changed))
-        if ended:
-            return (
-                f"the study {settings.study} has ended, so this has no effect: {shown}. Set a "
-                "larger budget for further trials, or begin a new study with study=NAME"
-            )
-        return f"for trials from now on alone: {shown}; study=NAME begins a new study with it"
 
     def _describe_end(self, why: str) -> None:
         """Show why trials end before the budget does, and what of it is kept for the finals."""
@@ -449,7 +347,7 @@ class _Race:
         prepared = self._prepared[name].overrides
         own = values
         if own is None:  # what was chosen for the family replaces its own values
-            own = default_values(self._families[name], self._base)
+            own = default_values(self._families[name], self._jobs.base)
             chosen = by_key(prepared)
             own |= {key: value_of(chosen[key]) for key in own.keys() & chosen.keys()}
         kept: dict[str, Any] = {PREPARED: list(prepared)}
@@ -467,92 +365,7 @@ class _Race:
 
     def record(self) -> SweepRecord:
         """Return the study as it stands."""
-        return record_of(
-            self._study, self._settings, tuple(self._families), self._base, self._costs
-        )
-
-
-def run_sweep(settings: SweepSettings, overrides: Sequence[str], config_name: str) -> SweepRecord:
-    """Run or resume a study, and return its record.
-
-    Args:
-        settings: as `read_sweep_settings` makes them of the other arguments.
-        overrides: of the command line.
-        config_name: name of a file in sweeps/.
-
-    Raises:
-        ConfigError: the input is wrong, or the study was begun with other settings.
-        Interrupted: Ctrl-C or SIGTERM; the same command resumes the study.
-        RunFailed: the sweep cannot continue.
-    """
-    if settings.workers.engine == "local" and not settings.study_folder.exists():
-        refuse_machine(settings.trainer.accelerator)
-    if reason := refusal_of_folder(Path(settings.output_dir).absolute()):
-        raise ConfigError(f"output_dir is {settings.output_dir!r}: {reason}.")
-    if settings.evaluate_test:
-        refuse_uncountable(Path(settings.output_dir))
-    costs = checked_costs(settings)
-    chosen_overrides = list(overrides)
-    if isinstance(settings.families, str):
-        chosen = choose_families(settings, overrides)
-        remark = chosen.reason
-        chosen_overrides += chosen.overrides
-        if chosen.overrides:
-            settings = read_sweep_settings(chosen_overrides, config_name)
-        settings = replace(settings, families=list(chosen.names))
-    else:
-        remark = describe_judging(settings, overrides)
-    base = base_overrides(chosen_overrides, config_name)
-    with doing("reading the search spaces"):
-        families = load_families(list(settings.families), base, settings.search)
-    line = command("sweep", "--config-name", config_name, *overrides)
-    study = _opened_study(settings, families, base, costs)
-    with study, Interruption() as interruption:
-        try:
-            with explained(settings.study_folder):
-                keep_command(settings.study_folder, overrides, config_name)
-            return _Race(
-                settings,
-                line,
-                study,
-                families=families,
-                base=base,
-                costs=costs,
-                interruption=interruption,
-                remark=remark,
-            ).run()
-        except Interrupted:
-            with suppress(OSError, ValueError):  # the terminal went away
-                again = shorter_command(settings) or line
-                print(f"resume with: {without_password(again)}", file=sys.stderr, flush=True)
-            raise
-        except StudyBusy as error:
-            raise RunFailed(str(error)) from error
-
-
-def _opened_study(
-    settings: SweepSettings,
-    families: Sequence[Family],
-    base: Sequence[str],
-    costs: CostTable | None,
-) -> SweepStudy:
-    """Begin the study, or open the one that was begun; raises as `run_sweep`."""
-    try:
-        check_sampler(settings.sampler.name, families, len(settings.metrics))
-        spec = study_spec(settings, families, base, costs)
-        return SweepStudy(settings.study_folder, spec, settings.storage)
-    except StudyChanged as error:
-        # It names the table of costs, which may be what has changed.
-        earlier = None if costs is not None else resuming_command(settings, error.begun)
-        going_on = "take the old settings"
-        if earlier is not None:
-            going_on = f"resume it: {without_password(earlier)}"
-        raise ConfigError(f"{error}. Begin a new one with study=NAME, or {going_on}") from error
-    except ValueError as error:  # StudyBusy as well
-        raise ConfigError(f"{str(error).rstrip('.')}.") from error
-    except OSError as error:
-        reason = refusal(error, settings.study_folder) or str(error)
-        raise not_written(error, f"the study cannot be kept: {reason}.") from error
+        return record_of(self._jobs)
 
 
 def _engine_of(settings: SweepSettings, folder: Path) -> tuple[Engine, int]:

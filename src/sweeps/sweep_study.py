@@ -7,8 +7,9 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..config.checks import ConfigError
-from ..config.compose import compose_plain, leaves
+from ..config.checks import ConfigError, to_plain
+from ..config.compose import compose_plain
+from ..config.nested import leaves
 from ..config.overrides import CONSTANTS, by_key, override_of, split_override, without_keys
 from ..config.plugins import plugin_overrides
 from ..config.sweep import SweepSettings, base_overrides, read_sweep_settings
@@ -26,11 +27,12 @@ from .finalists import TEST, kept_finalists
 from .further_seeds import extra_trainings, kept_looks
 from .prepared import kept_preparations, reasons_without_trial
 from .short_budget import report_single_family
-from .tasks import commands
+from .tasks import SweepJobs, commands
 
 __all__ = [
     "CLOSED",
     "SECOND",
+    "changed_proposals",
     "metric_line",
     "record_of",
     "resuming_command",
@@ -43,6 +45,8 @@ __all__ = [
 SECOND = "second"
 # Key in a study of the families of which no further trial was proposed, by name with the reason.
 CLOSED = "closed"
+# Key in a study of the settings of the sampler and the pruner of its last start.
+_PROPOSALS = "proposals"
 _FOLDERS = ("data.root", "data.cache_dir")
 
 
@@ -59,9 +63,11 @@ def study_spec(
         costs: of mistakes, if trials are judged by them.
     """
     epochs = settings.trainer.max_epochs
+    sets, folds = kind_of(settings.data.target).sets, steps_of(settings) == "folds"
     return StudySpec(
         name=settings.study,
         families=families,
+        metrics={key: metric_name(key, sets=sets, folds=folds) for key in settings.metrics},
         directions=settings.directions,
         identity={
             "metric": list(settings.metrics),
@@ -75,12 +81,6 @@ def study_spec(
         startup_trials=settings.sampler.startup_trials,
         seed=settings.seed,
         pruner=make_pruner(settings.pruner, epochs if isinstance(epochs, int) else 30),
-        metric_names=[
-            metric_name(
-                key, sets=kind_of(settings.data.target).sets, folds=steps_of(settings) == "folds"
-            )
-            for key in settings.metrics
-        ],
         meaning=_with_whole_paths,
     )
 
@@ -142,6 +142,33 @@ def spent(study: SweepStudy) -> float:
     return float(study.recall("spent") or 0.0)
 
 
+def changed_proposals(study: SweepStudy, settings: SweepSettings, ended: bool) -> str | None:
+    """Return a sentence on settings of sampler and pruner that the last start had not; or None.
+
+    They may differ from start to start: each concerns the trials that are yet to come. An
+    `ended` study has none, and keeps those that it had.
+    """
+    kinds = {"sampler": settings.sampler, "pruner": settings.pruner}
+    now = leaves({kind: to_plain(one) for kind, one in kinds.items()})
+    known = study.recall(_PROPOSALS)
+    changed = [
+        f"{override_of(key, now[key])} (so far {known[key]})"
+        for key in now.keys() & (known or {}).keys()
+        if now[key] != known[key]
+    ]
+    if not ended and known != now:
+        study.remember(_PROPOSALS, now)
+    if not changed or not study.trials():
+        return None
+    shown = ", ".join(sorted(changed))
+    if ended:
+        return (
+            f"the study {settings.study} has ended, so this has no effect: {shown}. Set a "
+            "larger budget for further trials, or begin a new study with study=NAME"
+        )
+    return f"for trials from now on alone: {shown}; study=NAME begins a new study with it"
+
+
 def steps_of(settings: SweepSettings) -> str:
     """Return the unit of a trial's reports: "folds" or "epochs"."""
     return "folds" if settings.cv.is_whole else "epochs"
@@ -163,20 +190,9 @@ def metric_line(settings: SweepSettings, names: Sequence[str]) -> str:
     return f"metric: {names[0]}, {better} is better; {pruner}"
 
 
-def record_of(
-    study: SweepStudy,
-    settings: SweepSettings,
-    families: Sequence[str],
-    base: Sequence[str],
-    costs: CostTable | None,
-) -> SweepRecord:
-    """Return the current record of a study.
-
-    Args:
-        families: their names.
-        base: overrides that all trials share.
-        costs: of mistakes, if trials are judged by them.
-    """
+def record_of(jobs: SweepJobs) -> SweepRecord:
+    """Return the current record of a sweep's study."""
+    study, settings, families, costs = jobs.study, jobs.settings, jobs.families, jobs.costs
     place = name_and_place(settings)[1:]
     trials = tuple(study.trials())
     finalists = kept_finalists(study, settings.directions[0])
@@ -191,7 +207,7 @@ def record_of(
         directions=settings.directions,
         families=tuple(families),
         trials=trials,
-        base=tuple(base),
+        base=tuple(jobs.base),
         commands=commands(trials, winner, settings.cv.is_whole),
         importances=study.importances(),
         finalists=finalists,

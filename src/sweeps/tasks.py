@@ -19,8 +19,8 @@ from ..config.training import seconds_of
 from ..data.sources.costs import CostTable
 from ..machine.package import command
 from ..records.trials import Finalist, TrialRecord
+from ..runs.fold_records import fold_runs
 from ..runs.folder import RunFolder
-from ..runs.folds import fold_runs
 from ..search.jobs import Job
 from ..search.space import Family
 from ..search.study import SweepStudy

@@ -9,8 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ..machine.arrays import BoolArray, Float32Array, Int64Array
-from ..metrics.probabilistic import entropy_terms
-from ..metrics.segmentation import (
+from ..metrics.class_maps import (
     dice_sums,
     influence_scores,
     iou_sums,
@@ -18,6 +17,7 @@ from ..metrics.segmentation import (
     pixel_sums,
     ratios,
 )
+from ..metrics.probabilistic import entropy_terms
 from ..metrics.summary import per_class
 from .kind import Labels, Probs, TargetKind
 
@@ -29,10 +29,10 @@ _SUMS = {"miou": iou_sums, "dice": dice_sums, "pixel_accuracy": pixel_sums}
 class Dense(TargetKind):
     """One of K classes a pixel.
 
-    In the place of probabilities stand the answers of `src.records.pixels`, (N,) with a confusion
-    matrix and a log-loss of each picture, in the place of predictions their matrices (N, K, K), and
-    targets are (N, K) 0 and 1, the classes that a picture holds. A picture is right when all of its
-    pixels that count are.
+    In the place of probabilities stand the answers of `src.records.pixel_answers`, (N,) with a
+    confusion matrix and a log-loss of each picture, in the place of predictions their matrices
+    (N, K, K), and targets are (N, K) 0 and 1, the classes that a picture holds. A picture is right
+    when all of its pixels that count are.
     """
 
     name = "dense"

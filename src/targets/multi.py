@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ..machine.arrays import BoolArray, Float32Array, Float64Array, Int64Array
-from ..metrics.intervals import wilson_interval
 from ..metrics.multilabel import (
     average_precision,
     average_precisions,
@@ -22,6 +21,7 @@ from ..metrics.multilabel import (
 )
 from ..metrics.probabilistic import SMALLEST_PROBABILITY, binned, entropy_terms
 from ..metrics.roc import auc_influence, auc_widening, class_aucs, mean_auc, placements, sides
+from ..metrics.share_intervals import wilson_interval
 from ..metrics.summary import per_class
 from .kind import Labels, Probs, TargetKind, lone_errors
 from .labels import label_codes

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 from ..machine.package import command
 from ..machine.text import encodable
 from .addresses import sqlite_path, without_password
-from .database import (
+from .logged_models import pack, register_version
+from .mlflow_database import (
     artifacts_of,
     drop_connections,
     find_artifacts,
@@ -25,7 +26,6 @@ from .database import (
     make_database,
     remove_decoy,
 )
-from .logged_models import pack, register_version
 from .mlflow_pages import METRIC_TAG, view_tags
 
 if TYPE_CHECKING:

@@ -34,7 +34,7 @@ from ..machine.interruption import Interrupted
 from ..machine.own_pages import HOST, own_hosts
 from ..machine.subprocesses import bound_command, import_environment
 from .addresses import absolute_uri, sqlite_path
-from .database import find_artifacts
+from .mlflow_database import find_artifacts
 from .mlflow_pages import APP_NAME, HOSTS, found_by_mlflow, link
 
 __all__ = ["main", "server_command", "show"]

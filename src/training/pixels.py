@@ -11,10 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..data.decoding.masks import mask_png
+from ..data.decoding.mask_files import mask_png
 from ..machine.arrays import AnyArray, Int64Array
 from ..models.arithmetic import autocast
-from ..records.pixels import pixel_answers
+from ..records.pixel_answers import pixel_answers
 from ..targets.labels import IGNORED
 from .inference import averaged_logits, evaluating
 from .sliding_windows import over_windows
@@ -111,7 +111,7 @@ def predict_pixels(
 
 
 def answers_of(logits: Tensor, targets: Tensor) -> AnyArray:
-    """Return answers (B,), as of `src.records.pixels`, of logits or log-probabilities.
+    """Return answers (B,), as of `src.records.pixel_answers`, of logits or log-probabilities.
 
     Args:
         logits: (B, K, H, W) float32.

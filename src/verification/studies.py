@@ -24,7 +24,7 @@ from ..records.trials import COMPLETE, FAILED, PRUNED
 from ..search.storage import NOTED, operation_of
 from ..storage.digests import DamagedLine, checked_line, line_content
 from ..storage.locks import if_free
-from ..tracking.database import JOURNALS
+from ..tracking.mlflow_database import JOURNALS
 from .runs import Fault, find_damaged_lines, verify_spool
 
 __all__ = ["is_running", "verify_json", "verify_output", "verify_study"]

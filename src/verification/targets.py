@@ -24,8 +24,8 @@ from ..storage.cache import (
     read_entry,
     remove_unfinished,
 )
-from ..tracking.database import remove_unfinished_database
 from ..tracking.events import tracked_runs
+from ..tracking.mlflow_database import remove_unfinished_database
 from ..tracking.spool import is_being_written
 from .mlflow_models import verify_models
 from .runs import Fault, UntouchedRun, verify_run, verify_spool

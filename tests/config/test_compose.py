@@ -22,7 +22,6 @@ from src.config.compose import (
     expand,
     flattened,
     groups,
-    leaves,
     read_run_settings,
 )
 from src.config.finished import (
@@ -36,6 +35,7 @@ from src.config.finished import (
     VerifySettings,
 )
 from src.config.models import WeightsSettings
+from src.config.nested import leaves
 from src.config.schema import RunSettings, stored_settings
 from src.config.sweep import DashboardSettings, read_sweep_settings
 from src.config.tracking import ReplaySettings, UISettings

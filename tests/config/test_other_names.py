@@ -10,7 +10,7 @@ import pytest
 from src.config.checks import ConfigError
 from src.config.command_line import parse, take_config_name
 from src.config.completion import completions
-from src.config.compose import compose_plain, compose_settings, leaves
+from src.config.compose import compose_plain, compose_settings
 from src.config.finished import (
     CompareSettings,
     EvaluateSettings,
@@ -19,6 +19,7 @@ from src.config.finished import (
     SelectSettings,
 )
 from src.config.models import ZooSettings
+from src.config.nested import leaves
 from src.config.other_names import library_networks, library_of, with_libraries
 from src.config.plugins import plugin_folders, take_plugins
 from src.config.schema import RunSettings

@@ -9,8 +9,8 @@ import pytest
 
 from src.ensembles.combine import Mixture, WeightFit, combine_pixels, dealt
 from src.ensembles.mixing import Method, combined_probabilities, mixed_pixels
-from src.metrics.segmentation import iou_sums, mean_ratio
-from src.records.pixels import pixel_answers
+from src.metrics.class_maps import iou_sums, mean_ratio
+from src.records.pixel_answers import pixel_answers
 
 MEMBERS, PICTURES, CLASSES, SIDE = 4, 40, 3, 12
 NAMES = [f"m{i}" for i in range(MEMBERS)]

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from mlflow.entities import Metric
 from mlflow.utils.validation import _validate_metric
 
-from src.metrics.intervals import wilson_interval
+from src.metrics.share_intervals import wilson_interval
 from src.metrics.summary import metric_key, metric_name, safe_class_names, scalar_metrics
 
 SCALARS = {

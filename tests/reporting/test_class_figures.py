@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from src.machine.text import from_csv_cell
 from src.metrics.classification import confusion_matrix
-from src.metrics.intervals import wilson_interval
 from src.metrics.multilabel import label_scores
 from src.metrics.roc import auc_interval, class_aucs, side
+from src.metrics.share_intervals import wilson_interval
 from src.records.run import Predictions
 from src.reporting.charts import panels
 from src.reporting.class_figures import class_figure, class_table, confusion_figure

@@ -24,7 +24,7 @@ from src.features import feature_table as features
 from src.machine.interruption import Interrupted
 from src.records.run import Predictions, RunSummary
 from src.runs.experiment import run_experiment
-from src.runs.folds import fold_means
+from src.runs.fold_records import fold_means
 from src.runs.settings import read_resumed_settings
 from src.training.task import ClassificationTask
 from tests.data.pictures import tree

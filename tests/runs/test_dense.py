@@ -19,7 +19,7 @@ from src.config.metrics import monitored_metrics
 from src.config.schema import RunSettings
 from src.config.sweep import base_overrides, read_sweep_settings
 from src.data.loading.datamodule import PictureData
-from src.data.sources.files import find_pictures
+from src.data.sources.picture_paths import find_pictures
 from src.data.splitting.splits import Split
 from src.machine.hardware import device_of
 from src.records.run import Predictions, RunSummary

@@ -13,7 +13,8 @@ import torch
 import yaml
 
 from src.config.checks import ConfigError, to_plain
-from src.config.compose import leaves, read_run_settings
+from src.config.compose import read_run_settings
+from src.config.nested import leaves
 from src.config.schema import RunSettings
 from src.data.loading.datamodule import PictureData
 from src.runs import build, resolve

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from optuna.pruners import BasePruner, NopPruner
 from src.config.sweep import PrunerSettings
 from src.records.trials import TrialRecord
 from src.search.pruning import make_pruner
+from src.search.rules import Rules
 from src.search.space import Family, StudySpec, parse_space
 from src.search.study import SweepStudy
 
@@ -31,17 +32,25 @@ def plan(*families: Family, sampler: str = "random", **changes: Any) -> StudySpe
     directions: Sequence[str] = changes.pop("directions", ["maximize"])
     pruner: BasePruner = changes.pop("pruner", NopPruner())
     identity = {"space": {f.name: f.plain() for f in families}, "direction": list(directions)}
+    keys = ("val/accuracy", "val/loss")[: len(directions)]
     return StudySpec(
         name=changes.pop("name", "s"),
         families=families,
+        metrics=changes.pop("metrics", dict(zip(keys, keys, strict=True))),
         directions=directions,
         identity=identity | changes.pop("identity", {}),
         sampler=sampler,
         startup_trials=changes.pop("startup_trials", 3),
         seed=changes.pop("seed", 0),
         pruner=pruner,
-        metric_names=changes.pop("metric_names", ()),
     )
+
+
+def rules(**given: Callable[..., Any]) -> Rules:
+    """Rules with a function in the place of each method of its name."""
+    methods = {name: staticmethod(one) for name, one in given.items()}
+    made: Rules = type("Given", (Rules,), methods)()
+    return made
 
 
 def pruner(name: str, max_epochs: int = 9, **changes: Any) -> BasePruner:

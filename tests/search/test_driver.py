@@ -17,13 +17,15 @@ from src.search.driver import Driver, TooManyFailures
 from src.search.jobs import Job
 from src.search.loop import Observer
 from src.search.pool import Pool
+from src.search.rules import Rules
 from src.search.space import Kind
 from src.search.study import SweepStudy
 from src.search.workers.local import LocalEngine
 from src.search.workers.slots import Slot
-from tests.search.studies import NUMBERS, family, plan, pruner
+from tests.search.studies import NUMBERS, family, plan, pruner, rules
 
 EPOCHS = 4
+RULES = {name for name in vars(Rules) if not name.startswith("_")}
 
 
 class Watch(Observer):
@@ -106,10 +108,15 @@ def race(tmp_path: Path, pool: Pool, watch: Watch) -> Callable[..., bool]:
             return Job(task, **fields)
 
         names = ["validation accuracy", "second"][: len(metrics)]
-        one = plan(family(NUMBERS), directions=directions, pruner=judge, metric_names=names)
+        one = plan(
+            family(NUMBERS),
+            directions=directions,
+            pruner=judge,
+            metrics=dict(zip(metrics, names, strict=True)),
+        )
         with SweepStudy(tmp_path, one) as study:
-            driver = Driver(study, pool, metrics=metrics, job_of=job, observers=[watch], **given)
-            return driver.race()
+            own = rules(job=job, **{name: given.pop(name) for name in RULES & given.keys()})
+            return Driver(study, pool, own, observers=[watch], **given).race()
 
     return run
 
@@ -179,7 +186,7 @@ def test_losers_are_stopped(race: Callable[..., bool], tmp_path: Path, steps: st
         lambda t: {"value": 1 / (1 + t.number), steps: EPOCHS},
         trials=8,
         pruner="asha",
-        metric_text=lambda key, value: f"of {value:.1f} in {key}",
+        metric_text=lambda value: f"of {value:.1f}",
     )
     found = records(tmp_path)
     pruned = [trial for trial in found if trial.state == PRUNED]
@@ -188,8 +195,7 @@ def test_losers_are_stopped(race: Callable[..., bool], tmp_path: Path, steps: st
         assert trial.epochs < EPOCHS and trial.last is not None
         done = steps if trial.epochs > 1 else steps.rstrip("s")
         assert trial.reason == (
-            f"pruned after {trial.epochs} {done} at validation accuracy "
-            f"of {trial.last:.1f} in val/accuracy"
+            f"pruned after {trial.epochs} {done} at validation accuracy of {trial.last:.1f}"
         )
 
 
@@ -470,9 +476,7 @@ def test_no_settings_are_run_twice_and_the_race_ends_where_there_are_no_others(
                 driver = Driver(
                     study,
                     pool,
-                    metrics=("val/accuracy",),
-                    job_of=job_of,
-                    is_current=is_current,
+                    rules(job=job_of, is_current=is_current),
                     trials=wanted,
                 )
                 assert driver.race()
@@ -495,9 +499,7 @@ def test_choices_of_a_single_configuration_leave_the_other_trials_to_those_of_ma
         "strength": {"when": {"kind": "x"}, "low": 0.0, "high": 1.0},
     }
     with SweepStudy(tmp_path, plan(family(space))) as study:
-        driver = Driver(
-            study, pool, metrics=("val/accuracy",), job_of=lambda t: Job({"value": 0.5}), trials=60
-        )
+        driver = Driver(study, pool, rules(job=lambda t: Job({"value": 0.5})), trials=60)
         driver.race()
         found = [trial.values["kind"] for trial in study.trials()]
         assert len(found) == 60 and found.count("auto") == 1
@@ -511,9 +513,10 @@ def test_where_some_kinds_have_no_time_the_reason_does_not_speak_of_all(
         driver = Driver(
             study,
             pool,
-            metrics=("val/accuracy",),
-            job_of=lambda t: Job({"value": 0.5}),
-            affordable=lambda left, took, beside: [Kind("mlp")],
+            rules(
+                job=lambda t: Job({"value": 0.5}),
+                affordable=lambda left, took, beside: [Kind("mlp")],
+            ),
         )
         driver.race()
         assert sorted(trial.values["a"] for trial in study.trials()) == [1, 2]
@@ -538,10 +541,11 @@ def test_families_of_which_nothing_better_is_expected_are_named_beside_what_else
         driver = Driver(
             study,
             pool,
-            metrics=("val/accuracy",),
-            job_of=lambda t: Job({"value": 0.5}),
-            affordable=lambda left, took, beside: [Kind(name) for name in fitting],
-            closed=lambda judged: closed,
+            rules(
+                job=lambda t: Job({"value": 0.5}),
+                affordable=lambda left, took, beside: [Kind(name) for name in fitting],
+                closed=lambda judged: closed,
+            ),
         )
         driver.race()
         assert {trial.family for trial in study.trials()} == {*fitting} - closed.keys()
@@ -565,9 +569,7 @@ def test_a_proposal_that_a_kill_left_before_its_job_was_made_is_no_second_run(
             second = study.ask(tried=[first.number]) if drawn else study._study.ask()
             assert second is not None
         with SweepStudy(tmp_path / str(drawn), one) as study:
-            driver = Driver(
-                study, pool, metrics=("val/accuracy",), job_of=lambda t: Job({"value": 0.5})
-            )
+            driver = Driver(study, pool, rules(job=lambda t: Job({"value": 0.5})))
             driver.race()
             found = study.trials()
             assert [trial.number for trial in found] == [0, 1, 2]
@@ -590,9 +592,7 @@ def test_what_failed_or_had_no_time_is_tried_again_where_it_may_end_otherwise(
             (study.failed if value == 3 else study.pruned)(trial.number, "why")
         for value in (1, 2, 3) if enqueued else ():
             study.enqueue("mlp", {"a": value}, prepared=10 * value)
-        driver = Driver(
-            study, pool, metrics=("val/accuracy",), job_of=lambda t: Job({"value": 0.5}), trials=9
-        )
+        driver = Driver(study, pool, rules(job=lambda t: Job({"value": 0.5})), trials=9)
         driver.race()
         again = [trial.values["a"] for trial in study.trials()[3:]]
         assert again == ([1, 2, 3] if enqueued else [1])

@@ -12,7 +12,7 @@ from src.search.driver import Driver
 from src.search.jobs import Death, Ending, Job, Message, Ready
 from src.search.pool import Pool
 from src.search.study import SweepStudy
-from tests.search.studies import NUMBERS, family, plan
+from tests.search.studies import NUMBERS, family, plan, rules
 
 
 class Leaving:
@@ -49,6 +49,6 @@ def test_a_machine_that_goes_is_no_fault_of_its_trial(
     """Unlike a worker that dies; until it looks as if the trial brings them down."""
     leaving = Pool(Leaving(times))
     leaving.start()
-    with SweepStudy(tmp_path, plan(family(NUMBERS))) as study:
-        Driver(study, leaving, trials=2, metrics=("m",), job_of=lambda trial: Job({})).race()
+    with SweepStudy(tmp_path, plan(family(NUMBERS), metrics={"m": "m"})) as study:
+        Driver(study, leaving, rules(job=lambda trial: Job({})), trials=2).race()
         assert [trial.state for trial in study.trials()] == [state, COMPLETE]

@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 
 from src.config.credentials import problem_of_overrides
-from src.search.database import open_database
 from src.search.study import StudyBusy, SweepStudy
+from src.search.study_database import open_database
 from tests.conftest import Outputs
 from tests.entries.commands import free_port, kill, wait_until
 from tests.search.studies import family, plan

@@ -9,7 +9,7 @@ import pytest
 from src.search import samplers
 from src.search.samplers import check_sampler
 from src.search.study import SweepStudy
-from src.search.trials import StudySubset
+from src.search.study_trials import StudySubset
 from tests.search.studies import CHOICES, CONDITIONS, NUMBERS, family, plan, proposals, run
 
 # Each sampler with a space that it takes.

@@ -21,7 +21,7 @@ from optuna.storages.journal import JournalFileBackend
 
 from src.records.trials import COMPLETE, FAILED, PRUNED, RUNNING
 from src.runs.folder import sweep_file
-from src.search import database
+from src.search import study_database
 from src.search.space import Kind
 from src.search.study import JOURNAL, StudyBusy, StudyChanged, SweepStudy
 from tests.search.studies import CONDITIONS, NUMBERS, family, plan, run, value_of
@@ -252,10 +252,10 @@ def test_a_study_that_means_something_else_is_refused_with_the_difference(
 def test_optunas_pages_get_the_names_of_the_metrics(tmp_path: Path) -> None:
     with SweepStudy(tmp_path, plan(MLP, CNN)) as study:
         run(study, 1)
-    with SweepStudy(tmp_path, replace(plan(MLP, CNN), metric_names=["val/accuracy"])):
+    with SweepStudy(tmp_path, replace(plan(MLP, CNN), metrics={"val/accuracy": "accuracy"})):
         pass
     storage = optuna.storages.JournalStorage(JournalFileBackend(str(tmp_path / JOURNAL)))
-    assert optuna.load_study(study_name="s", storage=storage).metric_names == ["val/accuracy"]
+    assert optuna.load_study(study_name="s", storage=storage).metric_names == ["accuracy"]
 
 
 @pytest.mark.parametrize("name", [JOURNAL, "sweep.json"])
@@ -302,7 +302,7 @@ def test_a_second_driver_is_refused_until_the_first_is_gone(
 def test_a_file_of_sqlite_is_waited_for_as_long_as_its_address_says(
     tmp_path: Path, asked: str, seconds: int
 ) -> None:
-    storage = database.open_database(f"sqlite:///{tmp_path / 'study.db'}{asked}")
+    storage = study_database.open_database(f"sqlite:///{tmp_path / 'study.db'}{asked}")
     with storage.engine.connect() as connection:
         assert connection.exec_driver_sql("pragma busy_timeout").scalar() == 1000 * seconds
 
@@ -310,7 +310,7 @@ def test_a_file_of_sqlite_is_waited_for_as_long_as_its_address_says(
 def test_a_locked_database_is_one_sentence_and_the_study_is_whole(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(database, "_PATIENCE_SECONDS", 0.02)
+    monkeypatch.setattr(study_database, "_PATIENCE_SECONDS", 0.02)
     monkeypatch.setattr(time, "sleep", lambda seconds: None)  # Optuna tries five times to ask
     url = f"sqlite:///{tmp_path / 'study.db'}"
     with SweepStudy(tmp_path, plan(MLP, CNN), url) as study:
@@ -410,7 +410,7 @@ def test_to_open_a_study_again_writes_nothing(tmp_path: Path) -> None:
 
 
 def test_optunas_own_commands_read_a_study_in_tables_that_fit_a_screen(tmp_path: Path) -> None:
-    spec = replace(plan(MLP, CNN), metric_names=["val/accuracy"])
+    spec = replace(plan(MLP, CNN), metrics={"m": "val/accuracy"})
     with SweepStudy(tmp_path, spec) as study:
         best = max(run(study, 4), key=lambda trial: trial.value or 0.0)
         study.remember("prepared", {"mlp": "x" * 5000})

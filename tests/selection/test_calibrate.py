@@ -16,7 +16,7 @@ from src.config.compose import compose_settings, read_run_settings
 from src.config.finished import PredictSettings, SelectSettings
 from src.config.schema import RunSettings
 from src.data.sources.digits import load
-from src.data.sources.files import FoundPictures
+from src.data.sources.picture_paths import FoundPictures
 from src.machine.text import percent
 from src.records.certainty import Certainty, FeatureSample
 from src.records.run import Predictions, RunSummary
@@ -24,8 +24,8 @@ from src.reporting.certainty_report import card_lines
 from src.runs.experiment import run_experiment
 from src.runs.finished.evaluate import revisit
 from src.runs.finished.predict import label_pictures
+from src.runs.fold_records import FoldBook, fold_runs, mean_of
 from src.runs.folder import FOLDS, RunFolder
-from src.runs.folds import FoldBook, fold_runs, mean_of
 from src.runs.seal import amending, changed_since
 from src.selection.calibrate import (
     CalibrationBasis,

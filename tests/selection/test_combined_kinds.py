@@ -17,7 +17,7 @@ from src.config.checks import ConfigError
 from src.config.compose import compose_settings, read_run_settings
 from src.config.finished import CompareSettings, EvaluateSettings, PredictSettings, SelectSettings
 from src.data.loading.datamodule import PictureData
-from src.data.sources.files import find_pictures
+from src.data.sources.picture_paths import find_pictures
 from src.ensembles.combine import dealt, figure_of
 from src.records.run import Predictions, RunSummary
 from src.runs.build import build_data
@@ -28,8 +28,8 @@ from src.runs.finished.evaluate import measure_again
 from src.runs.finished.predict_masks import write_masks
 from src.runs.folder import RunFolder
 from src.selection.choice import choose
+from src.selection.combined_run import ensemble_of
 from src.selection.comparison import compared
-from src.selection.ensemble import ensemble_of
 from src.selection.select import select
 from src.serving.bundle import open_predictor
 from src.serving.masks import masks_of

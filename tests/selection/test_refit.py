@@ -23,8 +23,8 @@ from src.records.run import Predictions, RunSummary
 from src.runs.candidates.candidate import read_thresholds
 from src.runs.candidates.choose import load_trained
 from src.runs.experiment import run_experiment
+from src.runs.fold_records import mean_of
 from src.runs.folder import RunFolder
-from src.runs.folds import mean_of
 from src.selection.refit import _keep_thresholds, earlier_refit, refit, refit_settings
 
 pytestmark = pytest.mark.usefixtures("own_cache", "blank_figures")

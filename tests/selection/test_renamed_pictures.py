@@ -23,9 +23,9 @@ from src.runs.experiment import run_experiment
 from src.runs.finished.evaluate import measure_again
 from src.runs.folder import RunFolder
 from src.selection.choice import choose
+from src.selection.combined_run import ensemble_of
 from src.selection.comparison import compared
 from src.selection.data_scaling import measure_scaling
-from src.selection.ensemble import ensemble_of
 from src.selection.refit import refit
 from src.selection.scaling_plan import plan_scaling
 

@@ -13,7 +13,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from src.data.decoding.masks import LEFT_OUT
+from src.data.decoding.mask_files import LEFT_OUT
 from src.data.decoding.picture_format import PictureFormat
 from src.data.sources.source import Problem
 from src.serving.masks import PredictedMask, class_shares, masks_of, predicted_masks, restored

@@ -8,7 +8,7 @@ import pytest
 
 from src.metrics.classification import top_k_accuracy
 from src.metrics.probabilistic import log_loss, reliability_bins
-from src.records.pixels import pixel_answers
+from src.records.pixel_answers import pixel_answers
 from src.records.run import Predictions
 from src.statistics.candidates import Candidate, MeasuredRun, candidates_of
 

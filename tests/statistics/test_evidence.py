@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from src.metrics.intervals import variance_freedom
+from src.metrics.share_intervals import variance_freedom
 from src.statistics.evidence import Evidence
 from tests.statistics.fields import candidate, random_field
 

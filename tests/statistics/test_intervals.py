@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy.stats import binomtest, norm, ttest_ind
 from scipy.stats import t as student
 
-from src.metrics.intervals import score_interval, wilson_interval
+from src.metrics.share_intervals import score_interval, wilson_interval
 from src.records.run import Predictions
 from src.statistics.candidates import Candidate, Measure, Scale
 from src.statistics.evidence import Evidence

@@ -10,7 +10,6 @@ from sklearn.metrics import (
     roc_auc_score,
 )
 
-from src.metrics.intervals import score_interval
 from src.metrics.roc import (
     auc_influence,
     auc_interval,
@@ -19,6 +18,7 @@ from src.metrics.roc import (
     placements,
     sides,
 )
+from src.metrics.share_intervals import score_interval
 from src.statistics.candidates import Candidate, Measure, Scale
 from src.statistics.evidence import Evidence
 from src.statistics.intervals import difference_interval, scores_interval

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from src.metrics.intervals import wilson_interval
+from src.metrics.share_intervals import wilson_interval
 from src.records.comparison import FoldTest, Interval
 from src.statistics.candidates import Measure, Scale
 from src.statistics.evidence import Evidence

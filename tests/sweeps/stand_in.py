@@ -32,8 +32,8 @@ class StandIn:
     file `slow` the mlp takes a minute an epoch, or half with `divides` and two threads, with a file
     `large` unless pictures are small. With a file `huge` no memory is large enough for it, with
     `kills mlp` measuring it ends the worker, with `cut` more time would choose another frozen
-    network, with `crop` frozen networks crop their pictures, and with `intervals` accuracies have
-    one.
+    network, with `crop` frozen networks crop their pictures, with `intervals` accuracies have
+    one, and with `broken` trials fail.
     """
 
     def __call__(self, job: Job, channel: Channel) -> Ending:
@@ -65,6 +65,8 @@ class StandIn:
                     notes = ["left out: there is not enough memory"]
                     found = replace(found, affordable=False, seconds_per_epoch=0.0, notes=notes)
                 return Ending("complete", result=found.__dict__)
+            case Train() if (output_dir / "broken").exists():
+                return Ending("failed", reason="no such thing")
             case Train():
                 return self._train(task, job, channel, _LEVELS[family], output_dir)
             case MeasureTest():

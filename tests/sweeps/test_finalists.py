@@ -85,7 +85,7 @@ def study_of(seconds: list[float]) -> Any:
         trials=lambda: trials,
         trial=lambda number: trials[number],
         facts=lambda number: {},
-        spec=SimpleNamespace(metric_names=["validation accuracy"]),
+        spec=SimpleNamespace(metrics={"val/accuracy": "validation accuracy"}),
     )
 
 

@@ -26,7 +26,7 @@ from src.sweeps.finals_time import FinalsTime
 from src.sweeps.forecast import TimeForecast
 from src.sweeps.prepared import Prepared
 from src.sweeps.tasks import SweepJobs, read_task
-from tests.search.studies import plan
+from tests.search.studies import plan, rules
 from tests.sweeps.bare_finals import bare_finals
 from tests.sweeps.stand_in import Clock as ByHand
 
@@ -225,12 +225,15 @@ def test_trials_and_finals_fill_the_budget_and_do_not_exceed_it(
         race = partial(
             Driver,
             *(study, pool),
-            metrics=("val/accuracy",),
-            job_of=jobs.trial,
+            rules(
+                job=jobs.trial,
+                affordable=partial(
+                    TimeForecast(families, prepared).affordable, further=kept.further
+                ),
+                time_left=clock.time_left,
+                time_to_end=clock.time_to_end,
+            ),
             observers=(kept,),
-            affordable=partial(TimeForecast(families, prepared).affordable, further=kept.further),
-            time_left=clock.time_left,
-            time_to_end=clock.time_to_end,
         )
         for number, name in enumerate(families, 1):
             study.enqueue(name, default_values(families[name], []))
@@ -268,7 +271,7 @@ def test_a_slot_whose_trial_was_stopped_for_time_is_as_good_as_others_if_there_i
             ended = sum(trial.state == PRUNED for trial in study.trials())
             return max(0.0, began + (20.0 if ended == 0 else 60.0) - time.now)
 
-        Driver(study, pool, metrics=("val/accuracy",), job_of=jobs.trial, time_left=left).race()
+        Driver(study, pool, rules(job=jobs.trial, time_left=left)).race()
         states = [(trial.state, trial.reason) for trial in study.trials()]
     assert states == [(PRUNED, "the time was over")] * 2
     assert time.now - began < 60 + 3, "it is asked to end, and not killed later"

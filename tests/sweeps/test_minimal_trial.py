@@ -23,7 +23,7 @@ from src.sweeps.families import default_values, load_families, trial_overrides
 from src.sweeps.forecast import TimeForecast
 from src.sweeps.minimal_trial import minimal_trial
 from src.sweeps.prepared import Prepared
-from tests.search.studies import plan
+from tests.search.studies import plan, rules
 from tests.sweeps.stand_in import Clock as ByHand
 
 BUDGET = 140.0
@@ -101,12 +101,13 @@ def race(
         study.enqueue("handcrafted", default_values(family, []))
         racing = Driver(
             *(study, pool),
-            metrics=("val/accuracy",),
-            job_of=lambda _: Job({}, epochs=1),
-            affordable=TimeForecast({family.name: family}, prepared).affordable,
+            rules(
+                job=lambda _: Job({}, epochs=1),
+                affordable=TimeForecast({family.name: family}, prepared).affordable,
+                time_left=clock.time_left,
+                time_to_end=clock.time_to_end,
+            ),
             trials=20,
-            time_left=clock.time_left,
-            time_to_end=clock.time_to_end,
         )
         assert racing.race()
         return [trial.state for trial in study.trials()], pool.most

@@ -43,8 +43,8 @@ from src.sweeps.clock import Clock
 from src.sweeps.earlier_command import completed_command, keep_command
 from src.sweeps.families import default_values, load_families, name_of_kind
 from src.sweeps.forecast import TimeForecast
+from src.sweeps.launch import run_sweep
 from src.sweeps.prepared import PREPARED, Prepared
-from src.sweeps.race import run_sweep
 from src.sweeps.sweep_study import study_spec
 from src.sweeps.tasks import SweepJobs
 
@@ -144,43 +144,6 @@ def test_races_and_finals_keep_account_of_their_time_for_a_start_after_a_kill(
     assert sweep(tmp_path, *short).seconds == record.seconds, "to show it takes none"
 
 
-@pytest.mark.parametrize(
-    ("race", "takes", "best", "alone"),
-    [(60, 25, None, False), (60, 31, None, True), (60, 31, 0.9, False), (None, 70, None, False)],
-)
-def test_an_only_family_may_have_time_for_one_training_alone(
-    race: float | None, takes: float, best: float | None, alone: bool
-) -> None:
-    budget = None if race is None else race / 0.7
-    clock = Clock(budget, finals=True, earlier=0, note=lambda _: None, now=lambda: 0.0)
-    limit = clock.first_limit(takes, only=True)
-    assert (best is None and limit is not None) is alone
-    assert clock.first_limit(takes, only=False) is None, "others have time beside it"
-    assert changes_of("cnn", Prepared([], 1, takes), clock, best) == (
-        [f"trainer.max_time={round(0.85 * (budget or 0))}"] * alone
-    )
-
-
-def changes_of(
-    family: str, prepared: Prepared, clock: Clock, best: float | None, *others: str
-) -> list[str]:
-    """Return what is changed of a trial for the time that is left."""
-    noted: list[str] = []
-    sweep: Any = SimpleNamespace(
-        _base=(),
-        _clock=clock,
-        _families={one.name: one for one in load_families([family, *others], [])},
-        _jobs=Mock(prepared_of=lambda trial: prepared),
-        _study=SimpleNamespace(
-            best=lambda: best,
-            facts=lambda number: {},
-            note=lambda number, changes: noted.extend(changes),
-        ),
-    )
-    race_module._Race._trial(sweep, TrialRecord(0, family, RUNNING, {}))
-    return noted
-
-
 @pytest.mark.parametrize(("given", "limit"), [((), 230), (["trainer.max_time=40"], 40)])
 def test_the_only_training_that_there_is_time_for_ends_itself(
     tmp_path: Path, given: Sequence[str], limit: float
@@ -224,22 +187,6 @@ def test_an_only_network_that_must_be_cut_is_trained_alone_with_all_cores(
     again = sweep(tmp_path, *overrides, "study=stated", "workers.count=2")
     assert at_once[1:] == [None]
     assert all("runtime.threads=1" in trial.overrides for trial in again.trials)
-
-
-@pytest.mark.parametrize(
-    ("family", "trainings", "changes"),
-    [
-        ("cnn", 1, ["trainer.max_time=85"]),
-        ("cnn", 5, ["trainer.max_time=17"]),
-        ("handcrafted", 1, []),
-    ],
-)
-def test_the_clock_of_an_only_training_is_that_of_each_fold_and_of_networks_alone(
-    family: str, trainings: int, changes: list[str]
-) -> None:
-    clock = Clock(100.0, finals=False, earlier=0, note=lambda _: None, now=lambda: 0.0)
-    prepared = Prepared([], 1, 70 / trainings, trainings=trainings)
-    assert changes_of(family, prepared, clock, None) == changes
 
 
 def test_a_network_that_has_no_time_for_an_epoch_is_trained_for_a_part_of_one(
@@ -309,18 +256,7 @@ def test_the_minimal_trial_is_for_want_of_time_alone(
             best=lambda: None, trials=lambda: [SimpleNamespace(state=one) for one in states]
         ),
     )
-    assert not race_module._Race._run_minimal_trial(sweep), "nothing is enqueued"
-
-
-@pytest.mark.parametrize(
-    ("takes", "best", "limited"), [(40, None, False), (60, None, True), (60, 0.5, False)]
-)
-def test_a_network_that_may_be_the_first_answer_ends_itself_where_time_is_short(
-    takes: float, best: float | None, limited: bool
-) -> None:
-    clock = Clock(100.0, finals=True, earlier=0, note=lambda _: None, now=lambda: 0.0)
-    found = changes_of("cnn", Prepared([], 1, takes), clock, best, "mlp")
-    assert found == ["trainer.max_time=85"] * limited
+    assert not race_module.Race._run_minimal_trial(sweep), "nothing is enqueued"
 
 
 def test_the_minimal_trial_of_a_start_that_was_ended_goes_on(tmp_path: Path) -> None:
@@ -335,7 +271,7 @@ def test_the_minimal_trial_of_a_start_that_was_ended_goes_on(tmp_path: Path) -> 
         ),
         _race=lambda trials, *names, until: raced.append((trials, {*names}, until)),
     )
-    assert race_module._Race._run_minimal_trial(sweep)
+    assert race_module.Race._run_minimal_trial(sweep)
     ((trials, names, until),) = raced
     assert (trials, names) == (2, {"mlp"}) and until >= 75 + 30
     # Its family was not measured by this start: it goes by what it was prepared with.
@@ -651,6 +587,15 @@ def test_a_family_that_kills_its_worker_leaves_the_race_to_the_others(tmp_path: 
     assert log(tmp_path).count("Prepare mlp") == 2, "it is tried once more"
     with pytest.raises(RunFailed, match=r"\(mlp: left out: its worker ended by signal 9"):
         sweep(tmp_path, "families=[mlp]", "study=alone")
+
+
+def test_where_all_trials_fail_the_output_of_the_workers_is_named(tmp_path: Path) -> None:
+    (tmp_path / "broken").touch()
+    logs = tmp_path / "sweeps" / "s" / "workers"
+    said = f"3 of 3 trials failed.*: no such thing; each worker's output is in {logs}$"
+    with pytest.raises(RunFailed, match=said):
+        sweep(tmp_path, "families=[mlp]")
+    assert any(logs.glob("worker-*.log"))
 
 
 def test_where_time_is_up_before_any_family_is_measured_memory_is_not_to_blame(

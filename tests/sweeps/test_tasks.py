@@ -14,8 +14,8 @@ from src.config.compose import compose_settings
 from src.config.schema import RunSettings
 from src.config.sweep import read_sweep_settings
 from src.records.trials import TrialRecord
+from src.runs.fold_records import FoldBook
 from src.runs.folder import RunFolder
-from src.runs.folds import FoldBook
 from src.sweeps.families import load_families
 from src.sweeps.prepared import Prepared
 from src.sweeps.tasks import SweepJobs

@@ -16,7 +16,7 @@ from src.config.checks import ConfigError
 from src.config.metrics import COST, METRICS, metrics_of
 from src.config.sweep import read_sweep_settings
 from src.records.comparison import MEASURES
-from src.records.pixels import pixel_answers
+from src.records.pixel_answers import pixel_answers
 from src.statistics.candidates import Candidate, Scale
 from src.statistics.verdict import judge
 from src.targets import KINDS, kind_of

@@ -11,8 +11,8 @@ import pytest
 from mlflow.entities import Metric, Param, RunTag
 
 from src.tracking.addresses import sqlite_uri
-from src.tracking.database import run_folders
 from src.tracking.filters import as_sql
+from src.tracking.mlflow_database import run_folders
 from src.tracking.mlflow_store import Rejected, Store
 from tests.conftest import Outputs
 from tests.tracking.diary import client

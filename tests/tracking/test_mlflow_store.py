@@ -20,9 +20,9 @@ from mlflow.tracking import MlflowClient
 import src.tracking.mlflow_store as mlflow_store
 from src.records.champions import ALIAS, Champion, withdraw_champion
 from src.tracking.addresses import default_uri, sqlite_uri
-from src.tracking.database import make_database, run_folders
 from src.tracking.logged_models import LONGEST_DESCRIPTION
 from src.tracking.mirror_state import MirrorState, is_mirrored
+from src.tracking.mlflow_database import make_database, run_folders
 from src.tracking.mlflow_pages import METRIC_TAG
 from src.tracking.mlflow_store import MLFLOW_PARENT_TAG, PARENT_TAG, ServerAway, Store
 from tests.serving.bundles import bundle

@@ -17,8 +17,8 @@ from filelock import FileLock
 from src.runs.folder import RunFolder
 from src.storage.cache import cached
 from src.storage.files import write_atomically
-from src.tracking.database import make_database
 from src.tracking.events import read_events, spool_path
+from src.tracking.mlflow_database import make_database
 from src.tracking.spool import Spool
 from tests.tracking.diary import ENVIRONMENT, ROOT
 from tests.verification.test_verifying import checked, faults_of, sealed_run, study_of

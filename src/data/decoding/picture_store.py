@@ -23,7 +23,7 @@ from ..sources.listing import without
 from ..sources.source import Masks, Problem, Source
 from .decode import LARGE_PIXELS, decode_picture
 from .large_pictures import ClassPlaces, SizedArrays, array_sizes
-from .masks import decode_mask, mask_values
+from .mask_files import decode_mask, mask_values
 from .picture_files import NotReadHere, PictureError, PictureFile, file_errors
 from .picture_format import PictureFormat
 from .rasters import Raster

@@ -20,7 +20,7 @@ from ...machine.arrays import Int64Array, IntegerArray, UInt8Array
 from ...machine.parallel import follow_parent
 from ...records.pictures import Pixels
 from ...targets.labels import IGNORED
-from ..decoding.masks import LEFT_OUT
+from ..decoding.mask_files import LEFT_OUT
 from ..decoding.picture_store import PictureLost
 from ..randomness import permutation
 

@@ -14,9 +14,9 @@ from typing import NamedTuple
 from ...config.checks import ConfigError
 from ...machine.text import visible
 from ..decoding.picture_files import PICTURE_ENDINGS
-from .answers import table_of_copies
 from .source import PARTS, Problem, is_left_behind
 from .unread_kinds import unread_kind
+from .written_answers import table_of_copies
 
 __all__ = ["FolderTree", "class_folders", "is_held_out", "named", "part_named"]
 

@@ -22,7 +22,7 @@ from .label_spelling import (
     refuse_alike_across_parts,
 )
 from .mask_names import are_pairs, masks_among
-from .masks import MaskClasses, list_masks
+from .masked_pictures import MaskClasses, list_masks
 from .npz import list_arrays
 from .roots import existing_root
 from .shards import find_shards, list_shards

@@ -19,7 +19,7 @@ from ...targets.labels import has_class
 from ..decoding.picture_files import PictureError, pages_of
 from .archive import forget_archive
 from .label_sets import ordered
-from .masks import CLASSES
+from .masked_pictures import CLASSES
 from .remote import fetched, is_address
 from .roots import existing_root
 from .source import Problem, Source

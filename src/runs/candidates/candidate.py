@@ -19,8 +19,8 @@ from ...data.loading.loaders import Batch
 from ...machine.arrays import AnyArray, Float32Array, Float64Array, Int64Array
 from ...machine.interruption import Interruption
 from ...machine.status import with_progress
+from ...metrics.class_maps import iou_sums, mean_interval
 from ...metrics.ordered import MEDIAN
-from ...metrics.segmentation import iou_sums, mean_interval
 from ...metrics.summary import metric_key
 from ...records.comparison import Interval
 from ...records.pictures import ClassMaps, Pixels
@@ -57,7 +57,7 @@ __all__ = [
 _DESCRIBED_AT_ONCE = 128
 _THRESHOLDS = "thresholds.json"
 OnEpoch = Callable[[int, dict[str, float]], None]
-# Probabilities (N, K) float32 (or of pixels their answers, (N,), as of `src.records.pixels`),
+# Probabilities (N, K) float32, or of pixels their answers, (N,), as of `src.records.pixel_answers`;
 # targets (N,) int64 or of label sets (N, K), sample ids (N,) int64.
 Answers = tuple[AnyArray, AnyArray, Int64Array]
 

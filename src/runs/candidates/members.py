@@ -22,8 +22,8 @@ from ...metrics.summary import metric_key
 from ...records.combination import Combination
 from ...records.run import Predictions, RunSummary
 from ...reporting.terminal import format_combination
+from ..fold_records import FoldBook
 from ..folder import RunFolder
-from ..folds import FoldBook
 from ..resolve import Resolved
 from ..seal import changed_since
 from .candidate import Answers, FitContext, Fitted, Trained

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from ...config.checks import ConfigError
 from ...config.console import written_to
-from ...data.sources.answers import next_folder, next_table
+from ...data.sources.written_answers import next_folder, next_table
 from ...machine.arrays import UInt8Array
 from ...machine.text import counted, csv_text
 from ...records.pictures import LabelRow, write_labels

@@ -19,8 +19,8 @@ from ...config.console import OutputLost, direct, give_up, written_to
 from ...config.finished import PredictSettings
 from ...data.decoding.decode import thumbnail
 from ...data.decoding.picture_files import PICTURE_ENDINGS, PictureError
-from ...data.sources.answers import EXPLAINED, is_table_of_answers, without_answers
-from ...data.sources.files import FoundPictures, without_masks
+from ...data.sources.picture_paths import FoundPictures, without_masks
+from ...data.sources.written_answers import EXPLAINED, is_table_of_answers, without_answers
 from ...machine.arrays import UInt8Array
 from ...machine.disk import named_file, refusal
 from ...machine.memory import memory_kept

@@ -20,18 +20,23 @@ from ...config.checks import ConfigError
 from ...config.console import written_to
 from ...config.finished import PredictSettings
 from ...data.decoding.decode import decode_picture, shown_size, thumbnail
-from ...data.decoding.masks import LEFT_OUT, mask_png
+from ...data.decoding.mask_files import LEFT_OUT, mask_png
 from ...data.decoding.picture_files import PictureError
 from ...data.decoding.windows import mean_over_windows
-from ...data.sources.answers import MASKS, OVERLAYS, SHARES, without_answers
-from ...data.sources.files import FoundPictures, without_masks
+from ...data.sources.picture_paths import FoundPictures, without_masks
 from ...data.sources.source import Problem
+from ...data.sources.written_answers import MASKS, OVERLAYS, SHARES, without_answers
 from ...machine.arrays import UInt8Array
 from ...machine.memory import memory_kept
 from ...machine.status import doing, with_progress
 from ...machine.text import counted, csv_cell, from_csv_cell
-from ...records.pixels import colours
-from ...serving.masks import PredictedMask, class_shares, mask_uncertainty, predicted_masks
+from ...records.pixel_answers import colours
+from ...serving.masks import (
+    PredictedMask,
+    class_shares,
+    mask_uncertainty,
+    predicted_masks,
+)
 from ...serving.predictor import DamagedModel, Predictor
 from ...storage.files import replacing
 from ...targets.labels import class_columns

@@ -13,8 +13,8 @@ import yaml
 
 from ...config import schema  # noqa: F401 - registers the kinds of models
 from ...config.checks import ConfigError, from_plain
-from ...config.compose import leaves
 from ...config.models import ModelSettings
+from ...config.nested import leaves
 from ...machine.yaml_text import read_yaml
 
 __all__ = ["configuration_of", "read_settings"]

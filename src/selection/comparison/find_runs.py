@@ -22,7 +22,7 @@ from ...runs.seal import SEAL
 from ...runs.sweep_record import read_sweep_record, recorded_studies, sweep_file
 from ...storage.digests import DamagedLine
 from ...tracking.addresses import absolute_uri, sqlite_path, without_password
-from ...tracking.database import run_folders
+from ...tracking.mlflow_database import run_folders
 
 __all__ = ["FoundRuns", "existing_folders", "find_runs", "measure_of", "study_measure"]
 

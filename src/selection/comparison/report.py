@@ -20,10 +20,10 @@ from ...data.sources.roots import root_beside
 from ...data.sources.source import Source
 from ...data.splitting.splits import Split
 from ...machine.arrays import BoolArray, Float64Array, Int64Array, UInt8Array
+from ...metrics.class_maps import class_pixel_scores
 from ...metrics.classification import confusion_matrix, per_class_recall
 from ...metrics.multilabel import label_scores
 from ...metrics.probabilistic import binned, reliability_bins
-from ...metrics.segmentation import class_pixel_scores
 from ...metrics.summary import metric_key
 from ...records.comparison import Comparison, Entrant, Interval
 from ...records.pictures import shown

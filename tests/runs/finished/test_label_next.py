@@ -20,8 +20,8 @@ from PIL import Image
 from src.config.checks import ConfigError
 from src.config.compose import compose_settings
 from src.config.finished import PredictSettings
-from src.data.sources.files import find_pictures
 from src.data.sources.folder import load
+from src.data.sources.picture_paths import find_pictures
 from src.machine.failures import RunFailed
 from src.reporting import contact_sheets
 from src.runs.finished.predict import label_pictures

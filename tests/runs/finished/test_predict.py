@@ -18,7 +18,7 @@ from src.config.checks import ConfigError
 from src.config.compose import compose_settings
 from src.config.console import on_plain_output
 from src.config.finished import PredictSettings
-from src.data.sources.files import FoundPictures, find_pictures
+from src.data.sources.picture_paths import FoundPictures, find_pictures
 from src.machine.failures import DiskRefuses
 from src.machine.text import from_csv_cell
 from src.runs.finished.predict import label_pictures

@@ -16,7 +16,7 @@ from PIL import Image
 from src.config.checks import ConfigError
 from src.config.compose import compose_settings
 from src.config.finished import PredictSettings
-from src.data.sources.files import FoundPictures, find_pictures
+from src.data.sources.picture_paths import FoundPictures, find_pictures
 from src.data.sources.source import Problem
 from src.records.pictures import Pixels
 from src.runs.finished.predict import label_pictures

@@ -16,8 +16,8 @@ from src.data.quality.audit import content_hash
 from src.data.sources import digits, folder
 from src.data.sources.source import Source
 from src.data.splitting.splits import make_split
-from src.metrics.intervals import wilson_interval
 from src.metrics.probabilistic import reliability_bins
+from src.metrics.share_intervals import wilson_interval
 from src.records.run import Predictions
 from src.runs.folder import RunFolder
 from src.selection.comparison import compared, report

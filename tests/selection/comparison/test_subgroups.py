@@ -11,7 +11,7 @@ from src.config.checks import ConfigError
 from src.config.compose import read_run_settings
 from src.data.sources.listing import list_pictures
 from src.data.sources.table import list_table
-from src.metrics.intervals import score_interval
+from src.metrics.share_intervals import score_interval
 from src.selection.comparison.subgroups import subgroup_scores, subgroup_values
 from tests.selection.comparison.test_report import run_on
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
-from src.metrics.intervals import score_interval, wilson_interval
+from src.metrics.share_intervals import score_interval, wilson_interval
 
 
 @given(st.data(), st.integers(1, 100_000), st.sampled_from([0.5, 0.9, 0.95, 0.999]))

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from src.data.decoding.decode import decode_picture
-from src.data.decoding.masks import LEFT_OUT, decode_mask, mask_values
+from src.data.decoding.mask_files import LEFT_OUT, decode_mask, mask_values
 from src.data.decoding.picture_files import PictureError
 from src.data.decoding.picture_format import PictureFormat
 from tests.data.pictures import encoded, png_file

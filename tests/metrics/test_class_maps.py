@@ -7,8 +7,7 @@ import pytest
 from numpy.typing import NDArray
 from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, jaccard_score
 
-from src.metrics.intervals import wilson_interval
-from src.metrics.segmentation import (
+from src.metrics.class_maps import (
     class_pixel_scores,
     dice_sums,
     influence_scores,
@@ -18,6 +17,7 @@ from src.metrics.segmentation import (
     pixel_sums,
     ratios,
 )
+from src.metrics.share_intervals import wilson_interval
 from src.statistics.candidates import Candidate
 from src.statistics.evidence import Evidence, normal_quantile
 from src.statistics.intervals import figure_interval

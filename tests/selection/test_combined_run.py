@@ -24,7 +24,7 @@ from src.config.finished import (
     SelectSettings,
 )
 from src.data.sources.digits import load
-from src.data.sources.files import find_pictures
+from src.data.sources.picture_paths import find_pictures
 from src.data.splitting.splits import Split
 from src.machine.interruption import Interrupted
 from src.records.run import Predictions, RunSummary
@@ -35,8 +35,8 @@ from src.runs.finished.evaluate import measure_again
 from src.runs.finished.predict import label_pictures
 from src.runs.folder import RunFolder
 from src.selection.choice import choose
+from src.selection.combined_run import ensemble_of, with_ensemble
 from src.selection.comparison import compared
-from src.selection.ensemble import ensemble_of, with_ensemble
 from src.serving.bundle import open_predictor
 from src.tracking.addresses import default_uri
 from src.tracking.mlflow_store import Store
@@ -219,7 +219,7 @@ def test_the_command_that_makes_it_judges_it_with_its_members(
         """Its summary has the id that MLflow gave it."""
         return replace(ensemble_of(*arguments), run_id="of MLflow")
 
-    monkeypatch.setattr("src.selection.ensemble.ensemble_of", tracked)
+    monkeypatch.setattr("src.selection.combined_run.ensemble_of", tracked)
     # Its members are cheaper, and which of them is near enough is luck.
     monkeypatch.setattr(
         "src.statistics.verdict._near",

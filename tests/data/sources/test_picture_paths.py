@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from src.data.sources.files import FoundPictures, each_picture, find_pictures, without_masks
+from src.data.sources.picture_paths import FoundPictures, each_picture, find_pictures, without_masks
 
 
 @pytest.fixture

@@ -14,8 +14,8 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
-from src.search.database import OneWriter
 from src.search.study import SweepStudy
+from src.search.study_database import OneWriter
 from tests.search.studies import family, plan, pruner
 
 SPACE = {

@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from src.records.run import Predictions
-from src.runs.folds import fold_means, joined, mean_of
+from src.runs.fold_records import fold_means, joined, mean_of
 
 
 def predictions(ids: list[int], *, paths: bool = True, seed: int = 0) -> Predictions:

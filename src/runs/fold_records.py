@@ -11,7 +11,7 @@ import numpy as np
 
 from ..config.overrides import changed
 from ..metrics.summary import metric_key
-from ..records.pixels import pixel_answers
+from ..records.pixel_answers import pixel_answers
 from ..records.run import Predictions
 from ..statistics.paired_tests import corrected_resampled_t
 from ..storage.files import write_atomically

@@ -14,7 +14,7 @@ from PIL import Image
 from src.config.checks import ConfigError, from_plain
 from src.config.compose import compose_plain
 from src.config.data import DataSettings
-from src.data.decoding.masks import LEFT_OUT, MOST_CLASSES
+from src.data.decoding.mask_files import LEFT_OUT, MOST_CLASSES
 from src.data.decoding.opening import open_pictures
 from src.data.decoding.picture_store import PictureStore
 from src.data.loading.datamodule import PictureData

@@ -15,7 +15,7 @@ from ...machine.parallel import available_cores, in_order
 from ...machine.regular_files import file_fault
 from ...storage.array_files import load_arrays
 from ...storage.cache import key_of, opened
-from ..decoding.masks import LEFT_OUT, MOST_CLASSES, mask_values
+from ..decoding.mask_files import LEFT_OUT, MOST_CLASSES, mask_values
 from ..decoding.picture_files import PictureError
 from ..quality.audit import survey
 from .mask_pairs import NAMED, MaskPairs, pairs_in_folders, pairs_in_table

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from ...machine.arrays import AnyArray, UInt8Array
-from ...records.pixels import colours
+from ...records.pixel_answers import colours
 from .decode import opened_file, padded
 from .depth import has_white_as_zero
 from .picture_files import PictureError, decoder_errors

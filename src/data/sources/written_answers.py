@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ...machine.text import counted
 from ..decoding.picture_files import PICTURE_ENDINGS
-from .files import FoundPictures
+from .picture_paths import FoundPictures
 
 __all__ = [
     "EXPLAINED",

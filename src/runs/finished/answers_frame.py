@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...config.checks import ConfigError, input_of
-from ...data.sources.files import each_picture
+from ...data.sources.picture_paths import each_picture
 from ...data.sources.source import Problem
 from ...machine.arrays import Float32Array
 from ...machine.status import with_progress

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from .intervals import (
+from .share_intervals import (
     group_numbers,
     influence_errors,
     influence_interval,
