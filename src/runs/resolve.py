@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from itertools import count
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -28,7 +28,6 @@ from ..machine.hardware import device_of, machine
 from ..models.arithmetic import own_threads
 from ..storage.cache import CachedMeasurement, load_measurement, store_measurement
 from ..training.stepper import RangeTest, Stepper, range_test, step_seconds
-from ..training.task import ClassificationTask
 from ..training.training_plan import (
     ChosenPlan,
     PlanTiming,
@@ -38,6 +37,9 @@ from ..training.training_plan import (
     time_plans,
 )
 from . import build
+
+if TYPE_CHECKING:  # Lightning takes seconds to import
+    from ..training.task import ClassificationTask
 
 __all__ = ["Resolved", "resolve", "seconds_per_epoch", "threads_of", "use_threads"]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 from dataclasses import replace
 from pathlib import Path
 
@@ -84,19 +83,6 @@ def test_the_cpu_and_streams_stay_as_they_are(data: PictureData, tmp_path: Path)
     streamed = build.build_data(read_run_settings(words))
     assert streamed.pictures.images is None and streamed.live_on(GPU) is False
     assert first_images(streamed).dtype == torch.uint8
-
-
-def test_workers_end_with_the_training(tmp_path: Path) -> None:
-    words = [f"data.cache_dir={tmp_path}", "data.cache_limit_gb=0", "data.image_size=10"]
-    streamed = build.build_data(read_run_settings([*words, "data.num_workers=1"]))
-    before = set(multiprocessing.active_children())
-    loaders = [streamed.train_dataloader(), streamed.val_dataloader()]
-    seen = [next(iter(loader)).images.shape[2:] for loader in loaders]
-    assert seen == [(10, 10)] * 2
-    assert len(set(multiprocessing.active_children()) - before) == 2
-    streamed.teardown("fit")
-    assert set(multiprocessing.active_children()) == before
-    assert len(list(loaders[1])) == len(loaders[1])  # type: ignore[arg-type]
 
 
 def test_statistics_are_those_of_the_training_part_alone(data: PictureData) -> None:

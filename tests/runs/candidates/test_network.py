@@ -15,7 +15,8 @@ from src.models.whitened import WhitenedCNN
 from src.runs import build
 from src.runs.experiment import run_experiment
 from src.runs.settings import read_resumed_settings
-from src.training.checkpoints import AtomicCheckpointIO, read_checkpoint
+from src.training.checkpoints import read_checkpoint
+from src.training.lightning_parts import AtomicCheckpointIO
 
 
 def test_the_speedrun_begins_with_the_pictures_and_writes_one_checkpoint(
