@@ -93,7 +93,7 @@ def _start(folder: Path) -> dict[str, Any]:
     """Seconds of the processor of each step, and the most memory, of a first start in here."""
     from src.config.data import FolderSettings
     from src.data.decoding.opening import open_pictures
-    from src.data.loading.datamodule import PictureData
+    from src.data.loading.picture_data import PictureData
     from src.data.quality.suspects import examine
     from src.data.sources.listing import list_pictures
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from ..config.checks import ConfigError
 from ..config.models import NetworkSettings
 from ..config.schema import RunSettings, stored_settings
-from ..data.loading.datamodule import PictureData
+from ..data.loading.picture_data import PictureData
 from ..machine.arrays import Float64Array
 from ..machine.disk import refusal_of_folder
 from ..machine.failures import explained

@@ -27,7 +27,7 @@ from ..config.overrides import output_overrides
 from ..config.plugins import plugin_overrides
 from ..config.schema import RunSettings
 from ..data.decoding.picture_store import PictureLost
-from ..data.loading.datamodule import PictureData
+from ..data.loading.picture_data import PictureData
 from ..machine.failures import DiskRefuses, ProcessLost, RunFailed, explained, require_folder
 from ..machine.interruption import Interruption, Stopped, interruption_behind
 from ..machine.package import CHECKOUT, command

@@ -21,8 +21,8 @@ import torch
 from ..config.checks import ConfigError, input_of, to_plain
 from ..config.metrics import PRIMARY
 from ..config.schema import RunSettings
-from ..data.loading.datamodule import PictureData
 from ..data.loading.loaders import Batch
+from ..data.loading.picture_data import PictureData
 from ..machine.cpu_load import CpuLoad, is_idle, others_load, slowdown, threads_beside
 from ..machine.hardware import device_of, machine
 from ..models.arithmetic import own_threads

@@ -9,8 +9,8 @@ from typing import Any
 import pytorch_lightning as pl
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
-from ..data.loading.datamodule import PictureData
 from ..data.loading.loaders import Batch, StreamLoader
+from ..data.loading.picture_data import PictureData
 from .checkpoints import read_checkpoint, write_checkpoint
 
 __all__ = ["AtomicCheckpointIO", "FitBatches"]

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ...config.checks import ConfigError
 from ...config.schema import RunSettings
-from ...data.loading.datamodule import PictureData
+from ...data.loading.picture_data import PictureData
 from ...data.splitting.folds import training_seed
 from ...features.calibration import folds_of, is_enough
 from ...features.embedding import NetworkFeatures

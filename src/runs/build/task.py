@@ -18,7 +18,7 @@ from ...config.models import NetworkSettings, ZooSettings
 from ...config.schema import RunSettings, stored_settings
 from ...config.training import LossSettings, OptimizerSettings, SchedulerSettings
 from ...data.augmentation.augment import Augment
-from ...data.loading.datamodule import PictureData
+from ...data.loading.picture_data import PictureData
 from ...data.splitting.folds import training_seed
 from ...machine.hardware import device_of
 from ...machine.imports import import_object

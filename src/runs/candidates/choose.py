@@ -21,7 +21,7 @@ from ...config.models import (
     ZooSettings,
 )
 from ...config.schema import RunSettings
-from ...data.loading.datamodule import PictureData
+from ...data.loading.picture_data import PictureData
 from ...ensembles.combine import METHODS, WeightFit
 from ...machine.hardware import device_of_run
 from ...machine.status import doing

@@ -24,7 +24,7 @@ from ...config.plugins import code_digest
 from ...config.schema import stored_settings
 from ...data.decoding.picture_format import PictureFormat
 from ...data.decoding.windows import window_places
-from ...data.loading.datamodule import PictureData
+from ...data.loading.picture_data import PictureData
 from ...data.splitting.folds import training_seed
 from ...explain.grad_cam import find_map_layer, grad_cam
 from ...explain.score_maps import HasScoreMaps, class_maps

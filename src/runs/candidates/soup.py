@@ -15,7 +15,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from ...config.checks import ConfigError
 from ...config.schema import RunSettings
-from ...data.loading.datamodule import PictureData
+from ...data.loading.picture_data import PictureData
 from ...ensembles.combine import figure_of, greedy_soup, ranked
 from ...machine.arrays import AnyArray
 from ...metrics.summary import metric_name

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from src.config.compose import read_run_settings
-from src.data.loading.datamodule import PictureData
+from src.data.loading.picture_data import PictureData
 from src.machine.failures import RunFailed
 from src.models.whitened import WhitenedCNN
 from src.runs import build

@@ -12,8 +12,8 @@ from PIL import Image
 
 from src.config.checks import ConfigError
 from src.config.compose import read_run_settings
-from src.data.loading import datamodule
-from src.data.loading.datamodule import PictureData
+from src.data.loading import picture_data
+from src.data.loading.picture_data import PictureData
 from src.data.sources.source import Source
 from src.runs import build
 from src.runs.candidates.candidate import measure_part
@@ -45,7 +45,7 @@ def test_a_gpu_keeps_the_pictures_where_they_fit_into_a_quarter_of_its_memory(
     # No GPU is needed to see where the pictures go: the meta device stands in for one.
     real = torch.tensor
     monkeypatch.setattr(
-        datamodule.torch, "tensor", lambda values, device: real(values, device="meta")
+        picture_data.torch, "tensor", lambda values, device: real(values, device="meta")
     )
     assert data.live_on(GPU) is there
     assert first_images(data).device.type == ("meta" if there else "cpu")
@@ -58,7 +58,7 @@ def test_copies_on_a_gpu_go_with_the_training_that_they_were_for(
     monkeypatch.setattr(torch.cuda, "get_per_process_memory_fraction", lambda device: 1.0)
     real = torch.tensor
     monkeypatch.setattr(
-        datamodule.torch, "tensor", lambda values, device: real(values, device="meta")
+        picture_data.torch, "tensor", lambda values, device: real(values, device="meta")
     )
     runner = TrialRunner()
     small, large = (
@@ -97,7 +97,7 @@ def test_statistics_are_those_of_the_training_part_alone(data: PictureData) -> N
 def test_the_classes_are_counted_once(data: PictureData, monkeypatch: pytest.MonkeyPatch) -> None:
     expected = np.bincount(data.pictures.targets[data.split.train], minlength=10)
     assert data.class_counts.tolist() == expected.tolist()
-    monkeypatch.setattr(datamodule, "label_counts", lambda *_: pytest.fail("counted again"))
+    monkeypatch.setattr(picture_data, "label_counts", lambda *_: pytest.fail("counted again"))
     assert data.class_counts.tolist() == expected.tolist()
 
 
