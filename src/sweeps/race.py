@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from ..config.checks import ConfigError, input_of, not_written, to_plain
-from ..config.compose import effective_overrides, leaves
+from ..config.compose import effective_overrides, leaves, read_run_settings
+from ..config.models import NetworkSettings
 from ..config.overrides import by_key, override_of, value_of
 from ..config.sweep import SweepSettings, base_overrides, read_sweep_settings
 from ..data.sources.costs import CostTable
@@ -40,7 +41,7 @@ from ..tracking.spool import writer_lock
 from .clock import Clock
 from .display import Display
 from .earlier_command import keep_command, shorter_command
-from .families import default_values, load_families
+from .families import default_values, load_families, trial_overrides
 from .finalists import Finals
 from .finals_time import FinalsTime
 from .forecast import TimeForecast
@@ -79,6 +80,9 @@ __all__ = ["run_sweep"]
 # Key in a study of the settings of the sampler and the pruner of its last start.
 _PROPOSALS = "proposals"
 _RUNNER = f"{PACKAGE}.sweeps.run_job:TrialRunner"
+# Imported before the runner where networks race, and not in the time of the first of them: half of
+# what such a worker imports is Lightning.
+_OF_NETWORKS = f"{PACKAGE}.runs.candidates.network"
 
 
 class _Race:
@@ -178,7 +182,8 @@ class _Race:
             check_pictures(settings, study)
         if settings.workers.engine == "local":
             refuse_machine(settings.trainer.accelerator)
-        engine, threads = _engine_of(settings, self._folder / "workers")
+        runner = _runner_of(self._families.values(), self._base)
+        engine, threads = _engine_of(settings, self._folder / "workers", runner)
         if settings.runtime.threads in ("auto", None):
             self._base = (*self._base, f"runtime.threads={threads}")
         self._jobs = SweepJobs(
@@ -555,7 +560,14 @@ def _opened_study(
         raise not_written(error, f"the study cannot be kept: {reason}.") from error
 
 
-def _engine_of(settings: SweepSettings, folder: Path) -> tuple[Engine, int]:
+def _runner_of(families: Iterable[Family], base: Sequence[str]) -> str:
+    """Return what makes the runner of workers for these families, as `factory_of` has it."""
+    models = (read_run_settings(trial_overrides(one, base, {})).model for one in families)
+    trains = any(isinstance(model, NetworkSettings) for model in models)
+    return f"{_OF_NETWORKS},{_RUNNER}" if trains else _RUNNER
+
+
+def _engine_of(settings: SweepSettings, folder: Path, runner: str) -> tuple[Engine, int]:
     """Return the engine that runs the workers of a sweep, and the number of threads of each."""
     workers, devices = settings.workers, settings.trainer.devices
     use_gpus = settings.trainer.accelerator != "cpu"
@@ -566,7 +578,7 @@ def _engine_of(settings: SweepSettings, folder: Path) -> tuple[Engine, int]:
             count = devices if isinstance(devices, int) else 1
             ray = RayEngine(
                 workers,
-                _RUNNER,
+                runner,
                 folder,
                 devices=count,
                 use_gpus=use_gpus,
@@ -577,4 +589,4 @@ def _engine_of(settings: SweepSettings, folder: Path) -> tuple[Engine, int]:
         gpus = visible_gpus() if use_gpus else []
         count = devices if isinstance(devices, int) else max(1, len(gpus))
         places = slots(workers, count, gpus=gpus, cores=available_cores())
-    return LocalEngine(places, _RUNNER, folder), places[0].threads
+    return LocalEngine(places, runner, folder), places[0].threads

@@ -32,7 +32,6 @@ from ..machine.memory import memory_kept
 from ..machine.package import PACKAGE
 from ..records.run import Predictions, RunSummary
 from ..runs import build
-from ..runs.candidates import network  # noqa: F401  (once for all workers that are forked)
 from ..runs.experiment import run_experiment
 from ..runs.finished.evaluate import measure_again
 from ..runs.folder import RunFolder, drop_checkpoints
