@@ -13,7 +13,6 @@ import sys
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -186,13 +185,13 @@ def _skops_io() -> Any:
     and imports it, which takes longer than all else that a classifier needs.
     """
     of_torch = "sklearn.externals.array_api_compat.torch"
-    if of_torch in sys.modules:
-        return import_module("skops.io")
-    sys.modules[of_torch] = None  # type: ignore[assignment]  # what Python takes for missing
+    sys.modules.setdefault(of_torch, None)  # type: ignore[arg-type]  # None is taken for missing
     try:
-        return import_module("skops.io")
+        import skops.io
     finally:
-        del sys.modules[of_torch]
+        if sys.modules[of_torch] is None:
+            del sys.modules[of_torch]
+    return skops.io
 
 
 def _content(path: Path) -> dict[str, Any]:
