@@ -39,7 +39,7 @@ from benchmarks.photo_sets import given
 from benchmarks.rivals.protocol import cpu_seconds_used
 from benchmarks.table import Row, spread
 from src.config.compose import read_run_settings
-from src.data.loading.datamodule import PictureData
+from src.data.loading.picture_data import PictureData
 from src.machine.subprocesses import ROOT
 from src.models.weights import find_weights, package_state
 from src.runs.build import build_data

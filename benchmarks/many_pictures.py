@@ -93,7 +93,7 @@ def _start(folder: Path) -> dict[str, Any]:
     """Seconds of the processor of each step, and the most memory, of a first start in here."""
     from src.config.data import FolderSettings
     from src.data.decoding.opening import open_pictures
-    from src.data.loading.datamodule import PictureData
+    from src.data.loading.picture_data import PictureData
     from src.data.quality.suspects import examine
     from src.data.sources.listing import list_pictures
 
@@ -121,7 +121,7 @@ def _start(folder: Path) -> dict[str, Any]:
             "divide",
             lambda: PictureData.open(source, settings, native_side=None, batch_size=128, seed=0),
         )
-        timed("first batch", lambda: next(iter(data.train_dataloader())))
+        timed("first batch", lambda: next(iter(data.batches("train", training=True))))
     return {"seconds": seconds, "memory_mb": watch.most_mb, "near": len(near.pairs)}
 
 

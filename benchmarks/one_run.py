@@ -14,7 +14,7 @@ __all__ = ["measure"]
 
 _SEEDS = 5
 _PEAK = (
-    "import src.runs.experiment, src.runs.build;"
+    "import src.runs.experiment, src.runs.candidates.network, src.reporting.run_figures;"
     "from src.training.cost import peak_memory_bytes; import torch;"
     "print(peak_memory_bytes(torch.device('cpu')) / 1e6)"
 )

@@ -27,7 +27,7 @@ from benchmarks.fashion_part import write_part
 from benchmarks.table import Row, spread
 from src.config.compose import read_run_settings
 from src.config.schema import RunSettings
-from src.data.loading.datamodule import PictureData
+from src.data.loading.picture_data import PictureData
 from src.models.arithmetic import autocast
 from src.runs import build
 from src.runs.build.task import _make_schedule

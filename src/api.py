@@ -69,7 +69,7 @@ __all__ = [
 # Characters of a line of text, and pictures that are classified at once.
 _WIDTH, _BATCH = 100, 128
 _FROM_MLFLOW = ("tracking.uri", "tracking.experiment")
-_LOADING = "loading PyTorch and Lightning"
+_LOADING = "loading PyTorch"
 # In a notebook without ipywidgets, of a bar that a library may draw and that nobody asked for.
 warnings.filterwarnings("ignore", message="IProgress not found")
 

@@ -48,7 +48,7 @@ def _compare(settings: CompareSettings, overrides: Sequence[str], spare: SpareCo
 
             subgroups_of(comparison, settings)
     if settings.ensemble:
-        with doing("loading PyTorch and Lightning"):
+        with doing("loading PyTorch"):
             from .selection.combined_run import with_ensemble
 
         comparison, made = with_ensemble(comparison, settings)

@@ -34,7 +34,7 @@ def evaluate(settings: EvaluateSettings, overrides: Sequence[str]) -> None:
 
     refuse_measuring(folder, settings.split)
 
-    with doing("loading PyTorch and Lightning"):
+    with doing("loading PyTorch"):
         from .records.run import Predictions
         from .reporting.formatting import times_measured
         from .reporting.terminal import format_metrics

@@ -37,7 +37,7 @@ def export(settings: ExportSettings, overrides: Sequence[str]) -> None:
 
     refuse_export(folder, settings)
 
-    with doing("loading PyTorch and Lightning"):
+    with doing("loading PyTorch"):
         from .reporting.export_report import format_export
         from .runs.finished.export import export_run
 

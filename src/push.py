@@ -34,7 +34,7 @@ def push(settings: PushSettings, overrides: Sequence[str]) -> None:
             "to: the hub takes files from those it knows: set HF_TOKEN to a token with the right "
             "to write (the hub's settings, Access Tokens)."
         )
-    with doing("loading PyTorch and Lightning"):
+    with doing("loading PyTorch"):
         from .selection.publish import publish
 
     publish(folder, settings)

@@ -30,7 +30,7 @@ def scaling(settings: ScalingSettings, overrides: Sequence[str]) -> None:
         plan = plan_scaling(settings)
 
     # torch and the rest are paid for only once it is known what to do with them.
-    with doing("loading PyTorch and Lightning"):
+    with doing("loading PyTorch"):
         from .reporting.data_scaling_report import format_scaling
         from .runs.folder import predict_command
         from .selection.data_scaling import measure_scaling

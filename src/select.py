@@ -29,7 +29,7 @@ def select(settings: SelectSettings, overrides: Sequence[str]) -> None:
         chosen = choose(settings)
 
     # torch and the rest are paid for only once it is known what to do with them.
-    with doing("loading PyTorch and Lightning"):
+    with doing("loading PyTorch"):
         from .selection import select as selecting
 
     selecting.select(chosen, settings)

@@ -41,8 +41,8 @@ def train(settings: RunSettings, overrides: Sequence[str]) -> None:
     from .data.sources.listing import check_root
 
     check_root(of_pictures(settings).data)
-    # torch, Lightning and the rest are paid for only once the settings are known to be right.
-    with doing("loading PyTorch and Lightning"):
+    # torch and the rest are paid for only once the settings are known to be right.
+    with doing("loading PyTorch"):
         from .runs.build import check_network
         from .runs.experiment import run_experiment
 

@@ -17,7 +17,7 @@ from unittest import mock
 import numpy as np
 import torch
 
-from src.data.loading.datamodule import PictureData
+from src.data.loading.picture_data import PictureData
 
 __all__ = ["Airbench"]
 

@@ -32,7 +32,7 @@ from benchmarks.gpu.pictures import cifar10_batches
 from benchmarks.photo_sets import given as given_file
 from benchmarks.table import Row, spread
 from src.config.compose import read_run_settings
-from src.data.loading.datamodule import PictureData
+from src.data.loading.picture_data import PictureData
 from src.models.whitened import WhitenedCNN
 from src.runs import build
 from src.runs.experiment import run_experiment

@@ -24,7 +24,7 @@ from benchmarks.overhead import bare_epochs
 from benchmarks.table import Row, spread
 from src.config.compose import read_run_settings
 from src.config.schema import RunSettings
-from src.data.loading.datamodule import PictureData
+from src.data.loading.picture_data import PictureData
 from src.runs import build
 from src.runs.experiment import run_experiment
 from src.runs.resolve import resolve

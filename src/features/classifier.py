@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import json
 import math
+import sys
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -112,8 +113,7 @@ class FeatureClassifier:
         Raises:
             OSError: it cannot be written.
         """
-        import skops.io
-
+        skops_io = _skops_io()
         networks: list[Any] = [e for e in self.extractors if hasattr(e, "weights")]
         content = {
             "format": _FORMAT,
@@ -125,7 +125,7 @@ class FeatureClassifier:
             content |= {"kind": self.model.kind, "problems": self.model.plain()}
         else:
             content |= {**self.model.plain(), "classes": self.model.classes}
-        write_atomically(path, _renamed(skops.io.dumps(content), _PACKAGE, _OWN))
+        write_atomically(path, _renamed(skops_io.dumps(content), _PACKAGE, _OWN))
 
     @classmethod
     def load(cls, path: Path) -> FeatureClassifier:
@@ -178,19 +178,34 @@ def _renamed(content: bytes, old: str, new: str) -> bytes:
     return renamed.getvalue()
 
 
-def _content(path: Path) -> dict[str, Any]:
-    import skops.io
+def _skops_io() -> Any:
+    """Return the module `skops.io`, imported without torch.
 
+    skops looks for estimators in every package of scikit-learn. One of these is for torch's tensors
+    and imports it, which takes longer than all else that a classifier needs.
+    """
+    of_torch = "sklearn.externals.array_api_compat.torch"
+    sys.modules.setdefault(of_torch, None)  # type: ignore[arg-type]  # None is taken for missing
+    try:
+        import skops.io
+    finally:
+        if sys.modules[of_torch] is None:
+            del sys.modules[of_torch]
+    return skops.io
+
+
+def _content(path: Path) -> dict[str, Any]:
+    skops_io = _skops_io()
     try:
         stored = _renamed(path.read_bytes(), _OWN, _PACKAGE)
         if not stored:
             raise ValueError(f"{path} cannot be read as a model: it is empty")
-        unknown = set(skops.io.get_untrusted_types(data=stored)) - set(_TRUSTED)
+        unknown = set(skops_io.get_untrusted_types(data=stored)) - set(_TRUSTED)
         plugins = {name for name in unknown if is_allowed(name)}
         if unknown - plugins:
             held = ", ".join(sorted(unknown - plugins))
             raise ValueError(f"{path} holds {held}, so it is not loaded")
-        content = skops.io.loads(stored, trusted=[*_TRUSTED, *plugins])
+        content = skops_io.loads(stored, trusted=[*_TRUSTED, *plugins])
         pipelines = _pipelines(content)
         made_by = json.loads(content[_METADATA]).get("classifier_target")
     except FileNotFoundError:

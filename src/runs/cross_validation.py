@@ -16,7 +16,7 @@ from ..config.checks import ConfigError, input_of, to_plain
 from ..config.nested import leaves
 from ..config.overrides import override_of
 from ..config.schema import RunSettings
-from ..data.loading.datamodule import PictureData
+from ..data.loading.picture_data import PictureData
 from ..data.splitting.splits import PARTS
 from ..machine.failures import explained
 from ..machine.interruption import Interruption

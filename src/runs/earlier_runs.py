@@ -17,7 +17,7 @@ from ..machine.arrays import Int64Array
 from .folder import RunFolder
 
 if TYPE_CHECKING:  # torch, which mistakes in settings do not wait for
-    from ..data.loading.datamodule import PictureData
+    from ..data.loading.picture_data import PictureData
 
 __all__ = ["known_training_pictures", "network_run", "refuse_judged", "refuse_judged_by_weights"]
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from ..config.checks import ConfigError
 from ..config.models import NetworkSettings
 from ..config.schema import RunSettings, stored_settings
-from ..data.loading.datamodule import PictureData
+from ..data.loading.picture_data import PictureData
 from ..machine.arrays import Float64Array
 from ..machine.disk import refusal_of_folder
 from ..machine.failures import explained
@@ -25,7 +25,6 @@ from ..statistics.label_errors import doubtful_labels
 from ..storage.files import remove_leftovers
 from ..tracking.provenance import command_line
 from ..tracking.tracker import Tracker
-from ..training.progress import quiet_lightning
 from .build import build_data, check_devices, costs_of, remark_on_size, stated_batch_size
 from .candidates.candidate import (
     Answers,
@@ -38,7 +37,6 @@ from .candidates.candidate import (
     settle_thresholds,
 )
 from .candidates.choose import candidate_of, origin_of
-from .candidates.network import NetworkCandidate
 from .cross_validation import cross_validate
 from .folder import RunFolder, finished_summary, open_folder
 from .lifecycle import ActiveRun, ParentLink, show_finished
@@ -86,7 +84,6 @@ def run_experiment(
         Interrupted: Ctrl-C or SIGTERM; the run can be resumed.
         Exception: the run failed, or was `Stopped` by `on_epoch`; its summary is written.
     """
-    quiet_lightning()
     command = command_line() if command is None else command
     if _FOLDER_VARIABLE in os.environ and int(os.environ.get("LOCAL_RANK", "0")) > 0:
         _join_first_device()
@@ -139,7 +136,10 @@ def _run_single(
     # On a GPU plans are timed on whole batches, which may be too large for it.
     with explained(Path(settings.output_dir), stated_batch_size(settings)):
         candidate = candidate_of(settings, data)
-    if settings.resume is not None and isinstance(candidate, NetworkCandidate):
+    if settings.resume is not None and isinstance(settings.model, NetworkSettings):
+        from .candidates.network import NetworkCandidate
+
+        assert isinstance(candidate, NetworkCandidate)
         resumed = RunFolder.open(Path(settings.resume))
         complete, finished = candidate.check_resumed(resumed), finished_summary(resumed)
         if finished is not None and complete:
@@ -166,6 +166,8 @@ def _run_single(
 
 def _join_first_device() -> None:
     """Train on a further device in the run of the first one, with the settings chosen there."""
+    from .candidates.network import NetworkCandidate
+
     folder = RunFolder.open(Path(os.environ[_FOLDER_VARIABLE]))
     settings = stored_settings(folder.plain_settings())
     data = build_data(seen_from_here(settings, folder), folder.split)

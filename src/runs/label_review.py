@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ..config.overrides import override_of
-from ..data.loading.datamodule import PictureData
+from ..data.loading.picture_data import PictureData
 from ..data.splitting.splits import PARTS
 from ..machine.package import command
 from ..records.pictures import LabelRow, Suspect, write_labels

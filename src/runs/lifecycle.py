@@ -27,7 +27,7 @@ from ..config.overrides import output_overrides
 from ..config.plugins import plugin_overrides
 from ..config.schema import RunSettings
 from ..data.decoding.picture_store import PictureLost
-from ..data.loading.datamodule import PictureData
+from ..data.loading.picture_data import PictureData
 from ..machine.failures import DiskRefuses, ProcessLost, RunFailed, explained, require_folder
 from ..machine.interruption import Interruption, Stopped, interruption_behind
 from ..machine.package import CHECKOUT, command
@@ -35,11 +35,7 @@ from ..machine.status import doing
 from ..machine.yaml_text import yaml_text
 from ..records.pictures import ClassMaps, Suspect, write_suspects
 from ..records.run import Predictions, RunSummary
-from ..reporting.contact_sheets import suspects_sheet
-from ..reporting.label_page import review_sentences
-from ..reporting.run_figures import draw_run_figures, range_figure
 from ..reporting.run_note import run_note
-from ..reporting.style import save
 from ..reporting.terminal import format_summary
 from ..statistics.label_errors import review_labels
 from ..storage.files import write_atomically
@@ -51,7 +47,6 @@ from ..tracking.provenance import Provenance
 from ..tracking.spool import writer_lock
 from ..tracking.tracker import NOTE, Tracker
 from .folder import RunFolder
-from .label_review import write_label_review
 from .resolve import Resolved
 from .resume import refuse_ended, reopen_record
 from .seal import amending, seal
@@ -230,6 +225,13 @@ class ActiveRun(ABC):
         Those are `doubtful`, whose labels the model contradicts, and the suspects of the data; the
         other arguments are those of `src.reporting.run_figures.draw_run_figures`.
         """
+        # matplotlib takes a second to import, and the trials of a sweep draw nothing.
+        from ..reporting.contact_sheets import suspects_sheet
+        from ..reporting.label_page import review_sentences
+        from ..reporting.run_figures import draw_run_figures
+        from ..reporting.style import save
+        from .label_review import write_label_review
+
         folder, pictures = self.folder, self.data.pictures
         read, read_mask = pictures.read, pictures.read_mask if pictures.kind == "dense" else None
         for figure in draw_run_figures(
@@ -460,6 +462,9 @@ def _write_choices(resolved: Resolved, folder: Path) -> list[Path]:
         record = {"chosen": chosen, "timings": [timing.plain() for timing in timings]}
         write_atomically(written[-1], json.dumps(record, indent=1) + "\n")
     if resolved.rates is not None:
+        from ..reporting.run_figures import range_figure
+        from ..reporting.style import save
+
         found = resolved.rates
         written.append(folder / "learning_rate.png")
         save(range_figure(found.rates, found.losses, found.suggestion, found.given), written[-1])

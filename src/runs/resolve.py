@@ -14,21 +14,20 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from itertools import count
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from ..config.checks import ConfigError, input_of, to_plain
 from ..config.metrics import PRIMARY
 from ..config.schema import RunSettings
-from ..data.loading.datamodule import PictureData
 from ..data.loading.loaders import Batch
+from ..data.loading.picture_data import PictureData
 from ..machine.cpu_load import CpuLoad, is_idle, others_load, slowdown, threads_beside
 from ..machine.hardware import device_of, machine
 from ..models.arithmetic import own_threads
 from ..storage.cache import CachedMeasurement, load_measurement, store_measurement
 from ..training.stepper import RangeTest, Stepper, range_test, step_seconds
-from ..training.task import ClassificationTask
 from ..training.training_plan import (
     ChosenPlan,
     PlanTiming,
@@ -38,6 +37,9 @@ from ..training.training_plan import (
     time_plans,
 )
 from . import build
+
+if TYPE_CHECKING:  # Lightning takes seconds to import
+    from ..training.task import ClassificationTask
 
 __all__ = ["Resolved", "resolve", "seconds_per_epoch", "threads_of", "use_threads"]
 

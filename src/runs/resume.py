@@ -14,7 +14,7 @@ import numpy as np
 
 from ..config.checks import ConfigError
 from ..config.schema import RunSettings, stored_settings
-from ..data.loading.datamodule import PictureData
+from ..data.loading.picture_data import PictureData
 from ..data.splitting.splits import Split
 from ..machine.package import command
 from ..records.champions import withdraw_champion

@@ -22,7 +22,7 @@ from ..config.schema import RunSettings, stored_settings
 from ..data.sources.roots import root_beside
 
 if TYPE_CHECKING:  # they load NumPy, and torch
-    from ..data.loading.datamodule import PictureData
+    from ..data.loading.picture_data import PictureData
     from .folder import RunFolder
 
 __all__ = [

@@ -33,7 +33,6 @@ from ..records.certainty import Certainty, FeatureSample, FeatureScale
 from ..records.run import Predictions, RunSummary
 from ..reporting.certainty_report import CardCertainty
 from ..runs.candidates.ensemble import TrainedEnsemble
-from ..runs.candidates.trained_classifier import TrainedClassifier
 from ..runs.finished.evaluate import Revisited, revisit
 from ..runs.fold_records import fold_runs
 from ..runs.folder import RunFolder
@@ -204,6 +203,9 @@ def _feature_sample(
 def _learns_features(again: Revisited) -> bool:
     """Return whether a model's features depend on the pictures that it was trained on."""
     if isinstance(again.trained, TrainedEnsemble):
+        # With scikit-learn and scikit-image, which networks need none of.
+        from ..runs.candidates.trained_classifier import TrainedClassifier
+
         return any(not isinstance(one, TrainedClassifier) for one in again.trained.members)
     return isinstance(again.settings.model, NetworkSettings)
 

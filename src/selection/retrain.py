@@ -12,7 +12,7 @@ from ..config.nested import leaves
 from ..config.overrides import by_key, changed, override_of, without_keys
 from ..config.plugins import plugin_overrides
 from ..config.schema import RunSettings
-from ..data.loading.datamodule import PictureData
+from ..data.loading.picture_data import PictureData
 from ..machine.package import command, module_command, overrides_of
 from ..machine.subprocesses import run_bound
 from ..machine.yaml_text import yaml_text

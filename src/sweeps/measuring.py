@@ -21,7 +21,7 @@ from ..config.overrides import by_key, override_of, with_values
 from ..config.schema import RunSettings
 from ..data.decoding.format_choice import chosen_format
 from ..data.decoding.opening import surveyed
-from ..data.loading.datamodule import PictureData
+from ..data.loading.picture_data import PictureData
 from ..data.sources.listing import list_pictures
 from ..data.sources.source import Source
 from ..machine.cpu_load import slowdown

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from ..config.checks import ConfigError, input_of, to_plain
+from ..config.compose import read_run_settings
+from ..config.models import NetworkSettings
 from ..config.overrides import by_key, value_of
 from ..config.sweep import SweepSettings
 from ..machine.cpu_load import slowdown
@@ -24,7 +26,7 @@ from ..reporting.formatting import duration
 from ..search.driver import Driver, TooManyFailures
 from ..search.jobs import Engine, WorkersFail
 from ..search.pool import Pool
-from ..search.space import Value
+from ..search.space import Family, Value
 from ..search.study import StudyBusy
 from ..search.workers.local import LocalEngine
 from ..search.workers.slots import refuse_machine, slots, visible_gpus
@@ -32,7 +34,7 @@ from ..targets import kind_of
 from ..tracking.spool import writer_lock
 from .clock import Clock
 from .display import Display
-from .families import default_values
+from .families import default_values, trial_overrides
 from .finalists import Finals
 from .finals_time import FinalsTime
 from .minimal_trial import minimal_trial
@@ -64,6 +66,9 @@ from .tasks import SweepJobs
 __all__ = ["Race"]
 
 _RUNNER = f"{PACKAGE}.sweeps.run_job:TrialRunner"
+# Imported before the runner where networks race, and not in the time of the first of them: half of
+# what such a worker imports is Lightning.
+_OF_NETWORKS = f"{PACKAGE}.runs.candidates.network"
 
 
 class Race:
@@ -158,7 +163,8 @@ class Race:
             check_pictures(settings, study)
         if settings.workers.engine == "local":
             refuse_machine(settings.trainer.accelerator)
-        engine, threads = _engine_of(settings, self._parent.folder / "workers")
+        runner = _runner_of(self._families.values(), self._jobs.base)
+        engine, threads = _engine_of(settings, self._parent.folder / "workers", runner)
         if settings.runtime.threads in ("auto", None):
             base = [*self._jobs.base, f"runtime.threads={threads}"]
             self._jobs = replace(self._jobs, base=base)
@@ -368,7 +374,14 @@ class Race:
         return record_of(self._jobs)
 
 
-def _engine_of(settings: SweepSettings, folder: Path) -> tuple[Engine, int]:
+def _runner_of(families: Iterable[Family], base: Sequence[str]) -> str:
+    """Return what makes the runner of workers for these families, as `factory_of` has it."""
+    models = (read_run_settings(trial_overrides(one, base, {})).model for one in families)
+    trains = any(isinstance(model, NetworkSettings) for model in models)
+    return f"{_OF_NETWORKS},{_RUNNER}" if trains else _RUNNER
+
+
+def _engine_of(settings: SweepSettings, folder: Path, runner: str) -> tuple[Engine, int]:
     """Return the engine that runs the workers of a sweep, and the number of threads of each."""
     workers, devices = settings.workers, settings.trainer.devices
     use_gpus = settings.trainer.accelerator != "cpu"
@@ -379,7 +392,7 @@ def _engine_of(settings: SweepSettings, folder: Path) -> tuple[Engine, int]:
             count = devices if isinstance(devices, int) else 1
             ray = RayEngine(
                 workers,
-                _RUNNER,
+                runner,
                 folder,
                 devices=count,
                 use_gpus=use_gpus,
@@ -390,4 +403,4 @@ def _engine_of(settings: SweepSettings, folder: Path) -> tuple[Engine, int]:
         gpus = visible_gpus() if use_gpus else []
         count = devices if isinstance(devices, int) else max(1, len(gpus))
         places = slots(workers, count, gpus=gpus, cores=available_cores())
-    return LocalEngine(places, _RUNNER, folder), places[0].threads
+    return LocalEngine(places, runner, folder), places[0].threads

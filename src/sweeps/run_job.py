@@ -22,7 +22,7 @@ from ..config.overrides import by_key, changed, key_of_override, value_of
 from ..config.schema import RunSettings
 from ..data.decoding.opening import BadPictures
 from ..data.decoding.picture_store import PictureLost
-from ..data.loading.datamodule import PictureData
+from ..data.loading.picture_data import PictureData
 from ..data.sources.costs import CostTable
 from ..data.splitting.folds import training_seed
 from ..data.splitting.splits import Split

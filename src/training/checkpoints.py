@@ -8,41 +8,35 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 from ..machine.disk import refusal
 from ..machine.failures import DiskRefuses, require_folder
 from ..storage.digests import HashingWriter, zip_is_whole
 from ..storage.files import replacing
 
-__all__ = ["AtomicCheckpointIO", "network_difference", "read_checkpoint"]
+__all__ = ["network_difference", "read_checkpoint", "write_checkpoint"]
 
 
-class AtomicCheckpointIO(TorchCheckpointIO):
-    """Replaces a checkpoint only after the new one is complete on the disk.
+def write_checkpoint(checkpoint: dict[str, Any], path: Path) -> None:
+    """Write a checkpoint, which replaces the one that was there only once it is complete.
 
-    Lightning's own goes through $TMPDIR and a move across file systems, which on a full disk
-    destroys the checkpoint that was there.
+    Args:
+        checkpoint: tensors and plain containers.
+        path: the file, in a folder of the run's folder.
+
+    Raises:
+        DiskRefuses: the disk does not take it, or the run's folder is gone.
     """
-
-    def save_checkpoint(
-        self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None
-    ) -> None:
-        require_folder(Path(path).parents[1])
-        try:
-            with replacing(path) as temporary, temporary.open("wb") as file:
-                hashing = HashingWriter(file)
-                _save(checkpoint, hashing)
-                hashing.close_archive()
-        except OSError as error:
-            if (reason := refusal(error, Path(path).parent, _size(checkpoint))) is None:
-                raise
-            raise DiskRefuses(reason) from error
-
-    def load_checkpoint(
-        self, path: Any, map_location: Any = None, weights_only: bool | None = None
-    ) -> dict[str, Any]:
-        return read_checkpoint(Path(path), map_location)
+    require_folder(path.parents[1])
+    try:
+        with replacing(path) as temporary, temporary.open("wb") as file:
+            hashing = HashingWriter(file)
+            _save(checkpoint, hashing)
+            hashing.close_archive()
+    except OSError as error:
+        if (reason := refusal(error, path.parent, _size(checkpoint))) is None:
+            raise
+        raise DiskRefuses(reason) from error
 
 
 def _save(checkpoint: dict[str, Any], file: HashingWriter) -> None:

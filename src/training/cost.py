@@ -17,7 +17,6 @@ from pathlib import Path
 
 import torch
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from ..machine.cpu_load import CpuLoad
 from ..machine.memory import peak_memory
@@ -123,6 +122,8 @@ def count_flops(network: nn.Module, image_shape: tuple[int, int, int]) -> int:
     Raises:
         ValueError: `image_shape` holds a number below 1.
     """
+    from torch.utils.flop_counter import FlopCounterMode  # which imports Triton
+
     images = torch.empty(_batch_shape(1, image_shape), device="meta", dtype=_dtype(network))
     meta = _meta_copy(network)
     counter = FlopCounterMode(display=False)

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, cast
 
 from torch import nn
 
-__all__ = ["Freezing", "parameter_depths", "unwrapped"]
+__all__ = ["Freezing", "head_prefixes", "parameter_depths", "unwrapped"]
 
 _CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
+
+
+def head_prefixes(network: nn.Module) -> tuple[str, ...]:
+    """Return the name prefixes of a network's head; none where it has none, and all is trained."""
+    return tuple(cast("Sequence[str]", getattr(network, "head_prefixes", ())))
 
 
 def parameter_depths(network: nn.Module, *, stages: bool = False) -> dict[str, int]:

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
+from .freezing import head_prefixes
 from .inference import evaluating
 from .links import outputs_of, probabilities
 from .losses import Corn
-from .task import ClassificationTask, head_prefixes
 from .weight_averages import WeightAverage
+
+if TYPE_CHECKING:  # Lightning takes seconds to import
+    from .task import ClassificationTask
 
 __all__ = ["FittedHead", "final_linear", "fit_linear_head", "put_head"]
 

@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +14,9 @@ from torch import Tensor, nn
 from ..data.loading.loaders import Batch
 from ..models.arithmetic import autocast
 from .cost import wait_for
-from .task import ClassificationTask
+
+if TYPE_CHECKING:  # Lightning takes seconds to import
+    from .task import ClassificationTask
 
 __all__ = ["RangeTest", "Stepper", "first_pictures", "range_test", "step_seconds"]
 

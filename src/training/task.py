@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, cast
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import pytorch_lightning as pl
 import torch
@@ -14,7 +14,7 @@ from ..data.loading.loaders import Batch
 from ..data.randomness import derive_seed
 from ..models.arithmetic import depthwise_in_float32
 from .cuda_graphs import GraphedPasses
-from .freezing import Freezing
+from .freezing import Freezing, head_prefixes
 from .links import link_of
 from .losses import plain_loss
 from .sliding_windows import over_windows
@@ -24,14 +24,9 @@ from .weight_averages import WeightAverage
 if TYPE_CHECKING:
     from .frozen_front import StoredFront
 
-__all__ = ["ClassificationTask", "head_prefixes", "seed_generator"]
+__all__ = ["ClassificationTask", "seed_generator"]
 
 _DROPOUT_STREAM = 7  # separates the seeds of dropout from those of other random numbers
-
-
-def head_prefixes(network: nn.Module) -> tuple[str, ...]:
-    """Return the name prefixes of a network's head; none where it has none, and all is trained."""
-    return tuple(cast("Sequence[str]", getattr(network, "head_prefixes", ())))
 
 
 def _no_limit() -> float:

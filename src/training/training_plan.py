@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -24,7 +24,9 @@ from ..machine.hardware import precisions
 from .inference import memory_formats
 from .inference_plan import InferencePlan, fastest, usual
 from .stepper import Stepper, first_pictures
-from .task import ClassificationTask
+
+if TYPE_CHECKING:  # Lightning takes seconds to import
+    from .task import ClassificationTask
 
 __all__ = [
     "ChosenPlan",
@@ -56,7 +58,7 @@ _MOST_LOSS_CHANGE = 0.05
 # About what compiling takes on a GPU; a training in which it is a small share has it tried.
 _COMPILE_SECONDS, _COMPILING = 60.0, 0.05
 
-MakeTask = Callable[["TrainingPlan"], ClassificationTask]
+MakeTask = Callable[["TrainingPlan"], "ClassificationTask"]
 
 
 @dataclass(frozen=True)

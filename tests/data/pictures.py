@@ -24,7 +24,7 @@ from src.data.sources.listing import list_pictures
 from src.records.pictures import Pixels
 
 if TYPE_CHECKING:
-    from src.data.loading.datamodule import PictureData
+    from src.data.loading.picture_data import PictureData
 
 
 def pixels(seed: int, height: int = 12, width: int = 16, channels: int = 3) -> NDArray[np.uint8]:

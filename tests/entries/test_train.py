@@ -6,6 +6,7 @@ import csv
 import re
 import shlex
 import shutil
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ import torch
 import yaml
 from PIL import Image
 
-from tests.entries.commands import rows, summary_of
+from tests.entries.commands import complete, rows, summary_of
 from tests.entries.conftest import EPOCHS, Run
 
 
@@ -38,6 +39,24 @@ def test_a_run_folder_holds_the_whole_run(trained: Path) -> None:
         assert summary["metrics"][key] >= 0
     for key in ("cost/parameters", "cost/flops", "cost/latency_ms", "cost/throughput"):
         assert summary["metrics"][key] > 0
+
+
+def test_lightning_is_imported_for_networks_alone_and_prints_nothing(
+    tmp_path: Path, environment: dict[str, str]
+) -> None:
+    """With torchmetrics it is two seconds of a processor's time, of the ten of a short run."""
+    overrides = ["data=digits", "data.limit=300", "tracking=none", "tracking.figures=false"]
+    overrides.append(f"output_dir={tmp_path}")
+    code = (
+        "import sys; from src.train import main\n"
+        "for model in (['model=handcrafted'], ['model=mlp', 'trainer.max_epochs=1']):\n"
+        f"    sys.argv = ['train', *model, *{overrides!r}]\n"
+        "    print(main(), {'pytorch_lightning', 'torchmetrics'} & set(sys.modules), end='\\f')"
+    )
+    done = complete([sys.executable, "-c", code], environment)
+    handcrafted, network = (text.splitlines()[-1] for text in done.stdout.split("\f")[:2])
+    assert handcrafted == "0 set()" and network.startswith("0 {"), done.stderr
+    assert not re.search("GPU|TPU|Tip|Lightning(?! \\.\\.\\.)|Trainer", done.stderr)
 
 
 @pytest.mark.parametrize("part", ["val", "test"])

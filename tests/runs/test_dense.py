@@ -18,7 +18,7 @@ from src.config.finished import CompareSettings, PredictSettings, SelectSettings
 from src.config.metrics import monitored_metrics
 from src.config.schema import RunSettings
 from src.config.sweep import base_overrides, read_sweep_settings
-from src.data.loading.datamodule import PictureData
+from src.data.loading.picture_data import PictureData
 from src.data.sources.picture_paths import find_pictures
 from src.data.splitting.splits import Split
 from src.machine.hardware import device_of

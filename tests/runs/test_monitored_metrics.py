@@ -15,7 +15,7 @@ from src.config.checks import ConfigError
 from src.config.compose import read_run_settings
 from src.config.metrics import METRICS, monitored_metrics
 from src.config.schema import RunSettings
-from src.data.loading.datamodule import PictureData
+from src.data.loading.picture_data import PictureData
 from src.data.splitting.splits import PARTS
 from src.records.run import Predictions
 from src.runs.build import build_task

@@ -16,7 +16,7 @@ from src.config.checks import ConfigError, to_plain
 from src.config.compose import read_run_settings
 from src.config.nested import leaves
 from src.config.schema import RunSettings
-from src.data.loading.datamodule import PictureData
+from src.data.loading.picture_data import PictureData
 from src.runs import build, resolve
 from src.runs.build.network import NetworkShape, build_network, network_of
 from src.runs.experiment import run_experiment

@@ -18,7 +18,7 @@ from src.config.features import CLASSIFIERS, DESCRIPTORS
 from src.config.finished import CompareSettings, PredictSettings, SelectSettings
 from src.config.schema import RunSettings
 from src.data.augmentation.augment import Augment
-from src.data.loading.datamodule import PictureData
+from src.data.loading.picture_data import PictureData
 from src.data.sources.picture_paths import find_pictures
 from src.data.sources.source import Source
 from src.features.binary import BinaryModels

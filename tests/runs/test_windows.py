@@ -15,7 +15,7 @@ from sklearn.metrics import jaccard_score
 from src.config.checks import ConfigError
 from src.config.compose import read_run_settings
 from src.config.schema import RunSettings
-from src.data.loading.datamodule import PictureData
+from src.data.loading.picture_data import PictureData
 from src.data.loading.pieces import Pieces
 from src.records.run import Predictions, RunSummary
 from src.runs.build import build_data

@@ -16,7 +16,7 @@ from PIL import Image
 from src.config.checks import ConfigError
 from src.config.compose import compose_settings, read_run_settings
 from src.config.finished import CompareSettings, EvaluateSettings, PredictSettings, SelectSettings
-from src.data.loading.datamodule import PictureData
+from src.data.loading.picture_data import PictureData
 from src.data.sources.picture_paths import find_pictures
 from src.ensembles.combine import dealt, figure_of
 from src.records.run import Predictions, RunSummary

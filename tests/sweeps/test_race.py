@@ -57,6 +57,7 @@ def no_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nor are figures drawn, which takes half of the time of such a sweep."""
     monkeypatch.setenv("BAKEOFF_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(race_module, "_RUNNER", "tests.sweeps.stand_in:StandIn")
+    monkeypatch.setattr(race_module, "_OF_NETWORKS", "json")  # which is imported already
     monkeypatch.setattr(_DRAW, lambda *_: [])
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import resource
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -33,7 +35,9 @@ from src.search.jobs import Ending, Job, NoReports, Note
 from src.search.pool import Pool
 from src.search.workers.local import LocalEngine
 from src.search.workers.slots import Slot
+from src.sweeps import race
 from src.sweeps import run_job as runners
+from src.sweeps.families import load_families
 from src.sweeps.prepared import Prepared
 from src.sweeps.run_job import TrialRunner
 from src.sweeps.tasks import MeasureTest, Prepare, Train, plain_task, read_task
@@ -505,3 +509,16 @@ def test_what_the_test_part_adds_to_a_run_is_mirrored_by_the_sweep(tmp_path: Pat
         "fingerprint": counted["split"],
         "run_id": counted["run_id"],
     }
+
+
+def test_workers_import_lightning_before_their_first_job_where_networks_race() -> None:
+    """It is half of what they import, or would be in the time of the first network otherwise."""
+    races = (["handcrafted", "embedding"], ["handcrafted", "mlp"])
+    paths = [race._runner_of(load_families(names, (), None), ()) for names in races]
+    code = (
+        "import sys; from src.search.workers.worker import factory_of\n"
+        f"for path in {paths!r}:\n"
+        "    print(factory_of(path).__name__, 'pytorch_lightning' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["TrialRunner", "False", "TrialRunner", "True"]

@@ -56,14 +56,15 @@ def test_a_checkpoint_that_does_not_fit_says_so_and_the_one_before_it_loads(tmp_
     code = """
 import resource, signal, sys
 import torch
-from src.training.checkpoints import AtomicCheckpointIO
+from pathlib import Path
+from src.training.checkpoints import write_checkpoint
 from src.machine.failures import DiskRefuses
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-io, path = AtomicCheckpointIO(), sys.argv[1]
-io.save_checkpoint({"epoch": 1, "state_dict": {"w": torch.ones(1000)}}, path)
+path = Path(sys.argv[1])
+write_checkpoint({"epoch": 1, "state_dict": {"w": torch.ones(1000)}}, path)
 resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, resource.RLIM_INFINITY))
 try:
-    io.save_checkpoint({"epoch": 2, "state_dict": {"w": [torch.ones(1_000_000)]}}, path)
+    write_checkpoint({"epoch": 2, "state_dict": {"w": [torch.ones(1_000_000)]}}, path)
 except DiskRefuses as full:
     print(full)
 """

@@ -16,6 +16,7 @@ from src.runs import build
 from src.training import cuda_graphs
 from src.training.cuda_graphs import GraphedPasses
 from src.training.epochs import EpochKeeper
+from src.training.lightning_parts import FitBatches
 from src.training.optimizers import Muon, parameter_groups
 from tests.recorded_graphs import RecordedGraph, use_recorded_graphs
 
@@ -173,7 +174,7 @@ def test_lightning_trains_by_recorded_graphs_as_without(
         task = build.build_task(settings, data)
         trainer = replace(settings.trainer, monitor="val/loss")
         keeper = EpochKeeper(folder, trainer, Interruption())
-        build.build_trainer(settings, keeper, folder).fit(task, datamodule=data)
+        build.build_trainer(settings, keeper, folder).fit(task, datamodule=FitBatches(data))
         found.append(task.state_dict() | {"loss": torch.tensor(keeper.history["train/loss"])})
         replays.append(RecordedGraph.replays)
     assert replays[0] == 0 and replays[1] >= 2 * 18

@@ -18,11 +18,11 @@ from src.data.augmentation.augment import Augment
 from src.data.loading.loaders import Batch
 from src.machine.subprocesses import ROOT
 from src.models.zoo import TimmNet
-from src.training.freezing import Freezing
+from src.training.freezing import Freezing, head_prefixes
 from src.training.frozen_front import StoredFront, store_front
 from src.training.losses import CrossEntropy
 from src.training.optimizers import parameter_groups, sgd
-from src.training.task import ClassificationTask, head_prefixes
+from src.training.task import ClassificationTask
 
 PICTURES, SIDE = 12, 32
 CONTENTS = np.array([f"{i:032x}".encode() for i in range(PICTURES)])

@@ -20,6 +20,7 @@ from src.data.loading.loaders import Batch
 from src.machine.interruption import Interruption
 from src.runs import build
 from src.training.epochs import EpochKeeper
+from src.training.lightning_parts import FitBatches
 from src.training.task import ClassificationTask
 
 OVERRIDES = (
@@ -112,7 +113,7 @@ def test_losses_are_those_that_were_stored(
     data = build.build_data(settings)
     keeper = EpochKeeper(tmp_path, replace(settings.trainer, monitor="val/loss"), Interruption())
     trainer = build.build_trainer(settings, keeper, tmp_path)
-    trainer.fit(build.build_task(settings, data), datamodule=data)
+    trainer.fit(build.build_task(settings, data), datamodule=FitBatches(data))
     validations = [value for _, value in keeper.history["val/loss"]]
     assert steps == pytest.approx(golden.steps, rel=golden.tolerance)
     assert validations == pytest.approx(golden.validations, rel=golden.tolerance)

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from src.data.loading.loaders import Batch
-from src.training.freezing import Freezing
+from src.training.freezing import Freezing, head_prefixes
 from src.training.stepper import Stepper, range_test
-from src.training.task import ClassificationTask, head_prefixes
+from src.training.task import ClassificationTask
 from tests.training.test_training_plan import CPU, task
 
 

@@ -1,7 +1,7 @@
 """From decoded pictures to batches on their way to a network.
 
-`datamodule` opens, examines and splits the pictures of a source for Lightning; `loaders` orders and
-gathers batches of uint8 pictures. A `Source` and its settings come in; iterables of `Batch` go out.
+`picture_data` opens, examines and splits the pictures of a source; `loaders` orders and gathers
+ batches of uint8 pictures. A `Source` and its settings come in; iterables of `Batch` go out.
 Calls the other rooms of data.
 """
 

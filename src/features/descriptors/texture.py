@@ -7,7 +7,6 @@ from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.signal import fftconvolve
 from skimage.feature import graycomatrix, graycoprops
 from skimage.filters import gabor_kernel
 
@@ -36,6 +35,8 @@ class Gabor:
 
     def __call__(self, picture: Float32Array) -> Float32Array:
         """Return (D,) float32 of a picture (H, W, C) in [0, 1]."""
+        from scipy.signal import fftconvolve  # takes a moment to import
+
         grey = luminance(picture)
         found: list[float] = []
         for kernel in _kernels(self.wavelengths, self.orientations):

@@ -14,7 +14,7 @@ from ...config.features import EmbeddingSettings
 from ...config.models import ModelSettings, ZooSettings
 from ...config.schema import RunSettings
 from ...data.decoding.format_choice import chosen_size
-from ...data.loading.datamodule import PictureData
+from ...data.loading.picture_data import PictureData
 from ...data.sources.costs import CostTable
 from ...data.sources.listing import list_pictures
 from ...data.sources.roots import root_beside

@@ -15,7 +15,7 @@ from ...config.features import DESCRIPTORS, EmbeddingSettings, HandcraftedSettin
 from ...config.models import ZooSettings
 from ...config.schema import RunSettings
 from ...data.decoding.picture_format import PictureFormat
-from ...data.loading.datamodule import PictureData
+from ...data.loading.picture_data import PictureData
 from ...data.splitting.splits import Split
 from ...machine.hardware import device_of
 from ...machine.imports import import_object

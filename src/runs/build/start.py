@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ...config.checks import ConfigError
 from ...config.schema import RunSettings
-from ...data.loading.datamodule import PictureData
+from ...data.loading.picture_data import PictureData
 from ...data.splitting.folds import training_seed
 from ...features.calibration import folds_of, is_enough
 from ...features.embedding import NetworkFeatures
@@ -24,13 +24,13 @@ from ...targets.labels import label_codes
 from ...training.linear_head import FittedHead, final_linear, fit_linear_head, put_head
 from ...training.links import kept_probabilities, link_of, outputs_of
 from ...training.losses import weights_of
-from ...training.task import ClassificationTask
 from .data import fold_codes
 from .extractors import feature_table
 from .network import network_of
 
-if TYPE_CHECKING:  # scikit-image takes a moment to import, and not every training needs it
+if TYPE_CHECKING:  # scikit-image and Lightning take a moment to import, and not all runs need them
     from ...features.feature_table import FeatureTable
+    from ...training.task import ClassificationTask
 
 __all__ = ["refuse_fitted_head", "start_head", "start_network"]
 

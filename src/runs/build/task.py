@@ -7,9 +7,8 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pytorch_lightning as pl
 import torch
 from torch import nn
 
@@ -19,23 +18,20 @@ from ...config.models import NetworkSettings, ZooSettings
 from ...config.schema import RunSettings, stored_settings
 from ...config.training import LossSettings, OptimizerSettings, SchedulerSettings
 from ...data.augmentation.augment import Augment
-from ...data.loading.datamodule import PictureData
+from ...data.loading.picture_data import PictureData
 from ...data.splitting.folds import training_seed
 from ...machine.hardware import device_of
 from ...machine.imports import import_object
 from ...machine.parallel import available_cores
 from ...models.arithmetic import MEMORY_FORMATS
 from ...targets import kind_of
-from ...training.checkpoints import AtomicCheckpointIO, read_checkpoint
-from ...training.epochs import EpochKeeper
-from ...training.freezing import Freezing
+from ...training.checkpoints import read_checkpoint
+from ...training.freezing import Freezing, head_prefixes
 from ...training.inference import require_finite
 from ...training.links import link_of, outputs_of
 from ...training.losses import OF_SETS, weights_of
 from ...training.optimizers import parameter_groups
 from ...training.pixels import CollectedPixels
-from ...training.synchronized_norms import SynchronizedNorms
-from ...training.task import ClassificationTask, head_prefixes
 from ...training.totals import CollectedAnswers, RunningTotals, ValidationMetrics
 from .data import model_metadata
 from .network import (
@@ -46,6 +42,12 @@ from .network import (
     rebuild_arguments,
     rebuild_network,
 )
+
+if TYPE_CHECKING:
+    import pytorch_lightning as pl
+
+    from ...training.epochs import EpochKeeper
+    from ...training.task import ClassificationTask
 
 __all__ = ["build_task", "build_trainer", "load_task"]
 
@@ -245,6 +247,9 @@ def _assemble(
     augment: Augment | None,
     validation: RunningTotals | None = None,
 ) -> ClassificationTask:
+    # Lightning takes seconds to import, and what is fitted in one go needs none of it.
+    from ...training.task import ClassificationTask
+
     memory_format = MEMORY_FORMATS[settings.runtime.memory_format]
     model = network_of(settings)
     network = network.to(memory_format=memory_format)
@@ -351,7 +356,14 @@ def build_trainer(settings: RunSettings, keeper: EpochKeeper, run_dir: Path) -> 
     Raises:
         ConfigError: the devices asked for are not there.
     """
+    import pytorch_lightning as pl
+
+    from ...training.lightning_parts import AtomicCheckpointIO
+    from ...training.progress import quiet_lightning
+    from ...training.synchronized_norms import SynchronizedNorms
+
     check_devices(settings)
+    quiet_lightning()
     trainer, runtime = settings.trainer, settings.runtime
     device = device_of(trainer.accelerator).type
     on_cuda = device == "cuda"

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from ...config.checks import ConfigError
 from ...config.metrics import further_metrics
-from ...data.loading.datamodule import PictureData
 from ...data.loading.loaders import Batch
+from ...data.loading.picture_data import PictureData
 from ...machine.arrays import AnyArray, Float32Array, Float64Array, Int64Array
 from ...machine.interruption import Interruption
 from ...machine.status import with_progress

@@ -21,9 +21,10 @@ from ...config.models import (
     ZooSettings,
 )
 from ...config.schema import RunSettings
-from ...data.loading.datamodule import PictureData
+from ...data.loading.picture_data import PictureData
 from ...ensembles.combine import METHODS, WeightFit
 from ...machine.hardware import device_of_run
+from ...machine.status import doing
 from ...models.segmentation import backbone_of
 from ...models.weights import loadable
 from ..build import load_task
@@ -37,8 +38,6 @@ from .ensemble import (
 )
 from .members import ENSEMBLE_SUFFIX, choose_among, read_members, refuse_single
 from .mixed_pixels import choose_for_pixels
-from .network import NetworkCandidate, TrainedNetwork
-from .soup import SoupCandidate, TrainedSoup, choose_soup, networks_of
 
 __all__ = ["Origin", "candidate_of", "load_trained", "origin_of"]
 
@@ -52,8 +51,8 @@ def candidate_of(settings: RunSettings, data: PictureData) -> Trainable:
         ConfigError: it cannot be made for these pictures.
         NothingGained: no mean, of weights or of answers, is better than the best of the runs.
     """
+    # Lightning takes seconds to import, and so do scikit-learn and scikit-image: none needs all.
     if isinstance(settings.model, ClassicalSettings):
-        # scikit-learn and scikit-image take seconds to import, and networks need none of it.
         from .classical import ClassicalCandidate
 
         return ClassicalCandidate(settings, settings.model, data)
@@ -63,6 +62,9 @@ def candidate_of(settings: RunSettings, data: PictureData) -> Trainable:
         return PixelCandidate(settings, settings.model, data)
     if isinstance(settings.model, EnsembleSettings):
         return _combination_of(settings, settings.model, data)
+    with doing("loading Lightning"):
+        from .network import NetworkCandidate
+
     return NetworkCandidate(resolve(settings, data), data)
 
 
@@ -71,6 +73,8 @@ def _combination_of(settings: RunSettings, model: EnsembleSettings, data: Pictur
     started = time.perf_counter()
     library = read_members(model.runs, Path(settings.output_dir), data)
     if model.way == "soup":
+        from .soup import SoupCandidate, choose_soup, networks_of
+
         networks = networks_of(library, [[*map(load_trained, m.checkpoints)] for m in library])
         found = choose_soup(settings, library, networks, data)
         seconds = time.perf_counter() - started
@@ -117,9 +121,13 @@ def _loaded(checkpoint: Path) -> Trained:
         metadata = read_ensemble_metadata(checkpoint)
         members = [load_trained(file) for file in member_files(metadata, checkpoint)]
         return TrainedEnsemble(metadata, checkpoint, tuple(members))
+    from .network import TrainedNetwork
+
     task = load_task(checkpoint)
     device = device_of_run(task.metadata)
     if "soup" in task.metadata:
+        from .soup import TrainedSoup
+
         return TrainedSoup(task, device, checkpoint.parent)
     return TrainedNetwork(task, device)
 

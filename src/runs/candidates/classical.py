@@ -27,7 +27,7 @@ from ...config.features import (
 )
 from ...config.overrides import with_values
 from ...config.schema import RunSettings
-from ...data.loading.datamodule import PictureData
+from ...data.loading.picture_data import PictureData
 from ...data.splitting.folds import training_seed
 from ...features.binary import BinaryModels, choices_record, choices_text
 from ...features.calibration import CalibratedModel

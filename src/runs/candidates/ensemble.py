@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from ...config.checks import ConfigError
-from ...data.loading.datamodule import PictureData
+from ...data.loading.picture_data import PictureData
 from ...ensembles.mixing import Method, combined_probabilities
 from ...machine.arrays import Float32Array, Float64Array, Int64Array
 from ...records.pictures import Pixels

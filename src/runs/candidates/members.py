@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from ...config.checks import ConfigError
-from ...data.loading.datamodule import PictureData
+from ...data.loading.picture_data import PictureData
 from ...data.splitting.splits import Split
 from ...ensembles.combine import WeightFit, combine, figure_of
 from ...machine.arrays import AnyArray

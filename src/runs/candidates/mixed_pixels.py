@@ -13,7 +13,7 @@ import torch
 
 from ...config.checks import ConfigError
 from ...data.decoding.picture_format import PictureFormat
-from ...data.loading.datamodule import PictureData
+from ...data.loading.picture_data import PictureData
 from ...ensembles.combine import Mixture, WeightFit, combine_pixels
 from ...ensembles.mixing import mixed_pixels
 from ...machine.arrays import AnyArray, Float32Array, Int64Array, UInt8Array

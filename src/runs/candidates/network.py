@@ -24,7 +24,7 @@ from ...config.plugins import code_digest
 from ...config.schema import stored_settings
 from ...data.decoding.picture_format import PictureFormat
 from ...data.decoding.windows import window_places
-from ...data.loading.datamodule import PictureData
+from ...data.loading.picture_data import PictureData
 from ...data.splitting.folds import training_seed
 from ...explain.grad_cam import find_map_layer, grad_cam
 from ...explain.score_maps import HasScoreMaps, class_maps
@@ -43,6 +43,7 @@ from ...training.checkpoints import network_difference, read_checkpoint
 from ...training.epochs import EpochKeeper, has_best, has_ended
 from ...training.frozen_front import store_front
 from ...training.inference import predict, views
+from ...training.lightning_parts import FitBatches
 from ...training.links import link_of, probabilities
 from ...training.pixels import predict_pixels
 from ...training.progress import Progress
@@ -279,8 +280,8 @@ class NetworkCandidate:
 
     def fit(self, context: FitContext) -> Fitted:
         settings, task, tracker = self._settings.trainer, self._task, context.tracker
-        epochs, batches = settings.epochs, self._data.batches("train", training=True)
-        progress = Progress(epochs, len(batches), moving=settings.progress)  # type: ignore[arg-type]
+        steps = len(self._data.batches("train", training=True))  # type: ignore[arg-type]
+        progress = Progress(settings.epochs, steps, moving=settings.progress)
         keeper = EpochKeeper(
             context.folder.checkpoints,
             settings,
@@ -307,7 +308,8 @@ class NetworkCandidate:
         if self._settings.runtime.compile:
             task.network.compile()
         with self._failures_explained(trainer, context.folder.path):
-            trainer.fit(task, datamodule=self._data, ckpt_path=resumed, weights_only=True)
+            batches = FitBatches(self._data)
+            trainer.fit(task, datamodule=batches, ckpt_path=resumed, weights_only=True)
         checkpoint = keeper.last
         if settings.final_weights == "best" and keeper.best.is_file():
             checkpoint = keeper.best

@@ -21,7 +21,7 @@ import numpy as np
 from ...config.data import PictureFit
 from ...config.schema import RunSettings
 from ...data.decoding.format_choice import chosen_size
-from ...data.loading.datamodule import PictureData
+from ...data.loading.picture_data import PictureData
 from ...features.transfer import CrossValidated, cross_validated, gain
 from ...machine.arrays import Float32Array
 from ...machine.parallel import TooSlow

@@ -15,7 +15,7 @@ from ...config.checks import input_of
 from ...config.features import PixelsSettings
 from ...config.schema import RunSettings
 from ...data.decoding.picture_format import PictureFormat
-from ...data.loading.datamodule import PictureData
+from ...data.loading.picture_data import PictureData
 from ...data.splitting.folds import training_seed
 from ...features.calibration import ENOUGH_UNSEEN, CalibratedModel, Calibration, held_together
 from ...features.classifier import FeatureClassifier

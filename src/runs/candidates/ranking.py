@@ -11,7 +11,7 @@ from functools import cache
 from typing import Any
 
 from ...config.schema import RunSettings
-from ...data.loading.datamodule import PictureData
+from ...data.loading.picture_data import PictureData
 from ...data.randomness import permutation
 from ...machine.arrays import Int64Array
 from ...machine.hardware import device_of, machine

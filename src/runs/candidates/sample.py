@@ -14,7 +14,7 @@ from ...config.schema import RunSettings
 from ...data.decoding.format_choice import chosen_size
 from ...data.decoding.picture_format import PictureFormat
 from ...data.decoding.picture_store import picture
-from ...data.loading.datamodule import PictureData
+from ...data.loading.picture_data import PictureData
 from ...features.feature_table import beside_others
 from ...features.transfer import CrossValidated, cross_validated, logme
 from ...machine.arrays import Float32Array, Int64Array

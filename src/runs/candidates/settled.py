@@ -16,7 +16,7 @@ from ...config.features import (
 )
 from ...config.models import NetworkSettings
 from ...config.schema import RunSettings
-from ...data.loading.datamodule import PictureData
+from ...data.loading.picture_data import PictureData
 from ...machine.parallel import TooSlow
 from ...records.trials import NetworkRecord
 from ..build import COMPARED_SIDE

@@ -15,13 +15,13 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from ...config.checks import ConfigError
 from ...config.schema import RunSettings
-from ...data.loading.datamodule import PictureData
+from ...data.loading.picture_data import PictureData
 from ...ensembles.combine import figure_of, greedy_soup, ranked
 from ...machine.arrays import AnyArray
 from ...metrics.summary import metric_name
 from ...records.combination import Combination
 from ...reporting.formatting import metric_text
-from ...training.checkpoints import AtomicCheckpointIO
+from ...training.checkpoints import write_checkpoint
 from ...training.task import ClassificationTask
 from ...training.weight_averages import mean_of_weights, renew_batch_statistics
 from .candidate import Answers, FitContext, Fitted, Trained
@@ -74,7 +74,7 @@ class SoupCandidate(CombinationCandidate):
             "epoch": task.metadata["epochs"] - 1,
             "bakeoff": task.metadata,
         }
-        AtomicCheckpointIO().save_checkpoint(content, checkpoints / _FILE)
+        write_checkpoint(content, checkpoints / _FILE)
         trained = TrainedSoup(task, network.device, checkpoints)
         return self.fitted(context, trained, checkpoints / _FILE, started)
 

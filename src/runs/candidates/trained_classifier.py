@@ -16,7 +16,7 @@ from threadpoolctl import threadpool_limits
 from ...config.finished import ORIGINAL
 from ...config.schema import RunSettings, stored_settings
 from ...data.decoding.picture_format import PictureFormat
-from ...data.loading.datamodule import PictureData
+from ...data.loading.picture_data import PictureData
 from ...features.classifier import FeatureClassifier, numbers_in
 from ...features.embedding import NetworkFeatures
 from ...machine.arrays import AnyArray, Float32Array, Int64Array

@@ -10,7 +10,7 @@ import numpy as np
 from ...config.checks import ConfigError, input_of
 from ...config.finished import EvaluateSettings
 from ...config.schema import RunSettings, stored_settings
-from ...data.loading.datamodule import PictureData
+from ...data.loading.picture_data import PictureData
 from ...data.sources.costs import CostTable
 from ...data.splitting.splits import Split
 from ...machine.arrays import AnyArray

@@ -21,7 +21,7 @@ from ...config.checks import ConfigError, input_of
 from ...config.finished import ORIGINAL, ExportSettings
 from ...config.schema import RunSettings
 from ...data.decoding.windows import window_places
-from ...data.loading.datamodule import PictureData
+from ...data.loading.picture_data import PictureData
 from ...machine.arrays import Int64Array, IntegerArray
 from ...machine.status import with_progress
 from ...machine.text import counted, duration

@@ -52,7 +52,7 @@ class LocalEngine:
 
     Args:
         slots: one a worker.
-        runner_path: `package.module:name` of a callable that makes a `Runner`; imported in the
+        runner_path: of a callable that makes a `Runner`, as `factory_of` has it; imported in the
             worker, after the environment (devices, threads) is set.
         log_dir: where each worker's output goes.
     """

@@ -115,7 +115,13 @@ def serve(connection: Connection, make: Callable[[], Runner]) -> NoReturn:
 
 
 def factory_of(path: str) -> Callable[[], Runner]:
-    """Import what makes a runner, `package.module:name`, and return it."""
-    module, _, name = path.partition(":")
-    factory: Callable[[], Runner] = getattr(importlib.import_module(module), name)
+    """Import what makes a runner, and return it.
+
+    Args:
+        path: `package.module:name`; further modules, which are imported first, stand before it, a
+            comma after each.
+    """
+    modules, _, name = path.partition(":")
+    *_, module = map(importlib.import_module, modules.split(","))
+    factory: Callable[[], Runner] = getattr(module, name)
     return factory

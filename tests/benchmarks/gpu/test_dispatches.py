@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from benchmarks.gpu.dispatches import dispatches
-from src.data.loading.datamodule import PictureData
+from src.data.loading.picture_data import PictureData
 from tests.recorded_graphs import RecordedGraph, use_recorded_graphs
 
 CPU = torch.device("cpu")

@@ -9,7 +9,7 @@ from PIL import Image
 
 from src.config.checks import ConfigError
 from src.data.decoding.opening import open_pictures
-from src.data.loading.datamodule import PictureData
+from src.data.loading.picture_data import PictureData
 from src.data.quality import suspects as module
 from src.data.sources.folder import load
 from src.data.sources.source import Source

@@ -17,7 +17,7 @@ from src.config.data import DataSettings
 from src.data.decoding.mask_files import LEFT_OUT, MOST_CLASSES
 from src.data.decoding.opening import open_pictures
 from src.data.decoding.picture_store import PictureStore
-from src.data.loading.datamodule import PictureData
+from src.data.loading.picture_data import PictureData
 from src.data.sources.listing import list_pictures
 from src.data.sources.source import Source
 from tests.data.pictures import png, write

@@ -12,8 +12,8 @@ import pytest
 
 from src.config.checks import ConfigError
 from src.data.decoding.opening import open_pictures
-from src.data.loading.datamodule import PictureData
 from src.data.loading.loaders import StreamLoader
+from src.data.loading.picture_data import PictureData
 from src.data.sources import shards as module
 from src.data.sources.listing import list_pictures
 from src.data.sources.source import Source

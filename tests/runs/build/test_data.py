@@ -11,7 +11,7 @@ from PIL import Image
 
 from src.config.compose import compose_settings
 from src.config.schema import RunSettings
-from src.data.loading.datamodule import PictureData
+from src.data.loading.picture_data import PictureData
 from src.runs.build import (
     COMPARED_SIDE,
     build_data,

@@ -11,8 +11,8 @@ import torch
 
 from src.config.checks import ConfigError
 from src.config.compose import read_run_settings
-from src.data.loading.datamodule import PictureData
 from src.data.loading.loaders import Batch
+from src.data.loading.picture_data import PictureData
 from src.runs import build, resolve
 from src.training.stepper import Stepper
 

@@ -9,7 +9,7 @@ import torch
 from src.config.checks import ConfigError
 from src.config.compose import compose_settings
 from src.config.schema import RunSettings
-from src.data.loading.datamodule import PictureData
+from src.data.loading.picture_data import PictureData
 from src.runs.build import build_data, build_task, check_devices, load_task
 from src.training.task import ClassificationTask
 from tests.models.caches import in_hub_cache, timm_network, use_empty_caches

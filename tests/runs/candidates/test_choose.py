@@ -10,7 +10,7 @@ import torch
 
 from src.config.compose import compose_settings
 from src.config.schema import RunSettings
-from src.runs.candidates import choose
+from src.runs.candidates import choose, network
 from src.runs.candidates.choose import Origin, load_trained, origin_of
 
 
@@ -60,7 +60,7 @@ def test_a_trained_network_is_loaded_where_its_run_was_told_to_compute(
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(choose, "load_task", lambda file: SimpleNamespace(metadata=metadata))
     monkeypatch.setattr(
-        choose, "TrainedNetwork", lambda task, at: SimpleNamespace(device=at, metadata=metadata)
+        network, "TrainedNetwork", lambda task, at: SimpleNamespace(device=at, metadata=metadata)
     )
     loaded: Any = load_trained(tmp_path / "last.ckpt")
     assert loaded.device == torch.device(device)

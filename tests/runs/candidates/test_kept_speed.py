@@ -13,7 +13,7 @@ from torch import Tensor
 
 from src.config.compose import compose_settings
 from src.config.schema import RunSettings
-from src.data.loading.datamodule import PictureData
+from src.data.loading.picture_data import PictureData
 from src.features.embedding import NetworkFeatures
 from src.models.cnn import CNN
 from src.runs.build import build_data, model_metadata

@@ -9,13 +9,14 @@ import pytest
 import torch
 
 from src.config.compose import read_run_settings
-from src.data.loading.datamodule import PictureData
+from src.data.loading.picture_data import PictureData
 from src.machine.failures import RunFailed
 from src.models.whitened import WhitenedCNN
 from src.runs import build
 from src.runs.experiment import run_experiment
 from src.runs.settings import read_resumed_settings
-from src.training.checkpoints import AtomicCheckpointIO, read_checkpoint
+from src.training.checkpoints import read_checkpoint
+from src.training.lightning_parts import AtomicCheckpointIO
 
 
 def test_the_speedrun_begins_with_the_pictures_and_writes_one_checkpoint(

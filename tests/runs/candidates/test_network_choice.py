@@ -18,7 +18,7 @@ from skimage import data as photos
 from src.config.compose import compose_settings
 from src.config.features import EmbeddingSettings
 from src.config.schema import RunSettings
-from src.data.loading.datamodule import PictureData
+from src.data.loading.picture_data import PictureData
 from src.data.splitting.splits import Split
 from src.machine.parallel import TooSlow
 from src.runs.build import build_data

@@ -14,7 +14,7 @@ from skimage import data as photos
 
 from src.config.compose import compose_settings
 from src.config.schema import RunSettings
-from src.data.loading.datamodule import PictureData
+from src.data.loading.picture_data import PictureData
 from src.machine.parallel import TooSlow
 from src.runs.build import build_data
 from src.runs.candidates import picture_fit, ranking

@@ -107,7 +107,7 @@ def test_a_run_keeps_its_parts_where_they_would_be_made_otherwise(
     def made_otherwise(*arguments: Any, seed: int, **others: Any) -> Split:
         return make_split(*arguments, seed=seed + 1, **others)
 
-    monkeypatch.setattr("src.data.loading.datamodule.make_split", made_otherwise)
+    monkeypatch.setattr("src.data.loading.picture_data.make_split", made_otherwise)
     summary = run_experiment(read_resumed_settings([f"resume={place}"]))
     assert summary is not None and summary.status == "FINISHED"
     assert (place / "split.csv").read_bytes() == known

@@ -1,4 +1,4 @@
-"""The LightningDataModule: pictures, their parts and their batches."""
+"""A data set: pictures, their parts and their batches."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from dataclasses import replace
 from functools import cached_property
 
 import numpy as np
-import pytorch_lightning as pl
 import torch
 import torch.distributed as dist
 
@@ -39,7 +38,7 @@ _EVALUATED_AT_ONCE = 256
 _SHARE_FOR_PICTURES = 0.25
 
 
-class PictureData(pl.LightningDataModule):
+class PictureData:
     """A data set, decoded, examined and split.
 
     The test part is read by `batches("test")` alone.
@@ -72,13 +71,11 @@ class PictureData(pl.LightningDataModule):
         reopen: Callable[[PictureFormat], PictureStore] | None = None,
         groups: Int64Array | None = None,
     ) -> None:
-        super().__init__()
         self.pictures = pictures
         self.split = split
         self.groups = groups
         self.costs: Float64Array | None = None
         self.batch_size = batch_size
-        self._streams: list[StreamLoader] = []
         self._on_device: dict[torch.device, torch.Tensor] = {}
         self._resident: torch.Tensor | None = None
         self.seed = seed
@@ -302,22 +299,6 @@ class PictureData(pl.LightningDataModule):
             return counts[:classes]
         targets = self.pictures.targets[self.split.train]
         return label_counts(targets, classes)
-
-    def train_dataloader(self) -> Iterable[Batch]:
-        return self._kept(self.batches("train", training=True, sharded=True))
-
-    def val_dataloader(self) -> Iterable[Batch]:
-        return self._kept(self.batches("val", sharded=True))
-
-    def teardown(self, stage: str) -> None:
-        """End the workers of a training: each holds memory that what follows can use."""
-        while self._streams:
-            self._streams.pop().close()
-
-    def _kept(self, loader: Iterable[Batch]) -> Iterable[Batch]:
-        if isinstance(loader, StreamLoader):
-            self._streams.append(loader)
-        return loader
 
     def batches(
         self, part: str, *, training: bool = False, sharded: bool = False

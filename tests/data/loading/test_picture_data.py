@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,8 +12,8 @@ from PIL import Image
 
 from src.config.checks import ConfigError
 from src.config.compose import read_run_settings
-from src.data.loading import datamodule
-from src.data.loading.datamodule import PictureData
+from src.data.loading import picture_data
+from src.data.loading.picture_data import PictureData
 from src.data.sources.source import Source
 from src.runs import build
 from src.runs.candidates.candidate import measure_part
@@ -46,7 +45,7 @@ def test_a_gpu_keeps_the_pictures_where_they_fit_into_a_quarter_of_its_memory(
     # No GPU is needed to see where the pictures go: the meta device stands in for one.
     real = torch.tensor
     monkeypatch.setattr(
-        datamodule.torch, "tensor", lambda values, device: real(values, device="meta")
+        picture_data.torch, "tensor", lambda values, device: real(values, device="meta")
     )
     assert data.live_on(GPU) is there
     assert first_images(data).device.type == ("meta" if there else "cpu")
@@ -59,7 +58,7 @@ def test_copies_on_a_gpu_go_with_the_training_that_they_were_for(
     monkeypatch.setattr(torch.cuda, "get_per_process_memory_fraction", lambda device: 1.0)
     real = torch.tensor
     monkeypatch.setattr(
-        datamodule.torch, "tensor", lambda values, device: real(values, device="meta")
+        picture_data.torch, "tensor", lambda values, device: real(values, device="meta")
     )
     runner = TrialRunner()
     small, large = (
@@ -86,19 +85,6 @@ def test_the_cpu_and_streams_stay_as_they_are(data: PictureData, tmp_path: Path)
     assert first_images(streamed).dtype == torch.uint8
 
 
-def test_workers_end_with_the_training(tmp_path: Path) -> None:
-    words = [f"data.cache_dir={tmp_path}", "data.cache_limit_gb=0", "data.image_size=10"]
-    streamed = build.build_data(read_run_settings([*words, "data.num_workers=1"]))
-    before = set(multiprocessing.active_children())
-    loaders = [streamed.train_dataloader(), streamed.val_dataloader()]
-    seen = [next(iter(loader)).images.shape[2:] for loader in loaders]
-    assert seen == [(10, 10)] * 2
-    assert len(set(multiprocessing.active_children()) - before) == 2
-    streamed.teardown("fit")
-    assert set(multiprocessing.active_children()) == before
-    assert len(list(loaders[1])) == len(loaders[1])  # type: ignore[arg-type]
-
-
 def test_statistics_are_those_of_the_training_part_alone(data: PictureData) -> None:
     images = data.pictures.images
     assert images is not None
@@ -111,7 +97,7 @@ def test_statistics_are_those_of_the_training_part_alone(data: PictureData) -> N
 def test_the_classes_are_counted_once(data: PictureData, monkeypatch: pytest.MonkeyPatch) -> None:
     expected = np.bincount(data.pictures.targets[data.split.train], minlength=10)
     assert data.class_counts.tolist() == expected.tolist()
-    monkeypatch.setattr(datamodule, "label_counts", lambda *_: pytest.fail("counted again"))
+    monkeypatch.setattr(picture_data, "label_counts", lambda *_: pytest.fail("counted again"))
     assert data.class_counts.tolist() == expected.tolist()
 
 
