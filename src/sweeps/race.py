@@ -53,6 +53,7 @@ from .short_budget import (
     describe_single_family,
     explain_no_family,
     families_without_time,
+    first_enough,
     next_affordable_family,
 )
 from .study_pictures import (
@@ -64,6 +65,7 @@ from .study_pictures import (
 )
 from .sweep_study import (
     CLOSED,
+    ROUGH,
     SECOND,
     metric_line,
     record_of,
@@ -313,6 +315,9 @@ class _Race:
                     f"cheapest configuration of {name} is run ({cut}) for a rough result; a larger "
                     "budget gives a better one"
                 )
+                finals = bool(self._settings.finalists)
+                enough = first_enough(self._prepared, self._families, minutes, finals)
+                self._study.remember(ROUGH, (minutes, *enough))
                 self._prepared[name] = minimal
                 self._enqueue(name, values)
                 running, begun = {name}, begun + 1

@@ -25,11 +25,12 @@ from .families import load_families
 from .finalists import TEST, kept_finalists
 from .further_seeds import extra_trainings, kept_looks
 from .prepared import kept_preparations, reasons_without_trial
-from .short_budget import report_single_family
+from .short_budget import report_rough_result, report_single_family
 from .tasks import commands
 
 __all__ = [
     "CLOSED",
+    "ROUGH",
     "SECOND",
     "metric_line",
     "record_of",
@@ -41,6 +42,8 @@ __all__ = [
 
 # Key in a study of the family that a longer budget would allow, with its minutes.
 SECOND = "second"
+# Key in a study of the budget for which the minimal trial was run, and of a larger one.
+ROUGH = "rough"
 # Key in a study of the families of which no further trial was proposed, by name with the reason.
 CLOSED = "closed"
 _FOLDERS = ("data.root", "data.cache_dir")
@@ -212,7 +215,11 @@ def record_of(
         parts=next((one.parts for one in prepared.values() if one.parts), {}),
         costs=None if costs is None else costs.plain(),
         next_step=command("compare", *plugin_overrides(), f"sweep={settings.study}", *place),
-        only=report_single_family(trials, families, study.recall(SECOND), again),
+        short=(
+            rough
+            if any(rough := report_rough_result(trials, study.recall(ROUGH), again))
+            else report_single_family(trials, families, study.recall(SECOND), again)
+        ),
         left_out=reasons_without_trial(study),
         closed=study.recall(CLOSED) or {},
         reduced={name: one.reduction for name, one in prepared.items()},

@@ -520,7 +520,7 @@ def test_the_pictures_of_a_race_are_named_with_their_numbers() -> None:
 
 def test_a_family_that_was_alone_is_said_with_what_lets_another_one_in() -> None:
     alone = dataclasses.replace(RECORD, trials=RECORD.trials[1:], winner=3, caution="")
-    page = sweep_page(dataclasses.replace(alone, only=("only cnn was tried", "sweep study=s")))
+    page = sweep_page(dataclasses.replace(alone, short=("only cnn was tried", "sweep study=s")))
     assert "only cnn was tried" in page and "sweep study=s" in page
     assert "cnn-3 is the only candidate" in page
-    assert "Only one family" not in sweep_page(RECORD)
+    assert "Short of time" not in sweep_page(RECORD)
