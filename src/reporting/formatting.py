@@ -172,7 +172,7 @@ def metric_text(key: str, value: float | None) -> str:
 
 
 def tick_text(key: str, value: float) -> str:
-    """Return `metric_text` for the ticks of an axis: "95 %" and "0.2", not "95.0 %" and "0.2000"."""
+    """Return `metric_text` for ticks of an axis: "95 %" and "0.2", not "95.0 %" and "0.2000"."""
     if is_percent(key):
         return f"{100 * value + 0.0:.4g} %"
     text = metric_text(key, value)

@@ -274,8 +274,8 @@ def warn_single_family(pictures: int, minutes: float, finals: bool, base: Sequen
     elif idle < now:
         needs += f" at the load of now, and {idle} on idle cores"
     return (
-        f"budget.minutes={minutes:g} may fit only one family: estimated from other photos, a second "
-        f"one, handcrafted, takes about {needs}"
+        f"budget.minutes={minutes:g} may fit only one family: estimated from other photos, a "
+        f"second one, handcrafted, takes about {needs}"
     )
 
 
