@@ -40,8 +40,8 @@ def sweep(settings: SweepSettings, overrides: Sequence[str], *, config_name: str
     record = run_sweep(settings, overrides, config_name)
     print(format_result(record, shutil.get_terminal_size((_WIDTH, 24)).columns))
     print(f"page: {settings.study_folder / 'sweep.html'}")
-    if all(record.only):
-        print(": ".join(record.only))
+    if all(record.short):
+        print(": ".join(record.short))
     print(f"next: {record.next_step}", flush=True)
 
 

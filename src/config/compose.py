@@ -25,7 +25,7 @@ from ..machine.text import nearest
 from .checks import ConfigError, Settings, WithoutEffect, completed, from_plain, is_literal
 from .models import NetworkSettings
 from .nested import keys_of, leaves, put
-from .other_names import with_libraries
+from .other_names import hint_for_key, with_libraries
 from .override_faults import (
     LISTED,
     divided_path,
@@ -418,6 +418,8 @@ def _explained(
     cls: type,
 ) -> ConfigError:
     """Return an error on the overrides that do not fit, or else with Hydra's first line."""
+    if group := re.match(r"Could not override '([^']+)'\. No match", str(error)):
+        return ConfigError(_no_group(group[1], config_name, folders, cls))
     options = _chosen_from(cls, folders)
     chosen = {argument: o for argument, o in overrides.items() if _chooses(o, options)}
     for override in chosen.values():
@@ -431,8 +433,6 @@ def _explained(
     keys = [o.key_or_group for argument, o in overrides.items() if argument not in chosen]
     if unknown := [key for key in dict.fromkeys(keys) if known and key not in known]:
         return ConfigError(" ".join(str(no_key(key, [*known, *options])) for key in unknown))
-    if group := re.match(r"Could not override '([^']+)'\. No match", str(error)):
-        return ConfigError(_no_group(group[1], config_name, folders, cls))
     reason = str(error).strip().splitlines()[0]
     if composed := [repr(one) for one in overrides if "$" in one or "{" in one]:
         return ConfigError(f"{', '.join(composed)} cannot be read: {reason}.")
@@ -444,4 +444,5 @@ def _no_group(group: str, config_name: str, folders: tuple[Path, ...], cls: type
     keys = keys_of(_completed(config_name, folders, (), cls))
     if own := [key for key in keys if key.startswith(f"{group}.")]:
         return f"{group}: this command has no options of it to choose, it has {', '.join(own)}."
-    return f"{group}: this command has no such setting{LISTED}."
+    hint = hint_for_key(group, keys)
+    return f"{group}: this command has no such setting{f'; {hint}' if hint else LISTED}."

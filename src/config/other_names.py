@@ -67,8 +67,10 @@ _KEYS = {
     "model.dropout": "drop drop_rate",
     "data.num_workers": "workers",
     "data.target": "task problem_type",
-    "data.columns": "group groups group_column patient_id x_col y_col label_column path_column",
-    "data.root": "data_dir data_path dataset_dir train_dir path folder images image_dir",
+    "data.columns": (
+        "group groups group_column patient_id x_col y_col label_col label_column path_column"
+    ),
+    "data.root": "dir data_dir data_path dataset_dir train_dir path folder images image_dir",
     "data.val_fraction": (
         "valid_pct val_pct val_split validation_split val_size train_val_test_split"
     ),
@@ -87,14 +89,15 @@ _KEYS = {
     "top_k": "k topk",
     "split": "part subset",
     "part": "split subset",
-    "metric": "metrics objective optimized_metric",
-    "trainer.monitor": "optimized_metric metric monitor_metric",
+    "metric": "metrics objective eval_metric optimized_metric",
+    "trainer.monitor": "eval_metric optimized_metric metric monitor_metric",
     "costs": "cost_matrix",
     "cv.folds": "kfold k_folds n_splits",
     "study": "study_name name",
     "families": "models candidates",
     "budget.trials": "n_trials max_trials num_samples",
     "budget.minutes": "timeout time_limit time hours",
+    "trainer.max_time": "timeout time_limit time minutes hours",
     "finalist_seeds": "seeds n_seeds num_seeds",
     "workers.count": "n_jobs",
     "variants": "format formats",

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from ..machine.text import nearest
+from ..machine.text import latin, nearest
 from .checks import (
     ConfigError,
     Settings,
@@ -145,8 +145,11 @@ class WorkersSettings(Settings):
 
 
 def _study_problem(name: str) -> str | None:
-    fits = _STUDY.fullmatch(name)
-    return None if fits else "it must be letters, digits, dots, _ or -, 100 of them at most"
+    if _STUDY.fullmatch(name):
+        return None
+    plain = re.sub(r"[^A-Za-z0-9._-]+", "_", latin(name)).lstrip("._-")[:100]
+    such = f", such as {plain}" if plain else ""
+    return f"it must be letters a to z, digits, dots, _ or -, 100 of them at most{such}"
 
 
 @dataclass(frozen=True)

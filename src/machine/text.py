@@ -13,6 +13,7 @@ import io
 import math
 import os
 import re
+import unicodedata
 from collections.abc import Iterable
 from typing import Any
 
@@ -24,6 +25,7 @@ __all__ = [
     "encodable",
     "fixed",
     "from_csv_cell",
+    "latin",
     "nearest",
     "percent",
     "share_meant",
@@ -51,6 +53,21 @@ _ESCAPED = "'\\"
 _ESCAPES = re.compile(r"\\(?:([\\r])|x([0-9a-f]{2})|u([0-9a-f]{4}))")
 _LEAST_LETTERS_HELD = 2  # letters of a word, at least, that a longer one may hold
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+# Letters of Latin alphabets that are no letter of ASCII with a mark.
+_LATIN = str.maketrans(
+    {"ß": "ss", "ẞ": "SS", "æ": "ae", "Æ": "AE", "œ": "oe", "Œ": "OE", "ø": "o", "Ø": "O"}
+    | {
+        "ł": "l",
+        "Ł": "L",
+        "đ": "d",
+        "Đ": "D",
+        "ð": "d",
+        "Ð": "D",
+        "þ": "th",
+        "Þ": "TH",
+        "\u0131": "i",
+    }
+)
 # What closes the quotes that documents, chats and shells put around a text.
 _CLOSING = {
     **{"'": "'", '"': '"', "`": "`´'", "´": "´", "＂": "＂", "＇": "＇"},  # noqa: RUF001
@@ -81,6 +98,17 @@ def without_quotes(text: str) -> str:
     while len(text) > 2 and text[-1] in _CLOSING.get(text[0], ""):
         text = _ENDS.sub("", text[1:-1])
     return text
+
+
+def latin(text: str) -> str:
+    """Return a text with letters of Latin alphabets in ASCII, as in "Rocke weiss" of "Röcke weiß".
+
+    As the transform Latin-ASCII of Unicode's CLDR: a language with rules of its own, as ö to oe of
+    German, is not known here. Letters of other alphabets stay.
+    """
+    marked = unicodedata.normalize("NFD", text.translate(_LATIN))
+    bare = "".join(letter for letter in marked if not "\u0300" <= letter <= "\u036f")
+    return unicodedata.normalize("NFC", bare)
 
 
 def percent(share: float, digits: int = 1) -> str:

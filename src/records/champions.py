@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from ..machine.regular_files import file_fault
-from ..machine.text import visible
+from ..machine.text import latin, visible
 from ..storage.digests import checked_json, line_content
 from ..storage.files import write_atomically
 
@@ -131,8 +131,8 @@ def withdraw_champion(output_dir: Path, run_id: str) -> list[str]:
 
 
 def plain_name(name: str) -> str:
-    """Return `name` with letters of the Latin alphabet, digits, dots and underscores only."""
-    plain = re.sub(r"[^A-Za-z0-9._]+", "_", name).strip("._")[:60]
+    """Return `name` with letters of ASCII, digits, dots and underscores only; see `latin`."""
+    plain = re.sub(r"[^A-Za-z0-9._]+", "_", latin(name)).strip("._")[:60]
     # Names in another alphabet, of which nothing is left, must not become one and the same.
     return plain or f"unnamed_{_digest(name)}"
 
@@ -150,7 +150,10 @@ def _digest(name: str) -> str:
 
 
 def _file(output_dir: Path, data: str) -> Path:
-    return champions_folder(output_dir) / f"{_own_name(data)}.json"
+    folder, name = champions_folder(output_dir), _own_name(data)
+    # Version 0.2.0 wrote "_" for letters such as ö in front of the digest.
+    earlier = folder.glob(f"*[-_]{_digest(data)}.json") if name != data else ()
+    return next(iter(sorted(earlier)), folder / f"{name}.json")
 
 
 def _read(path: Path) -> Champion | None:

@@ -228,8 +228,8 @@ class SweepRecord:
         data: name of the data set; "" where it is not known.
         parts: number of pictures in "train", "val" and "test"; {} where it is not known.
         next_step: the command line that judges the result; "" where it is not known.
-        only: that one of several families alone was tried, and the command that lets a second one
-            in; two empty texts otherwise.
+        short: what is missing for lack of time, and the command that lets more in; two empty texts
+            where nothing is.
         costs: of each prediction by name, for each true class by name, where it goes by a cost.
         left_out: why a family had no trial, by name; "" where that is not known.
         closed: why a family got no further trial before the budget was used up, by name.
@@ -257,7 +257,7 @@ class SweepRecord:
     data: str = ""
     parts: Mapping[str, int] = field(default_factory=dict)
     next_step: str = ""
-    only: tuple[str, str] = ("", "")
+    short: tuple[str, str] = ("", "")
     costs: Mapping[str, Mapping[str, float]] | None = None
     left_out: Mapping[str, str] = field(default_factory=dict)
     closed: Mapping[str, str] = field(default_factory=dict)

@@ -54,6 +54,7 @@ _SHARES = (
 _SHARES_OF_A_CLASS = ("recall", "average_precision", "iou")
 # Those that end at 1 and are never written as a percentage.
 _IN_THREE_DIGITS = ("kappa", "auc")
+_MOST_DECIMALS = 7  # below 0.0001, powers of ten are easier to read
 
 _GAP = "  "
 _JOINERS = "\u200c\u200d"  # of Persian and Indian scripts, and of emoji such as families
@@ -146,7 +147,7 @@ def is_percent(key: str) -> bool:
 
 
 def metric_text(key: str, value: float | None) -> str:
-    """Return a metric in the unit of its key: "98.6 %", "1.2 M", "1.33 ms" or "0.05312".
+    """Return a metric in the unit of its key: "98.6 %", "1.2 M", "1.33 ms", "0.05312" or "1,540".
 
     "none" where there is no value, and "NaN" or "infinite" where it is no number.
     """
@@ -167,14 +168,16 @@ def metric_text(key: str, value: float | None) -> str:
         return count(round(value))
     if _has_three_digits(key):  # 0.156 and 0.547, not 0.156 and 0.5469
         return fixed(value, 3)
-    return f"{value + 0.0:.4g}"
+    return _plain(value, _decimals(value))
 
 
 def tick_text(key: str, value: float) -> str:
-    """Return `metric_text` for the ticks of an axis: "95 %", not "95.0 %"."""
+    """Return `metric_text` for ticks of an axis: "95 %" and "0.2", not "95.0 %" and "0.2000"."""
     if is_percent(key):
         return f"{100 * value + 0.0:.4g} %"
-    return metric_text(key, value)
+    text = metric_text(key, value)
+    rounded = "." in text and not _has_three_digits(key) and not key.startswith("cost/")
+    return text.rstrip("0").rstrip(".") if rounded else text
 
 
 def mean_text(key: str, mean: float | None, spread: float | None) -> str:
@@ -184,7 +187,9 @@ def mean_text(key: str, mean: float | None, spread: float | None) -> str:
         return text
     if is_percent(key):
         return f"{text} ± {100 * spread:.1f}"
-    return f"{text} ± {spread:.3f}" if _has_three_digits(key) else f"{text} ± {spread:.2g}"
+    if _has_three_digits(key):
+        return f"{text} ± {spread:.3f}"
+    return f"{text} ± {_plain(spread, _decimals(mean))}"
 
 
 def gap_text(key: str, difference: float, digits: int = 1) -> str:
@@ -195,7 +200,9 @@ def gap_text(key: str, difference: float, digits: int = 1) -> str:
     """
     if is_percent(key):
         return f"{fixed(100 * difference, digits)} points"
-    return fixed(difference, digits + 2) if _has_three_digits(key) else f"{difference + 0.0:.2g}"
+    if _has_three_digits(key):
+        return fixed(difference, digits + 2)
+    return _plain(difference, _decimals(difference, 2))
 
 
 def change_text(key: str, difference: float, digits: int = 1) -> str:
@@ -206,9 +213,26 @@ def change_text(key: str, difference: float, digits: int = 1) -> str:
     """
     if is_percent(key):
         return fixed(100 * difference, digits, "+")
-    return (
-        fixed(difference, digits + 2, "+") if _has_three_digits(key) else f"{difference + 0.0:+.3g}"
-    )
+    if _has_three_digits(key):
+        return fixed(difference, digits + 2, "+")
+    return _plain(difference, _decimals(difference, 3), "+")
+
+
+def _decimals(value: float, digits: int = 4) -> int:
+    """Return after how many decimals a number ends that has so many significant digits."""
+    if value == 0.0 or not math.isfinite(value):
+        return 0
+    return max(0, digits - 1 - math.floor(math.log10(abs(value))))
+
+
+def _plain(value: float, decimals: int, sign: str = "") -> str:
+    """Return a number with so many decimals, zeros among them: figures below each other match.
+
+    It has a comma between thousands, and as many decimals only where they are no string of zeros.
+    """
+    if decimals > _MOST_DECIMALS:
+        return f"{value + 0.0:{sign}.3g}"
+    return f"{round(value, decimals) + 0.0:{sign},.{decimals}f}"
 
 
 def _has_three_digits(key: str) -> bool:

@@ -247,9 +247,9 @@ def _page_facts(record: SweepRecord) -> list[tuple[str, str, str]]:
         ("Why", reason, ""),
         *tested,
         ("What it costs", _price(_winner(record)), ""),
-        ("Only one family", record.only[0], ""),
+        ("Short of time", record.short[0], ""),
         ("Next step", record.next_step, "command"),
-        ("For a second family", record.only[1], "command"),
+        ("With more time", record.short[1], "command"),
         (COMMAND.capitalize(), found.get(COMMAND, ""), "command"),
     ]
     return [row for row in rows if row[1]]

@@ -76,7 +76,7 @@ class Display(Observer):
     ) -> None:
         self._stream = direct(stream or sys.stderr)
         self._metric = metric
-        self._column = metric_name(metric.removeprefix("val/"), sets=sets)  # short, for settings
+        self._column = metric_name(metric.removeprefix("val/"), sets=sets)  # in short
         self._name = metric_name(metric, sets=sets, folds=steps == "folds")
         self._width = max(map(len, families), default=0) + len("-99")
         self._colors = family_colors(families)
@@ -232,7 +232,7 @@ class Display(Observer):
     def _ended(self, trial: TrialRecord, lead: str) -> str:
         parts = [f"{trial.name:<{self._width}} {trial.state}"]
         if trial.value is not None and trial.state != FAILED:
-            parts[0] += f" {metric_text(self._metric, trial.value)}"
+            parts.append(f"{self._column} {metric_text(self._metric, trial.value)}")
         # What is fitted in one go reports once, which is no epoch.
         if trial.epochs and self._lengths.pop(trial.number, None) != 1:
             parts.append(f"{trial.epochs} {self._step}{'s' if trial.epochs > 1 else ''}")

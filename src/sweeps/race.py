@@ -47,6 +47,7 @@ from .short_budget import (
     describe_single_family,
     explain_no_family,
     families_without_time,
+    first_enough,
     next_affordable_family,
 )
 from .study_pictures import (
@@ -54,6 +55,7 @@ from .study_pictures import (
     shorter_side,
 )
 from .sweep_study import (
+    ROUGH,
     SECOND,
     changed_proposals,
     metric_line,
@@ -281,6 +283,9 @@ class Race:
                     f"cheapest configuration of {name} is run ({cut}) for a rough result; a larger "
                     "budget gives a better one"
                 )
+                finals = bool(self._settings.finalists)
+                enough = first_enough(self._prepared, self._families, minutes, finals)
+                self._study.remember(ROUGH, (minutes, *enough))
                 self._prepared[name] = minimal
                 self._enqueue(name, values)
                 running, begun = {name}, begun + 1

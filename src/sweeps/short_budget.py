@@ -37,9 +37,11 @@ __all__ = [
     "estimate_handcrafted_trial",
     "explain_no_family",
     "families_without_time",
+    "first_enough",
     "least_epochs",
     "network_to_tune",
     "next_affordable_family",
+    "report_rough_result",
     "report_single_family",
     "seconds_on_fraction",
     "warn_single_family",
@@ -266,10 +268,15 @@ def warn_single_family(pictures: int, minutes: float, finals: bool, base: Sequen
     if at_load <= minutes:
         return ""
     idle, now = max(1, math.ceil(at_idle)), math.ceil(at_load)
-    needs = f"takes about {counted(now, 'minute')}"
-    if idle < now:
-        needs = f"takes from {idle} minutes, on idle cores, to {now} at the load of now"
-    return f"budget.minutes={minutes:g} may fit only one family: a second one, handcrafted, {needs}"
+    needs = counted(now, "minute")
+    if at_idle <= minutes:
+        needs += " at the load of now, and fits on idle cores"
+    elif idle < now:
+        needs += f" at the load of now, and {idle} on idle cores"
+    return (
+        f"budget.minutes={minutes:g} may fit only one family: estimated from other photos, a "
+        f"second one, handcrafted, takes about {needs}"
+    )
 
 
 def families_without_time(
@@ -359,8 +366,35 @@ def report_single_family(
     if len(tried) != 1 or len(families) == 1 or second is None or again is None:
         return "", ""
     (only,), (name, minutes) = tried, second
-    sentence = f"only {only} was tried; {name} takes about {minutes} minutes in all"
+    sentence = (
+        f"only {only} was tried; at the speed measured here, {name} takes about {minutes} minutes "
+        "in all"
+    )
     return sentence, f"{again} budget.minutes={minutes}"
+
+
+def report_rough_result(
+    trials: Iterable[TrialRecord], rough: tuple[float, float, str] | None, again: str | None
+) -> tuple[str, str]:
+    """Return a sentence that the only result is that of the minimal trial, and the remedy.
+
+    Two empty texts where it is another one's.
+
+    Args:
+        trials: of the study.
+        rough: the budget in minutes that the minimal trial was run for, and what `first_enough`
+            returned; None where it was not run.
+        again: the command that resumes the study.
+    """
+    complete = [trial.name for trial in trials if trial.state == COMPLETE]
+    if rough is None or again is None or len(complete) != 1:
+        return "", ""
+    minutes, enough, name = rough
+    sentence = (
+        f"a rough result: nothing but the cheapest configuration, {complete[0]}, would have ended "
+        f"within budget.minutes={minutes:g}; {name or 'more'} may fit into {enough:g}"
+    )
+    return sentence, f"{again} budget.minutes={enough:g}"
 
 
 def explain_no_family(
@@ -386,7 +420,7 @@ def explain_no_family(
     because = f" ({reasons})" if reasons else ""
     budget, remedy = minutes or 0.0, "repeat the command with a larger budget"
     if minutes is not None:
-        enough, name = _first_enough(prepared, families, minutes, finals)
+        enough, name = first_enough(prepared, families, minutes, finals)
         may = f", in which {name} may fit at this load," if name else ""
         remedy = f"repeat the command with budget.minutes={enough:g}{may}"
     return (
@@ -395,7 +429,7 @@ def explain_no_family(
     )
 
 
-def _first_enough(
+def first_enough(
     prepared: Mapping[str, Prepared],
     families: Mapping[str, Family],
     minutes: float,

@@ -13,7 +13,7 @@ import numpy as np
 
 from ..config.checks import ConfigError
 from ..config.sweep import SweepSettings
-from ..data.decoding.opening import UNDECODED, refuse_bad, surveyed
+from ..data.decoding.opening import refuse_undecoded, surveyed
 from ..data.quality.audit import Survey
 from ..data.sources.costs import CostTable
 from ..data.sources.listing import list_pictures
@@ -233,9 +233,9 @@ def _fingerprint(settings: SweepSettings) -> str:
 
 
 def _survey(settings: SweepSettings, source: Source, check_content: bool = False) -> Survey:
-    """Return the audit of the pictures, none of which is decoded; raises as `refuse_bad`."""
+    """Return the audit of the pictures, none of which is decoded; raises as `refuse_undecoded`."""
     found = surveyed(source, settings.data, check_content)
-    refuse_bad(source, found, settings.data, UNDECODED)
+    refuse_undecoded(source, found, settings.data)
     return found
 
 

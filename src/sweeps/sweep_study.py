@@ -26,11 +26,12 @@ from .families import load_families
 from .finalists import TEST, kept_finalists
 from .further_seeds import extra_trainings, kept_looks
 from .prepared import kept_preparations, reasons_without_trial
-from .short_budget import report_single_family
+from .short_budget import report_rough_result, report_single_family
 from .tasks import SweepJobs, commands
 
 __all__ = [
     "CLOSED",
+    "ROUGH",
     "SECOND",
     "changed_proposals",
     "metric_line",
@@ -43,6 +44,8 @@ __all__ = [
 
 # Key in a study of the family that a longer budget would allow, with its minutes.
 SECOND = "second"
+# Key in a study of the budget for which the minimal trial was run, and of a larger one.
+ROUGH = "rough"
 # Key in a study of the families of which no further trial was proposed, by name with the reason.
 CLOSED = "closed"
 # Key in a study of the settings of the sampler and the pruner of its last start.
@@ -228,7 +231,11 @@ def record_of(jobs: SweepJobs) -> SweepRecord:
         parts=next((one.parts for one in prepared.values() if one.parts), {}),
         costs=None if costs is None else costs.plain(),
         next_step=command("compare", *plugin_overrides(), f"sweep={settings.study}", *place),
-        only=report_single_family(trials, families, study.recall(SECOND), again),
+        short=(
+            rough
+            if any(rough := report_rough_result(trials, study.recall(ROUGH), again))
+            else report_single_family(trials, families, study.recall(SECOND), again)
+        ),
         left_out=reasons_without_trial(study),
         closed=study.recall(CLOSED) or {},
         reduced={name: one.reduction for name, one in prepared.items()},

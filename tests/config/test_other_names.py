@@ -50,6 +50,8 @@ from src.config.sweep import read_sweep_settings
         ("fine_tune=3", "recipe"),
         ("metric=auc", "trainer.monitor"),
         ("cost_matrix=costs.csv", "costs"),
+        ("time_limit=60", "trainer.max_time"),
+        ("eval_metric=accuracy", "trainer.monitor"),
     ],
 )
 def test_a_name_of_another_tool_is_answered_with_ours(override: str, ours: str) -> None:
@@ -72,6 +74,9 @@ def test_all_keys_that_there_are_not_are_answered_at_once() -> None:
 def test_an_entry_names_its_own_keys_alone() -> None:
     with pytest.raises(ConfigError, match="ckpt_path is run here"):
         compose_settings(PredictSettings, ["ckpt_path=a", "run=b", "images=c"])
+    for model in ("champion", "vit"):
+        with pytest.raises(ConfigError, match=r"^model: this command has .*; model is run here"):
+            compose_settings(PredictSettings, [f"model={model}", "images=c"])
     with pytest.raises(ConfigError, match="conf: there is no such key; predict max_error="):
         compose_settings(PredictSettings, ["conf=0.5", "run=b", "images=c"])
     with pytest.raises(ConfigError, match=r"n_trials is budget\.trials here"):

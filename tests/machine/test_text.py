@@ -14,6 +14,7 @@ from src.machine.text import (
     csv_text,
     encodable,
     from_csv_cell,
+    latin,
     visible,
     visible_lines,
 )
@@ -69,6 +70,21 @@ def test_a_table_gives_every_text_back(texts: list[str]) -> None:
 
 def test_numbers_are_no_texts_in_a_row() -> None:
     assert csv_text(["a", "b", "c"], [(-0.5, "-x", None)]) == "a,b,c\n-0.5,'-x,\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "plain"),
+    [
+        ("Röcke weiß", "Rocke weiss"),
+        ("Ærø, Łódź", "AEro, Lodz"),
+        ("Ro\u0308cke", "Rocke"),  # as macOS writes ö
+        ("İstanbul \u0131\u015f\u0131k", "Istanbul isik"),
+        ("猫 が é", "猫 が e"),
+        ("plain-1", "plain-1"),
+    ],
+)
+def test_letters_of_latin_alphabets_in_ascii(text: str, plain: str) -> None:
+    assert latin(text) == plain
 
 
 def test_a_name_that_is_no_utf8_can_be_written() -> None:

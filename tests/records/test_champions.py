@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from src.records.champions import Champion, champions_folder, find_champion
+from src.records.champions import Champion, champions, champions_folder, find_champion
 from src.runs.folder import RunFolder
 
 
@@ -126,3 +126,21 @@ def test_the_registered_model_has_a_name_that_mlflow_takes() -> None:
     for name in ("a/b: c", "猫", "x" * 300, "", ".", "\udcff"):
         registered = Champion(name, "r", "0").registered_model
         assert re.fullmatch(r"bakeoff-[A-Za-z0-9._-]{1,70}", registered)
+
+
+def test_letters_with_marks_are_read_in_names_of_runs_and_models(tmp_path: Path) -> None:
+    assert crowned(tmp_path, "Wäsche_weiß").name.startswith("mlp-Wasche_weiss-")
+    champions = [Champion(name, "r", "0") for name in ("Wäsche", "Wasche", "Wásche")]
+    first, plain, other = (one.registered_model for one in champions)
+    assert plain == "bakeoff-Wasche"
+    assert first.startswith(f"{plain}-") and other.startswith(f"{plain}-") and first != other
+
+
+def test_a_champion_of_an_earlier_version_is_found_and_replaced(tmp_path: Path) -> None:
+    """Whose file had "_" for letters with marks."""
+    path = Champion("Wäsche", "old", "1").write(tmp_path)
+    path = path.rename(path.with_name(path.name.replace("Wasche-", "W_sche-")))
+    found = Champion.read(tmp_path, "Wäsche")
+    assert found is not None and found.run == "old"
+    assert Champion("Wäsche", "new", "2").write(tmp_path) == path
+    assert [one.run for one in champions(tmp_path) or ()] == ["new"]

@@ -31,6 +31,6 @@ def test_where_costs_decide_the_page_shows_costs() -> None:
     low, high = verdict.winner.interval.low, verdict.winner.interval.high
     assert 0 < low < 0.2 < high
     head, _, rest = page.partition("</header>")
-    assert f"<h1>Use {names[0]}</h1>" in head and "Mean cost 0.2 (" in head
+    assert f"<h1>Use {names[0]}</h1>" in head and "Mean cost 0.2000 (" in head
     assert f"{low:.4g} to {high:.4g}" in rest and "mean cost" in rest
     assert "90.0 %" not in head, "no share of right answers stands for a cost"

@@ -96,7 +96,7 @@ def test_masks_are_compared_by_pixels_and_by_mean_iou() -> None:
         ("kappa", "quadratic kappa", 0.0001, -0.0002, "0.000 (-0.0002)"),
         ("map", "mean average precision", 0.75, 0.001, "75.1 % (+0.10)"),
         ("map", "mean average precision", 0.75, -0.00001, "75.0 % (+0.00)"),
-        ("log_loss", "log-loss", 0.5, 0.25, "0.75 (+0.25)"),
+        ("log_loss", "log-loss", 0.5, 0.25, "0.7500 (+0.250)"),
         ("log_loss", "log-loss", 0.0, -0.0, "0 (+0)"),
     ],
 )

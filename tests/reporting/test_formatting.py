@@ -41,6 +41,10 @@ from src.reporting.formatting import (
         ("val/kappa", -2e-18, "0.000"),
         ("val/accuracy", -2e-18, "0.0 %"),
         ("val/loss", -0.0, "0"),
+        ("val/loss", 0.5, "0.5000"),
+        ("val/loss", 0.0000123, "1.23e-05"),
+        ("val/cost", 634.55, "634.5"),
+        ("val/cost", 12000.5, "12,000"),
         ("cost/parameters", 1_234_567.0, "1.2 M"),
         ("cost/latency_ms", 1.3344, "1.33 ms"),
         ("cost/training_seconds", 200.0, "3 min 20 s"),
@@ -56,14 +60,17 @@ def test_metrics_by_what_they_are(key: str, value: float | None, text: str) -> N
 def test_ticks_carry_no_zeros_but_zero_itself() -> None:
     ticks = {0.95: "95 %", 0.875: "87.5 %", 0.1: "10 %", 1.0: "100 %", 0.0: "0 %"}
     assert {value: tick_text("val/accuracy", value) for value in ticks} == ticks
+    assert tick_text("val/loss", 0.2) == "0.2" and tick_text("val/auc", 0.2) == "0.200"
+    assert tick_text("val/cost", 1500.0) == "1,500" and tick_text("cost/parameters", 10.0) == "10"
     assert tick_text("val/loss", -0.0) == "0" and tick_text("val/accuracy", -0.0) == "0 %"
 
 
 def test_means_with_their_spread() -> None:
     assert mean_text("val/accuracy", 0.98, 0.0021) == "98.0 % ± 0.2"
-    assert mean_text("val/loss", 0.05, 0.00123) == "0.05 ± 0.0012"
+    assert mean_text("val/loss", 0.05, 0.00123) == "0.05000 ± 0.00123"
     assert mean_text("val/kappa", 0.5469, 0.1) == "0.547 ± 0.100"
-    assert mean_text("val/loss", 0.05, None) == "0.05"
+    assert mean_text("val/cost", 1315.2, 113.6) == "1,315 ± 114"
+    assert mean_text("val/loss", 0.05, None) == "0.05000"
     assert mean_text("val/loss", None, None) == "none"
 
 
@@ -78,6 +85,7 @@ def test_means_with_their_spread() -> None:
 )
 def test_differences_have_the_digits_of_their_figures(key: str, size: str, signed: str) -> None:
     assert gap_text(key, 0.12345) == size and change_text(key, 0.12345) == signed
+    assert gap_text("cost", 226.4) == "226" and change_text("cost", -1417.3) == "-1,417"
     assert gap_text("kappa", 0.12345, 2) == "0.1235" and gap_text("kappa", 0.5) == "0.500"
 
 

@@ -43,7 +43,7 @@ def test_curves_of_what_is_there() -> None:
         ("kappa", "Quadratic kappa: best 0.650 in epoch 1"),
         ("miou", "Mean IoU: best 65.0 % in epoch 1"),
         ("auc", "AUC: best 0.650 in epoch 1"),
-        ("cost", "Mean cost: best 0.3 in epoch 2"),
+        ("cost", "Mean cost: best 0.3000 in epoch 2"),
         ("mcc", "Mcc"),
     ],
 )

@@ -79,7 +79,7 @@ def test_the_best_is_on_top(higher: bool) -> None:
         ((0.2, 0.81), "val/accuracy", True, ["20 %", "40 %", "60 %", "81.0 %"]),  # 80 % is too near
         ((0.99, 1.0), "val/accuracy", True, ["99 %", "99.5 %", "100.0 %"]),
         ((0.24811, 0.2485), "val/miou", True, ["24.82 %", "24.83 %", "24.84 %", "24.85 %"]),
-        ((0.07, 1.0), "val/loss", False, ["1", "0.8", "0.6", "0.4", "0.2", "0.07"]),
+        ((0.07, 1.0), "val/loss", False, ["1", "0.8", "0.6", "0.4", "0.2", "0.07000"]),
     ],
 )
 def test_the_best_has_a_tick_of_its_own(

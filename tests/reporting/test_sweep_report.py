@@ -503,7 +503,7 @@ def test_the_best_trials_are_where_the_page_says(metric: str, side: str) -> None
 def test_the_end_shows_what_the_winners_mistakes_cost_where_costs_decide() -> None:
     cost = {"test/cost": 0.3104, "test/cost_low": 0.2, "test/cost_high": 0.45}
     record = dataclasses.replace(RECORD, metrics=("val/cost",), test={**RECORD.test, **cost})
-    said = "0.3104  (95 % interval 0.2 to 0.45)"
+    said = "0.3104  (95 % interval 0.2000 to 0.4500)"
     assert verdict(record)["test cost"] == said
     assert f"test cost           {said}" in format_result(record)
     page = sweep_page(record)
@@ -520,7 +520,7 @@ def test_the_pictures_of_a_race_are_named_with_their_numbers() -> None:
 
 def test_a_family_that_was_alone_is_said_with_what_lets_another_one_in() -> None:
     alone = dataclasses.replace(RECORD, trials=RECORD.trials[1:], winner=3, caution="")
-    page = sweep_page(dataclasses.replace(alone, only=("only cnn was tried", "sweep study=s")))
+    page = sweep_page(dataclasses.replace(alone, short=("only cnn was tried", "sweep study=s")))
     assert "only cnn was tried" in page and "sweep study=s" in page
     assert "cnn-3 is the only candidate" in page
-    assert "Only one family" not in sweep_page(RECORD)
+    assert "Short of time" not in sweep_page(RECORD)

@@ -106,7 +106,7 @@ def test_a_terminal_shows_slots_the_best_and_what_is_left() -> None:
         "     0  cnn-7       4/12    91.2 %  1 min 15 s  lr=0.003 width=39",
         "     1  cnn-8        0/9            1 min 15 s  lr=0.003 width=40",
         "best validation accuracy 95.0 %: cnn-3",
-        "cnn-3  complete 95.0 %, 1 epoch, 8.4 s, the best so far",
+        "cnn-3  complete, accuracy 95.0 %, 1 epoch, 8.4 s, the best so far",
         "3 done, 2 pruned, 1 failed, 4 running  8 min left",
     ]
     assert "\x1b[32m" in written[0]
@@ -215,10 +215,10 @@ def test_elsewhere_a_line_for_every_ended_trial_and_one_a_minute() -> None:
     state = "3 done, 2 pruned, 1 failed, 4 running"
     assert out.getvalue().splitlines() == [
         "cnn-0 begins",
-        "cnn-0    complete 97.0 %, 1 epoch, 1 min 15 s, the best so far",
-        "cnn-1    pruned 50.0 %, 1 epoch",
+        "cnn-0    complete, accuracy 97.0 %, 1 epoch, 1 min 15 s, the best so far",
+        "cnn-1    pruned, accuracy 50.0 %, 1 epoch",
         "cnn-2    failed, 1 epoch, out of memory [31m",
-        "cnn-9    pruned 50.0 %, 1 epoch, the time was over",
+        "cnn-9    pruned, accuracy 50.0 %, 1 epoch, the time was over",
         "a word",
         f"{state}. best validation accuracy 97.0 %: cnn-0. 8 min left",
     ]

@@ -210,12 +210,14 @@ def test_where_nothing_ends_in_time_the_minimal_trial_of_all_answers(
     assert trial.state == COMPLETE and record.winner == trial.number
     assert {"data.train_limit=500", "trainer.max_epochs=1"} <= {*trial.overrides}
     assert "no trial ends within budget.minutes=0.05" in capsys.readouterr().err
+    sentence, remedy = record.short
+    assert "rough result" in sentence and trial.name in sentence and "budget.minutes=" in remedy
     # Each start that finds no other answer would try no more than this one again.
     assert sweep(tmp_path, *overrides, "evaluate_test=false").trials == record.trials
     # It is no measure of its family, which has its own turn with more minutes.
     (tmp_path / "slow").unlink()
     more = sweep(tmp_path, *overrides, "budget.minutes=60", "budget.trials=3")
-    assert more.trials[0] == trial and len(more.trials) == 3
+    assert more.trials[0] == trial and len(more.trials) == 3 and more.short == ("", "")
     assert not any("data.train_limit=500" in one.overrides for one in more.trials[1:])
 
 
@@ -514,8 +516,8 @@ def test_a_family_that_was_left_out_comes_back_with_more_minutes(tmp_path: Path)
     overrides = ["budget.trials=3", "finalists=0", "evaluate_test=false"]
     first = sweep(tmp_path, "budget.minutes=1", *overrides)
     assert [trial.family for trial in first.trials] == ["embedding"] * 3
-    said, command = first.only
-    assert "only embedding was tried; mlp takes about " in said
+    said, command = first.short
+    assert "only embedding was tried; " in said and " mlp takes about " in said
     assert command.startswith("python -m src.sweep study=s ") and "budget.minutes=" in command
     assert set(first.left_out) == {"mlp"} and "the limit of a trial is" in first.left_out["mlp"]
     again = sweep(tmp_path, "budget.minutes=2", *overrides)
@@ -525,7 +527,7 @@ def test_a_family_that_was_left_out_comes_back_with_more_minutes(tmp_path: Path)
     assert more.trials[:3] == first.trials
     (added,) = more.trials[3:]
     assert (added.family, added.is_default, added.state) == ("mlp", True, COMPLETE)
-    assert more.only == ("", "") and not more.left_out
+    assert more.short == ("", "") and not more.left_out
     assert len(sweep(tmp_path, "budget.minutes=90", *overrides).trials) == 4
 
 

@@ -21,6 +21,7 @@ from src.sweeps.short_budget import (
     least_epochs,
     network_to_tune,
     next_affordable_family,
+    report_rough_result,
     report_single_family,
     warn_single_family,
 )
@@ -143,11 +144,13 @@ def test_photos_are_told_before_anything_is_measured(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(short_budget, "slowdown", lambda: 1.0)
     said = warn_single_family(2_146, 2, True, ())
     assert said.startswith("budget.minutes=2 may fit only one family")
-    assert said.endswith(" 4 minutes")
+    assert said.endswith("takes about 4 minutes")
     assert warn_single_family(2_146, 5, True, ()) == "" == warn_single_family(210, 3, True, ())
     monkeypatch.setattr(short_budget, "slowdown", lambda: 4.0)
     busy = warn_single_family(2_146, 5, True, ())
-    assert busy.endswith("takes from 4 minutes, on idle cores, to 14 at the load of now"), busy
+    assert busy.endswith("14 minutes at the load of now, and fits on idle cores"), busy
+    busy = warn_single_family(2_146, 2, True, ())
+    assert busy.endswith("14 minutes at the load of now, and 4 on idle cores"), busy
     assert "minutes=2 " in warn_single_family(2_146, 2, True, ["data.train_limit=2146"]), (
         "no share of them"
     )
@@ -160,7 +163,7 @@ def test_the_end_names_the_command_that_shows_a_second_family() -> None:
     mine = [trial("embedding", COMPLETE), trial("cnn", RUNNING)]
     both, second = ("embedding", "cnn"), ("cnn", 4)
     assert report_single_family(mine, both, second, "sweep study=s") == (
-        "only embedding was tried; cnn takes about 4 minutes in all",
+        "only embedding was tried; at the speed measured here, cnn takes about 4 minutes in all",
         "sweep study=s budget.minutes=4",
     )
     several = report_single_family([*mine, trial("cnn", PRUNED)], both, second, "again")
@@ -170,6 +173,18 @@ def test_the_end_names_the_command_that_shows_a_second_family() -> None:
         "only embedding should fit into budget.minutes=2; cnn takes about budget.minutes=4"
     )
     assert "other families take more" in describe_single_family("embedding", 2, None)
+
+
+def test_the_result_of_the_minimal_trial_alone_is_called_rough() -> None:
+    trials = [TrialRecord(0, "cnn", PRUNED, {}), TrialRecord(1, "mlp", COMPLETE, {})]
+    sentence, remedy = report_rough_result(trials, (1.0, 3.0, "cnn"), "sweep study=s")
+    assert sentence.startswith("a rough result: ") and "mlp-1, would" in sentence
+    assert sentence.endswith("budget.minutes=1; cnn may fit into 3")
+    assert remedy == "sweep study=s budget.minutes=3"
+    assert report_rough_result(trials, (1.0, 2.0, ""), "s")[0].endswith("; more may fit into 2")
+    later = [*trials, TrialRecord(2, "cnn", COMPLETE, {})]
+    for given in ((later, (1.0, 3.0, "cnn"), "s"), (trials, None, "s"), (trials, (1, 2, ""), None)):
+        assert report_rough_result(*given) == ("", "")
 
 
 def test_where_no_family_fits_the_reason_is_said_with_the_remedy() -> None:

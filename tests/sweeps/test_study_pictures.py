@@ -29,7 +29,7 @@ def settings(tmp_path: Path, *overrides: str) -> SweepSettings:
 
 
 def folder(tmp_path: Path, sizes: list[tuple[int, int]]) -> Path:
-    generator = np.random.default_rng(0)
+    generator = np.random.default_rng(len(sizes))
     for number, (height, width) in enumerate(sizes):
         path = tmp_path / "pictures" / "ab"[number % 2] / f"{number}.jpg"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -58,6 +58,22 @@ def test_pictures_that_cannot_be_used_are_named_before_anything_else_is_done(
     with pytest.raises(ConfigError, match=r"^1 of 4 .*a/0\.jpg"):
         study_pictures.shorter_side(given)
     choose_families(replace(given, data=replace(given.data, on_bad_image="skip")))
+
+
+def test_given_parts_that_share_a_picture_are_refused_before_anything_else_is_done(
+    tmp_path: Path,
+) -> None:
+    root = tree(tmp_path / "root", {"train/a": 3, "train/b": 3, "test/a": 2, "test/b": 2})
+    given = settings(tmp_path, "data=folder", f"data.root={root}")
+    assert choose_families(given).names
+    shutil.copy(root / "train/a/000.png", root / "test/b/copy.png")
+    write(root / "train/a/damaged.png", b"")
+    write(root / "test/a/damaged.png", b"")  # which are no copies of each other
+    given = replace(given, data=replace(given.data, on_bad_image="skip"))
+    said = r"data: the given parts overlap.*\n  train/a/000.png \(train\) equals test/b/copy.png"
+    with pytest.raises(ConfigError, match=f"{said} \\(test\\).$"):
+        choose_families(given)
+    choose_families(replace(given, data=replace(given.data, on_duplicates="drop")))
 
 
 def test_small_pictures_race_networks_from_scratch_few_a_frozen_one_as_well(tmp_path: Path) -> None:

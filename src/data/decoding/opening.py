@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ...config.checks import ConfigError
+from ...config.checks import ConfigError, input_of
 from ...config.data import DataSettings
 from ...machine.arrays import AnyArray
 from ...machine.disk import free_bytes, size_text
@@ -27,6 +27,7 @@ from ...records.pictures import Pixels
 from ...storage.cache import Entry, cache_folder, check_again, key_of, opened, shortage
 from ..quality.audit import Survey, survey
 from ..sources.source import Source
+from ..splitting.splits import refuse_overlap
 from .decode import decode_picture
 from .format_choice import chosen_format
 from .large_pictures import array_sizes
@@ -35,7 +36,7 @@ from .picture_format import PictureFormat
 from .picture_store import PageReader, PictureStore, any_read, pixels_identity, store_of
 from .stored_masks import FILE, check_sizes, decoded_masks, windowed_store
 
-__all__ = ["UNDECODED", "BadPictures", "open_pictures", "refuse_bad", "surveyed"]
+__all__ = ["BadPictures", "open_pictures", "refuse_undecoded", "surveyed"]
 
 _log = logging.getLogger(__name__)
 
@@ -44,7 +45,7 @@ _VERSION = 4
 _BLOCK_BYTES = 4 << 20
 _MOST_NAMED = 20
 # Added to a message about pictures of which none was decoded yet.
-UNDECODED = " Decoding the others may show more."
+_UNDECODED = " Decoding the others may show more."
 _NAMED_ALIKE = 3  # most pictures that are named for one fault
 
 
@@ -112,7 +113,7 @@ def _opened(
     found = surveyed(source, settings, check_content)
     if check_content:
         check_again()
-    refuse_bad(source, found, settings, UNDECODED)
+    refuse_undecoded(source, found, settings)
     if source.masks is not None:
         check_sizes(source, source.masks, found)
     form = form or chosen_format(source, found, settings, native_side)
@@ -124,7 +125,7 @@ def _opened(
         source, found, form, stored=stored, folder=cache_dir / "pictures", workers=workers
     )
     found = replace(found, reasons=found.reasons | dict(entry.values["reasons"]))
-    refuse_bad(source, found, settings)
+    _refuse_bad(source, found, settings)
     store = store_of(source, found, mapped, form, entry.values["flat"], from_cache=not entry.built)
     usable = store.source
     if usable is None or usable.masks is None:
@@ -285,7 +286,25 @@ def _decode_block(
     return block
 
 
-def refuse_bad(source: Source, found: Survey, settings: DataSettings, more: str = "") -> None:
+def refuse_undecoded(source: Source, found: Survey, settings: DataSettings) -> None:
+    """Refuse pictures that cannot be used, and given parts that share some.
+
+    Raises:
+        BadPictures: as of unreadable ones, as far as that shows before they are decoded.
+        ConfigError: a picture, or a group, is in several given parts, and none is to be dropped.
+    """
+    _refuse_bad(source, found, settings, _UNDECODED)
+    if source.given_parts is None or settings.on_duplicates != "error":
+        return
+    kept = np.setdiff1d(np.arange(len(source)), sorted(found.reasons))
+    usable, parts = source.only(kept), source.given_parts[kept].tolist()
+    with input_of("data"):
+        refuse_overlap(
+            usable.targets, found.hashes[kept], parts, usable.groups, usable.sample_paths
+        )
+
+
+def _refuse_bad(source: Source, found: Survey, settings: DataSettings, more: str = "") -> None:
     """Refuse pictures that cannot be used, unless they are to be skipped and others are left.
 
     Raises:

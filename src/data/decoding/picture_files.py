@@ -29,6 +29,7 @@ from .videos import Video, container_of
 
 __all__ = [
     "MAX_FILE_BYTES",
+    "NO_PICTURE",
     "ON_THEIR_SIDE",
     "PICTURE_ENDINGS",
     "Header",
@@ -68,6 +69,8 @@ _MAX_SIDE = 65_535
 MAX_FILE_BYTES = 500_000_000
 # The pixels of an array or of many bands are in memory as a whole.
 _MAX_BYTES = 8 * _MAX_PIXELS
+# Why a file is refused in which nothing is recognised.
+NO_PICTURE = "is no picture, or of a kind that is not read"
 # Pillow warns about large pictures, for which the limit above stands, and about damaged metadata,
 # which is not used; neither time does it say which file it means.
 warnings.filterwarnings("ignore", module=r"PIL\.")
@@ -395,7 +398,7 @@ def _fault(error: Exception) -> str:
     if isinstance(error, PixelError):
         return str(error)
     if isinstance(error, UnidentifiedImageError):
-        return "is no picture, or of a kind that is not read"
+        return NO_PICTURE
     if isinstance(error, Image.DecompressionBombError):
         return f"is larger than {_MAX_PIXELS / 1e6:.0f} megapixels"
     # The message may quote what stands in the file.

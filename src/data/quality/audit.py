@@ -27,6 +27,7 @@ from ...targets.labels import label_text
 from ..decoding.depth import PixelError, pixel_bounds
 from ..decoding.picture_files import (
     MAX_FILE_BYTES,
+    NO_PICTURE,
     NotReadHere,
     PictureError,
     PictureFile,
@@ -34,6 +35,7 @@ from ..decoding.picture_files import (
     read_header,
 )
 from ..sources.source import Problem, Source
+from ..sources.unread_kinds import unread_kind
 from .findings import HASH_DTYPE, Findings
 
 __all__ = ["Survey", "content_hash", "copies", "page_hash", "survey"]
@@ -221,7 +223,10 @@ def _look_at(source: Source, pages: list[int], row: Any) -> list[tuple[dict[str,
             except (OSError, PictureError) as error:
                 seen.append(_fault_of(error, {}))
                 continue
-            seen.append(_look_at_page(file, source.page(index)))
+            found, reason = _look_at_page(file, source.page(index))
+            if reason == NO_PICTURE:
+                reason = unread_kind(source.sample_name(index)) or reason
+            seen.append((found, reason))
     if not was_settled(int(row["mtime_ns"]), int(row["ctime_ns"])):
         seen = [(found | _UNSETTLED, reason) for found, reason in seen]
     return [({"low": np.nan, "high": np.nan} | found, reason) for found, reason in seen]

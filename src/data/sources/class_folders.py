@@ -99,8 +99,10 @@ class FolderTree:
         """Return all problems, with the files that are no pictures counted in one."""
         if self._others:
             kinds = ", ".join(f"{n} {ending}" for ending, n in self._others.most_common(5))
-            reason = f"is no picture by its name; such files were left out ({kinds})"
-            return (*self.problems, Problem(self._first_other, reason))
+            first = next(iter(self._unread), self._first_other)
+            what = unread_kind(first) or "is no picture by its name"
+            reason = f"{what}; such files were left out ({kinds})"
+            return (*self.problems, Problem(first, reason))
         return tuple(self.problems)
 
     def _list(self, folder: str) -> tuple[list[str], list[str]]:

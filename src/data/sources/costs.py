@@ -13,6 +13,7 @@ import numpy as np
 from ...config.checks import ConfigError
 from ...machine.arrays import Float64Array
 from ...machine.regular_files import file_fault
+from ...machine.text import counted
 from .label_spelling import clean_label
 
 __all__ = ["CostTable"]
@@ -70,9 +71,12 @@ class CostTable:
                 f"costs: the lines of {file} must begin with the names of its header, in the same "
                 "order."
             )
+        if uneven := next((row for row in rows[1:] if len(row) != len(rows[0])), None):
+            found = counted(len(uneven) - 1, "cost")
+            raise ConfigError(
+                f"costs: the line {uneven[0]!r} of {file} has {found} for {len(names)} classes."
+            )
         matrix = [[_number(cell, mark, file, row[0]) for cell in row[1:]] for row in rows[1:]]
-        if any(len(row) != len(names) for row in matrix):
-            raise ConfigError(f"costs: each line of {file} must have {len(names)} costs.")
         return cls(file, names, np.array(matrix))
 
     @classmethod
@@ -110,5 +114,8 @@ def _number(cell: str, mark: str, file: Path, name: str) -> float:
     except ValueError:
         cost = float("nan")
     if not np.isfinite(cost):
-        raise ConfigError(f"costs: {cell!r} in the line {name!r} of {file} is no cost.")
+        raise ConfigError(
+            f"costs: {cell!r} in the line {name!r} of {file} is no cost: write a number such as "
+            "1250.5, without marks between thousands."
+        )
     return cost

@@ -131,6 +131,11 @@ def recognised_columns(
                 here, known = [], ("label", *known)
             others = [one for one in known if one in plain]
             found[column] = here or [names[plain.index(one)] for one in others]
+        if not schema.several and not schema.masks and found["path"] and not found["label"]:
+            taken = {name for some in found.values() for name in some}
+            left = [name for name in names if name and name not in taken]
+            # It is the labels, or the table has none.
+            found["label"] = left if len(left) == 1 else []
     else:
         given = zip(_COLUMNS, schema.columns, strict=False)
         found = {column: [clean_label(n).lower()] for column, n in given if n is not None}

@@ -25,7 +25,7 @@ from ...storage.files import replacing
 from ...targets.labels import label_codes
 from .groups import Groups, deal_iteratively, group_pictures
 
-__all__ = ["PARTS", "EmptyPart", "Split", "make_split"]
+__all__ = ["PARTS", "EmptyPart", "Split", "make_split", "refuse_overlap"]
 
 # The codes of `Split.parts`. A picture that is on both sides of given parts stays in the part
 # with the higher code: the test part is never thinned for the sake of the training part.
@@ -303,11 +303,8 @@ def make_split(
         )
     grouped = group_pictures(targets, content_hashes, groups, seed=seed)
     last = _last_parts(grouped, parts)
-    astray = parts != last[grouped.of_sample]
-    if astray.any() and on_duplicates == "error":
-        raise ValueError(
-            _overlap_message(np.flatnonzero(astray), parts, grouped, content_hashes, names)
-        )
+    refused = on_duplicates == "error"
+    astray = _astray(grouped, parts, content_hashes, names, refused=refused)
 
     # Groups that lie in a given val or test part stay there; the others are divided.
     if near is not None:
@@ -330,6 +327,39 @@ def make_split(
         )
     _refuse_empty_parts(split, val_fraction, test_fraction)
     return split
+
+
+def refuse_overlap(
+    targets: IntegerArray,
+    content_hashes: BytesArray,
+    given_parts: Sequence[str],
+    groups: Sequence[str] | None,
+    names: Sequence[str] | None,
+) -> None:
+    """Refuse given parts that share pictures or groups; arguments as of `make_split`.
+
+    Raises:
+        ValueError: they do.
+    """
+    grouped = group_pictures(targets, content_hashes, groups, seed=0)
+    _astray(grouped, _as_numbers(given_parts), content_hashes, names, refused=True)
+
+
+def _astray(
+    groups: Groups,
+    parts: NDArray[np.int8],
+    content_hashes: BytesArray,
+    names: Sequence[str] | None,
+    *,
+    refused: bool,
+) -> BoolArray:
+    """Return (N,) bool: the pictures whose group is in a later part, too; raises if `refused`."""
+    astray: BoolArray = parts != _last_parts(groups, parts)[groups.of_sample]
+    if refused and astray.any():
+        raise ValueError(
+            _overlap_message(np.flatnonzero(astray), parts, groups, content_hashes, names)
+        )
+    return astray
 
 
 def _refuse_empty_parts(split: Split, val_fraction: float, test_fraction: float) -> None:

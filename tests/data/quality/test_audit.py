@@ -51,6 +51,20 @@ def test_a_survey_finds_sizes_hashes_and_faults(tmp_path: Path) -> None:
     assert "empty" in found.reasons[2] and "no picture" in found.reasons[3]
 
 
+def test_a_file_of_a_kind_that_is_not_read_has_a_remedy(tmp_path: Path) -> None:
+    """As a table may name one; a folder's listing leaves it out by its name."""
+    write(tmp_path / "a.png", png(0))
+    for name in ("scan.pdf", "clip.mp4", "notes.txt"):
+        write(tmp_path / name, b"text" * 20)
+    lines = [f"{name},{n % 2}" for n, name in enumerate(sorted(os.listdir(tmp_path)))]
+    file = tmp_path / "table.csv"
+    file.write_text("\n".join(["path,label", *lines]))
+    reasons = surveyed(file).reasons
+    assert reasons[1].startswith("is a video: set data.frames")
+    assert reasons[2] == "is no picture, or of a kind that is not read"
+    assert reasons[3] == "is a PDF file: save its pages as PNG"
+
+
 def test_files_are_read_once_until_they_change(tmp_path: Path, looked: list[str]) -> None:
     root = tree(tmp_path / "root", {"a": 3, "b": 2})
     write(root / "b" / "damaged.png", b"")

@@ -310,6 +310,11 @@ def test_what_is_left_out_is_named(tmp_path: Path) -> None:
     ((_, reason),) = found.items()
     assert "no picture by its name" in reason
     assert all(kind in reason for kind in ("1 .txt", "1 .json", "1 without ending"))
+    write(root / "dog" / "scan.pdf", b"x")
+    assert reasons(listed(root))["dog/scan.pdf"] == (
+        "is a PDF file: save its pages as PNG; such files were left out "
+        "(1 .txt, 1 without ending, 1 .json, 1 .pdf)"
+    )
 
 
 def test_a_class_of_pictures_that_are_not_read_is_refused(tmp_path: Path) -> None:

@@ -224,6 +224,28 @@ def test_csv_columns_that_are_no_parts_after_all_are_left_alone(tmp_path: Path) 
     ]
 
 
+@pytest.mark.parametrize(
+    ("header", "row"),
+    [
+        (",filename,grade,split", "7,x/00{0}.png,{0},train"),
+        ("number of stars,image,phase,patient", "{0},x/00{0}.png,train,p"),
+    ],
+)
+def test_the_only_column_of_another_name_holds_the_labels(
+    header: str, row: str, tmp_path: Path
+) -> None:
+    tree(tmp_path, {"x": 2})
+    source = listed(table(tmp_path, "\n".join([header, row.format(0), row.format(1)])))
+    assert source.class_names == ("0", "1") and source.given_parts is not None
+    assert any("for label (data.columns says" in one.reason for one in source.problems)
+
+
+def test_of_several_columns_of_other_names_none_is_taken_for_the_labels(tmp_path: Path) -> None:
+    tree(tmp_path, {"x": 2})
+    with pytest.raises(ConfigError, match="no column label; the columns are image, a, b"):
+        listed(table(tmp_path, "image,a,b\nx/000.png,1,2\nx/001.png,2,1\n"))
+
+
 def test_csv_columns_that_are_named(tmp_path: Path) -> None:
     tree(tmp_path, {"x": 3})
     text = (
