@@ -74,7 +74,7 @@ def test_an_entry_names_its_own_keys_alone() -> None:
     with pytest.raises(ConfigError, match="ckpt_path is run here"):
         compose_settings(PredictSettings, ["ckpt_path=a", "run=b", "images=c"])
     for model in ("champion", "vit"):
-        with pytest.raises(ConfigError, match="^model: this command has .*; model is run here"):
+        with pytest.raises(ConfigError, match=r"^model: this command has .*; model is run here"):
             compose_settings(PredictSettings, [f"model={model}", "images=c"])
     with pytest.raises(ConfigError, match="conf: there is no such key; predict max_error="):
         compose_settings(PredictSettings, ["conf=0.5", "run=b", "images=c"])
