@@ -255,16 +255,17 @@ class ComparisonSettings(Settings):
         None,
         literal=True,
     )
-    gap: float = setting(
-        "difference between candidates that matters, in the units of the metric (0.01 is one "
-        "point): how probable it is that the comparison shows one, and what it takes",
-        0.01,
+    gap: float | None = setting(
+        "difference between candidates that matters, in the units of the metric: how probable it "
+        "is that the comparison shows one, and what it takes; null for 0.01, which is one point, "
+        "and of a cost for a hundredth of the range of costs",
+        None,
         above=0,
     )
-    band: float = setting(
+    band: float | None = setting(
         "difference that is practically equivalent, in the units of the metric: a faster candidate "
-        "that is farther behind is not preferred",
-        0.005,
+        "that is farther behind is not preferred; null for half of what gap is by itself",
+        None,
         at_least=0,
     )
     changed: Literal["refuse", "use"] = setting(

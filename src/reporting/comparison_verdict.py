@@ -296,7 +296,7 @@ def _need(verdict: Recommendation) -> str:
     )
     if power.probability >= 0.8:
         return f"{now}."
-    repeats = f" with {power.repeats} trainings of each" if power.repeats > 1 else ""
+    repeats = f" with {power.repeats:,} trainings of each" if power.repeats > 1 else ""
     if power.pictures is None:
         return f"{now}; no number of pictures{repeats} reaches 80 % for {gap}."
     return f"{now}; 80 % for {gap} takes about {_rounded(power.pictures):,} pictures{repeats}."

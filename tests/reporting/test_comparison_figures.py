@@ -53,7 +53,7 @@ def test_those_tied_with_the_best_are_filled() -> None:
 
 
 def test_the_choice_is_drawn_though_many_come_before_it() -> None:
-    whole = comparison(300)
+    whole = comparison(300, band=0.1)
     rank = whole.choice.standing.rank
     (axes,) = ranking_figure(whole).axes
     names = [label.get_text() for label in axes.get_yticklabels()]

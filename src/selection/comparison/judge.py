@@ -34,6 +34,7 @@ __all__ = ["compared", "compared_runs", "differing_settings", "pair_of", "wanted
 
 _ACCURACY = "val/accuracy"
 _MOST_DIFFERENCES = 6
+_POINT = 0.01
 
 
 def compared(
@@ -200,7 +201,7 @@ def _verdict(
         ConfigError: they cannot be compared.
     """
     measured = [replace(one, name=names[one.configuration]) for run in runs for one in run.repeats]
-    _refuse_impossible(settings, measured[0].scale)
+    gap, band = _differences(settings, measured[0].scale)
     try:
         candidates = candidates_of(measured)
         tested = _over_folds(runs, runs[0].measure)
@@ -213,8 +214,8 @@ def _verdict(
             screening=_screening(candidates, runs, trials),
             look=found.look,
             left_out=[one.name for one in candidates if set(one.run_ids) & set(found.left_out)],
-            gap=settings.gap,
-            band=settings.band,
+            gap=gap,
+            band=band,
         )
     except ValueError as error:
         raise ConfigError(f"compare: {error}") from error
@@ -225,16 +226,27 @@ def _verdict(
     )
 
 
-def _refuse_impossible(settings: ComparisonSettings, scale: Scale) -> None:
-    """Raise a ConfigError for a difference that no two figures can have, as one in percent is."""
+def _differences(settings: ComparisonSettings, scale: Scale) -> tuple[float, float]:
+    """Return the difference that matters, and the one that is practically equivalent.
+
+    A point is a hundredth of what a wrong answer costs, where right ones cost nothing: of other
+    costs, which may be in any unit, a hundredth of their range is taken for it.
+
+    Raises:
+        ConfigError: no two figures can have such a difference, as one in percent is.
+    """
     lowest, highest = scale.ends
-    for key, wanted in (("gap", settings.gap), ("band", settings.band)):
+    point = _POINT * (highest - lowest if scale.measure == "cost" else 1)
+    gap = point if settings.gap is None else settings.gap
+    band = point / 2 if settings.band is None else settings.band
+    for key, wanted in (("gap", gap), ("band", band)):
         if wanted >= highest - lowest:
-            point = "" if scale.lowest is None else ", where one point is 0.01"
+            unit = "" if scale.lowest is None else ", where one point is 0.01"
             raise ConfigError(
                 f"{key} is {wanted:g}: of {metric_name(scale.measure)} it must be below "
-                f"{highest - lowest:g}{point}."
+                f"{highest - lowest:g}{unit}."
             )
+    return gap, band
 
 
 def _screening(

@@ -25,8 +25,6 @@ def compare_settings(output_dir: Path, **changes: object) -> CompareSettings:
         "part": "val",
         "metric": None,
         "costs": None,
-        "gap": 0.01,
-        "band": 0.005,
         "changed": "refuse",
         "ensemble": False,
         "tracking": TrackingSwitch(enabled=False, uri=None),

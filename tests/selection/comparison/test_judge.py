@@ -209,6 +209,23 @@ def test_the_power_is_at_the_gap_that_matters_to_the_user(tmp_path: Path) -> Non
     assert needed[0.01] == pytest.approx(16 * needed[0.04], rel=0.01)
 
 
+def test_the_unit_of_costs_changes_nothing_but_the_figures(tmp_path: Path) -> None:
+    finished_run(tmp_path, "cnn", 20)
+    finished_run(tmp_path, "mlp", 22, seed=3)
+    verdicts = []
+    for unit in (1, 1000):
+        file = tmp_path / f"costs_{unit}.csv"
+        file.write_text(f",a,b\na,0,{unit}\nb,{unit},0\n")
+        settings = compare_settings(tmp_path, metric="cost", costs=str(file))
+        verdicts.append(compared(settings).verdict)
+    one, thousand = verdicts
+    assert one.power is not None and thousand.power is not None
+    assert (one.power.gap, one.band) == (0.01, 0.005)
+    assert thousand.power.gap == pytest.approx(10) and thousand.band == pytest.approx(5)
+    assert one.power.probability == pytest.approx(thousand.power.probability, rel=1e-3)
+    assert one.winner.equal == pytest.approx(thousand.winner.equal, abs=1e-3)
+
+
 def test_a_difference_is_one_that_two_figures_can_have(tmp_path: Path) -> None:
     for model, wrong in (("cnn", 20), ("mlp", 40)):
         finished_run(tmp_path, model, wrong)
