@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 
 from ..records.trials import TrialRecord
@@ -11,15 +12,15 @@ from .space import Kind
 __all__ = ["Rules"]
 
 
-class Rules:
+class Rules(ABC):
     """The rules of a race, asked by its driver; a subclass overrides what it needs."""
 
+    @abstractmethod
     def job(self, trial: TrialRecord) -> Job:
         """Return the job of a trial.
 
         Called again before every attempt, because what was noted of the trial may have changed.
         """
-        raise NotImplementedError
 
     def is_current(self, trial: TrialRecord) -> bool:
         """Return whether a further trial of the same values would have the settings of this one.
