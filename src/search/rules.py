@@ -71,5 +71,5 @@ class Rules(ABC):
         """Return a figure of the first metric as text."""
         return f"{value:.4g}"
 
-    def upkeep(self) -> None:
+    def upkeep(self) -> None:  # noqa: B027  (a race may have nothing to keep)
         """Keep what later starts must know; called all the time, what it raises ends the race."""
