@@ -27,7 +27,7 @@ from src.runs.experiment import run_experiment
 from src.training.cuda_graphs import GraphedPasses
 from src.training.epochs import EpochKeeper
 from src.training.losses import CrossEntropy
-from src.training.optimizers import Muon
+from src.training.optimizers import MuonSGD
 from src.training.task import ClassificationTask
 from src.training.totals import RunningTotals
 from src.training.weight_averages import WeightAverage
@@ -56,7 +56,7 @@ _PHASES: tuple[tuple[str, type, str], ...] = (
     ("rest of the step", ClassificationTask, "training_step"),
     ("backward", ClassificationTask, "backward"),
     ("Lightning", Closure, "closure"),
-    ("optimizer", Muon, "step"),
+    ("optimizer", MuonSGD, "step"),
     ("average", WeightAverage, "update"),
     ("schedule", torch.optim.lr_scheduler.LambdaLR, "step"),
     ("callback", EpochKeeper, "on_train_batch_end"),

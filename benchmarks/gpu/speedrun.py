@@ -193,7 +193,6 @@ def reference(
     norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
     for norm in norms:
         norm.float()
-        norm.weight.requires_grad_(False)
     before = torch.backends.cudnn.benchmark
     torch.backends.cudnn.benchmark = True
     wait_for(device)

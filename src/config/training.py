@@ -71,6 +71,19 @@ class _MuonSettings(_AdamWSettings):
     momentum: float = setting("decay of the matrices' gradient average", 0.95, at_least=0, below=1)
 
 
+@variant(OptimizerSettings, "src.training.optimizers.MuonSGD")
+@dataclass(frozen=True)
+class _MuonSGDSettings(OptimizerSettings):
+    """Muon for hidden matrices and kernels that keep their norm, SGD for everything else."""
+
+    momentum: float = positive("share of SGD's last step kept in the next", 0.85, below=1)
+    matrix_momentum: float = setting(
+        "decay of the matrices' gradient average", 0.6, at_least=0, below=1
+    )
+    vectors_lr_scale: float = positive("factor of the rate of biases and other vectors", 440.0)
+    head_lr_scale: float = positive("factor of the rate of the head's matrices", 12.0)
+
+
 @dataclass(frozen=True)
 class SchedulerSettings(Settings):
     """Settings of every schedule; the fields of a subclass are its factory's own arguments."""

@@ -22,9 +22,9 @@ class WhitenedCNN(nn.Module):
 
     A convolution of 2x2 pixels whose fixed kernels make the patches of the training pictures
     uncorrelated, after Page ("How to train your ResNet", 2018), then a block for each width: two
-    convolutions with batch normalisation, of which the first is pooled by two. Kernels start as
-    the identity as far as there are channels (Zagoruyko and Komodakis, "DiracNets", 2017). Unlike
-    there, scales of the normalisation are trained and so is the first layer's bias throughout.
+    convolutions with batch normalisation that learns no scale, of which the first is pooled by
+    two. Kernels start as the identity as far as there are channels (Zagoruyko and Komodakis,
+    "DiracNets", 2017). Unlike there, the first layer's bias is trained throughout.
 
     Args:
         image_size: sets where maps are pooled; other sizes are accepted later.
@@ -103,10 +103,10 @@ def _block(width_in: int, width: int, *, pooled: bool) -> nn.Module:
     return nn.Sequential(
         _convolution(width_in, width),
         nn.MaxPool2d(2) if pooled else nn.Identity(),
-        nn.BatchNorm2d(width, momentum=0.4),  # few steps: the last ones count
+        _norm(width),
         nn.GELU(),
         _convolution(width, width),
-        nn.BatchNorm2d(width, momentum=0.4),
+        _norm(width),
         nn.GELU(),
     )
 
@@ -114,4 +114,10 @@ def _block(width_in: int, width: int, *, pooled: bool) -> nn.Module:
 def _convolution(width_in: int, width: int) -> nn.Conv2d:
     layer = nn.Conv2d(width_in, width, 3, padding=1, bias=False)
     nn.init.dirac_(layer.weight[:width_in])
+    return layer
+
+
+def _norm(width: int) -> nn.BatchNorm2d:
+    layer = nn.BatchNorm2d(width, momentum=0.4)  # few steps: the last ones count
+    layer.weight.requires_grad_(False)
     return layer

@@ -63,8 +63,9 @@ def unwrapped(network: nn.Module) -> tuple[str, nn.Module]:
 class Freezing:
     """Excludes parts of a network from training.
 
-    A module whose parameters are all frozen is in eval mode: no dropout, and normalisation by its
-    stored statistics.
+    A parameter that asks for no gradient from the beginning is never trained. A module whose
+    parameters are all frozen is in eval mode: no dropout, and normalisation by its stored
+    statistics.
 
     Args:
         network: the network to train; stages that are never trained are frozen at once.
@@ -90,6 +91,7 @@ class Freezing:
                 f"it must be less (model.freeze_epochs trains the head alone)."
             )
         self._never = {name for name, depth in depths.items() if depth in sorted(body)[:stages]}
+        self._never |= {n for n, p in network.named_parameters() if not p.requires_grad}
         self.apply(head_alone=False)
 
     def apply(self, *, head_alone: bool) -> None:

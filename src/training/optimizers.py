@@ -1,8 +1,8 @@
 """Optimizers, and the learning rate and weight decay of each parameter of a network.
 
-`parameter_groups` sorts the parameters; a factory (`adamw`, `sgd`, `Muon`) takes the groups as
-`params` and its own settings as keyword arguments. Learning rate and weight decay stand in the
-groups alone, so that `LambdaLR` scales each group's own rate.
+`parameter_groups` sorts the parameters; a factory (`adamw`, `sgd`, `Muon`, `MuonSGD`) takes the
+groups as `params` and its own settings as keyword arguments. Learning rate and weight decay stand
+in the groups alone, so that `LambdaLR` scales each group's own rate.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from .freezing import parameter_depths
 
 __all__ = [
     "Muon",
+    "MuonSGD",
     "adamw",
     "orthogonalize",
     "parameter_groups",
@@ -131,39 +132,46 @@ class _AdamW(torch.optim.AdamW):
         pass
 
 
-class Muon(torch.optim.Optimizer):
-    """Momentum orthogonalised by Newton-Schulz for hidden matrices, AdamW for the rest, as one.
+class _Orthogonalized(torch.optim.Optimizer):
+    """Momentum orthogonalised by Newton-Schulz for hidden matrices, another optimizer for the rest.
 
     Muon (Jordan et al. 2024) updates the matrices of the backbone's groups; convolution kernels
-    count as matrices of (out, in * kh * kw). The step of an (m, n) matrix is scaled by
-    0.2 * sqrt(max(m, n)) (Liu et al. 2025), which gives it the size of an AdamW step: one learning
-    rate and one weight decay serve both halves. `torch.optim.Muon` takes neither kernels nor other
-    parameters, and one matrix at a time; matrices of one shape are orthogonalised
-    together here, and on a GPU the steps of all are one CUDA graph.
+    count as matrices of (out, in * kh * kw). `torch.optim.Muon` takes neither kernels nor other
+    parameters, and one matrix at a time; matrices of one shape are orthogonalised together here,
+    and on a GPU the steps of all are one CUDA graph. A subclass says which optimizer takes the
+    rest, and how far a step goes.
 
     Args:
-        params: groups of `parameter_groups`.
+        params: groups of `parameter_groups`; those of the rest have its settings.
         momentum: decay of the gradient average, in [0, 1); the look-ahead is Nesterov's.
-        betas, eps: of AdamW.
     """
 
-    def __init__(
-        self, params: Sequence[ParamGroup], *, momentum: float, betas: Sequence[float], eps: float
-    ) -> None:
-        super().__init__(params, {"momentum": momentum, "betas": tuple(betas), "eps": eps})
+    def __init__(self, params: Sequence[ParamGroup], *, momentum: float, **defaults: Any) -> None:
+        super().__init__(params, {"momentum": momentum, **defaults})
         self._set_halves()
         _portable(self)
 
+    def _made_rest(self, groups: list[ParamGroup]) -> torch.optim.Optimizer:
+        """Return the optimizer of the groups without hidden matrices, and on these very groups."""
+        raise NotImplementedError
+
+    def _size(self, rows: int, columns: int) -> float:
+        """Return the singular values of a step of a rate of one."""
+        raise NotImplementedError
+
+    def _prepare(self, matrices: list[Tensor]) -> None:
+        """Change matrices before they are moved."""
+
     def _set_halves(self) -> None:
-        """Build AdamW on this optimizer's own groups and state, as both share one state dict."""
+        """Build the other half on this optimizer's own groups and state, as they share a dict."""
         groups = [g for g in self.param_groups if not _is_hidden(g)]
         self._hidden = [g for g in self.param_groups if _is_hidden(g)]
         self._rates: list[Tensor] = []
         self._graphed = GraphedUpdate(self._step_hidden)
-        self._adamw: torch.optim.AdamW | None = None
+        self._rest: torch.optim.Optimizer | None = None
         if groups:
-            self._adamw = _AdamW(groups, fused=_can_fuse(groups) or None)
-            self._adamw.state = self.state
+            self._rest = self._made_rest(groups)
+            self._rest.state = self.state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         # Loading and unpickling replace groups and state, which the other half shares.
@@ -179,8 +187,8 @@ class Muon(torch.optim.Optimizer):
                 loss = closure()
         if trained := [p for g in self._hidden for p in g["params"] if p.grad is not None]:
             self._step_trained(trained)
-        if self._adamw is not None:
-            self._adamw.step()
+        if self._rest is not None:
+            self._rest.step()
         return loss
 
     def _step_trained(self, trained: Sequence[Tensor]) -> None:
@@ -213,6 +221,7 @@ class Muon(torch.optim.Optimizer):
         averages = [self.state[p]["momentum_buffer"] for p in params]
         torch._foreach_lerp_(averages, grads, 1 - momentum)
         ahead = torch._foreach_lerp(grads, averages, momentum)
+        self._prepare(params)
         torch._foreach_mul_(params, 1 - lr * group["weight_decay"])
         members: dict[torch.Size, list[int]] = defaultdict(list)
         for i, p in enumerate(params):
@@ -222,12 +231,94 @@ class Muon(torch.optim.Optimizer):
             # As float32, in which a device adds all to all at once.
             found = found.to(torch.float32, memory_format=torch.contiguous_format)
             updates = [u.view(params[i].shape) for i, u in zip(some, found, strict=True)]
-            scale = -0.2 * max(found.shape[1:]) ** 0.5
+            scale = -self._size(*found.shape[1:])
             if isinstance(lr, Tensor):
                 found.mul_(lr * scale)
                 torch._foreach_add_([params[i] for i in some], updates)
             else:
                 torch._foreach_add_([params[i] for i in some], updates, alpha=lr * scale)
+
+
+class Muon(_Orthogonalized):
+    """Muon for hidden matrices and kernels, AdamW for the rest, as one.
+
+    The step of an (m, n) matrix is scaled by 0.2 * sqrt(max(m, n)) (Liu et al. 2025), which gives
+    it the size of an AdamW step: one learning rate and one weight decay serve both halves.
+
+    Args:
+        params: groups of `parameter_groups`.
+        momentum: of the matrices: decay of the gradient average, in [0, 1).
+        betas, eps: of AdamW.
+    """
+
+    def __init__(
+        self, params: Sequence[ParamGroup], *, momentum: float, betas: Sequence[float], eps: float
+    ) -> None:
+        super().__init__(params, momentum=momentum, betas=tuple(betas), eps=eps)
+
+    def _made_rest(self, groups: list[ParamGroup]) -> torch.optim.Optimizer:
+        return _AdamW(groups, fused=_can_fuse(groups) or None)
+
+    def _size(self, rows: int, columns: int) -> float:
+        return 0.2 * max(rows, columns) ** 0.5
+
+
+class MuonSGD(_Orthogonalized):
+    """Muon for hidden matrices and kernels that keep their norm, SGD for the rest, as one.
+
+    For networks that normalise what each hidden matrix or kernel gives, whose outputs its norm
+    does not change: it is set to the root of the number of its rows before each step, so that
+    steps stay as large in proportion, and nothing decays it. All singular values of a step are
+    near the learning rate. The rest follows SGD with Nesterov's momentum, biases and head by rates
+    of their own; the head's matrices decay as with `sgd`. After Jordan's `airbench94_muon` (2024).
+
+    Args:
+        params: groups of `parameter_groups`.
+        momentum: of SGD, in (0, 1).
+        matrix_momentum: decay of the average of the matrices' gradients, in [0, 1).
+        vectors_lr_scale, head_lr_scale: above 0; factors of the rates of biases and other vectors,
+            and of the head's matrices.
+    """
+
+    def __init__(
+        self,
+        params: Sequence[ParamGroup],
+        *,
+        momentum: float,
+        matrix_momentum: float,
+        vectors_lr_scale: float,
+        head_lr_scale: float,
+    ) -> None:
+        own: list[ParamGroup] = []
+        for group in params:
+            if _is_hidden(group):
+                own.append({**group, "weight_decay": 0.0, "momentum": matrix_momentum})
+            else:
+                vectors = group["name"].endswith(".vectors")
+                scale = vectors_lr_scale if vectors else head_lr_scale
+                own.append({**group, "lr": scale * group["lr"]})
+        super().__init__(
+            own,
+            momentum=momentum,
+            matrix_momentum=matrix_momentum,
+            vectors_lr_scale=vectors_lr_scale,
+            head_lr_scale=head_lr_scale,
+        )
+
+    def _made_rest(self, groups: list[ParamGroup]) -> torch.optim.Optimizer:
+        momentum = self.defaults["momentum"]
+        return torch.optim.SGD(
+            groups, momentum=momentum, nesterov=True, fused=_can_fuse(groups) or None
+        )
+
+    def _size(self, rows: int, columns: int) -> float:
+        return 1.0
+
+    def _prepare(self, matrices: list[Tensor]) -> None:
+        norms = torch._foreach_norm(matrices)
+        torch._foreach_clamp_min_(norms, 1e-7)  # what starts as zero has no direction yet
+        torch._foreach_div_(norms, [len(matrix) ** 0.5 for matrix in matrices])
+        torch._foreach_div_(matrices, norms)
 
 
 def _is_hidden(group: ParamGroup) -> bool:

@@ -17,7 +17,7 @@ from src.training import cuda_graphs
 from src.training.cuda_graphs import GraphedPasses
 from src.training.epochs import EpochKeeper
 from src.training.lightning_parts import FitBatches
-from src.training.optimizers import Muon, parameter_groups
+from src.training.optimizers import Muon, MuonSGD, parameter_groups
 from tests.recorded_graphs import RecordedGraph, use_recorded_graphs
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no GPU")
@@ -52,15 +52,23 @@ class Normalization(nn.Module):
 
 
 def trained(
-    device: str, *, wanted: bool, steps: int = 8, half: bool = False, make: type[Net] = Net
+    device: str,
+    *,
+    wanted: bool,
+    steps: int = 8,
+    half: bool = False,
+    make: type[Net] = Net,
+    sgd: bool = False,
 ) -> nn.Module:
     """A network after some steps, among them one of a smaller batch and four with a frozen body."""
     torch.manual_seed(0)
     network = make().to(device)
-    optimizer = Muon(
-        parameter_groups(network, lr=0.02, weight_decay=0.1, head_prefixes=("head.",)),
-        momentum=0.9, betas=(0.9, 0.99), eps=1e-8,
-    )  # fmt: skip
+    groups = parameter_groups(network, lr=0.02, weight_decay=0.1, head_prefixes=("head.",))
+    optimizer = (
+        MuonSGD(groups, momentum=0.85, matrix_momentum=0.6, vectors_lr_scale=2.0, head_lr_scale=3.0)
+        if sgd
+        else Muon(groups, momentum=0.9, betas=(0.9, 0.99), eps=1e-8)
+    )
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 / (1 + step))
     passes = GraphedPasses(network, Normalization(), wanted=wanted)
     generator = torch.Generator().manual_seed(1)
@@ -84,13 +92,14 @@ def trained(
 
 
 @needs_gpu
+@pytest.mark.parametrize("sgd", [False, True])
 @pytest.mark.parametrize("half", [False, True])
 def test_a_training_by_graphs_is_that_without(
-    half: bool, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    half: bool, sgd: bool, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.backends.cudnn, "deterministic", True)
-    plain = trained("cuda", wanted=False, half=half).state_dict()
-    graphed = trained("cuda", wanted=True, half=half)
+    plain = trained("cuda", wanted=False, half=half, sgd=sgd).state_dict()
+    graphed = trained("cuda", wanted=True, half=half, sgd=sgd)
     assert "one by one" not in capsys.readouterr().err
     for name, tensor in graphed.state_dict().items():
         torch.testing.assert_close(tensor, plain[name], rtol=0, atol=0, msg=name)
@@ -132,16 +141,17 @@ def test_graphs_are_captured_and_given_back() -> None:
     assert passes._graphed is None
 
 
+@pytest.mark.parametrize("sgd", [False, True])
 @pytest.mark.parametrize("half", [False, True])
 def test_a_training_by_recorded_graphs_is_that_without(
-    half: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    half: bool, sgd: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     use_recorded_graphs(monkeypatch)
     with monkeypatch.context() as eager:
         eager.setattr(cuda_graphs, "_EAGER", 1000)
-        plain = trained("cpu", wanted=False, half=half).state_dict()
+        plain = trained("cpu", wanted=False, half=half, sgd=sgd).state_dict()
         assert RecordedGraph.replays == 0
-    graphed = trained("cpu", wanted=True, half=half).state_dict()
+    graphed = trained("cpu", wanted=True, half=half, sgd=sgd).state_dict()
     # Three captures, each compared once: 6 steps to the smaller batch, 2 of the frozen body, 9 to
     # the end. Muon follows two steps later, while there is a body to train.
     assert RecordedGraph.replays >= 2 * (3 + 6 + 2 + 9) + 4 + 7

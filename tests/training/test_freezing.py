@@ -64,6 +64,14 @@ def test_nothing_is_frozen_unless_asked(network: Net) -> None:
     assert trained == set(network.state_dict())
 
 
+def test_what_asks_for_no_gradient_is_never_trained(network: Net) -> None:
+    network.middle[1].weight.requires_grad_(False)
+    freezing = Freezing(network, network.head_prefixes)
+    for alone in (True, False):
+        trained = changed(network, lambda alone=alone: freezing.apply(head_alone=alone))
+    assert trained == set(network.state_dict()) - {"middle.1.weight"}
+
+
 def test_the_head_alone_is_trained_and_then_everything(network: Net) -> None:
     freezing = Freezing(network, network.head_prefixes)
     first = changed(network, lambda: freezing.apply(head_alone=True))

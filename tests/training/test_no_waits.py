@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +28,15 @@ def to_gpu(network: nn.Module) -> None:
             module.register_parameter(name, nn.Parameter(there, one.requires_grad))
         for name, one in module.named_buffers(recurse=False):
             setattr(module, name, torch.empty(one.shape, dtype=one.dtype, device=GPU))
+
+
+@pytest.fixture(autouse=True)
+def sgd_without_data() -> Iterator[None]:
+    """torch 2.11 knows of no fused SGD for tensors without data; it returns nothing."""
+    library = torch.library.Library("aten", "IMPL")
+    library.impl("_fused_sgd_", lambda *given, **settings: None, "Meta")
+    yield
+    library._destroy()
 
 
 # To launch an operation costs 20 to 50 us on a GPU, so a step of small pictures takes as long as it
@@ -70,13 +80,14 @@ def test_a_step_mixes_no_devices_waits_for_nothing_and_launches_little(
             with Operations() as forward:
                 loss = task.training_step(batch, batch.step)
             for parameter in task.network.parameters():
-                parameter.grad = torch.empty_like(parameter)
+                if parameter.requires_grad:
+                    parameter.grad = torch.empty_like(parameter)
             nn.utils.clip_grad_norm_(task.network.parameters(), 1.0)
-            assert task.average is not None
             with Operations() as update:
                 optimizer.step()
                 optimizer.zero_grad()
-                task.average.update(task.network)
+                if task.average is not None:
+                    task.average.update(task.network)
             assert loss.device.type == "cuda"
         counts = [each.counts.total() for each in (forward, update)]
         assert sum(counts) <= most, counts

@@ -20,7 +20,7 @@ from torch import nn
 from src.config.checks import ConfigError, from_plain, to_plain
 from src.config.training import OptimizerSettings
 from src.data.loading.loaders import Batch
-from src.training.optimizers import Muon, adamw, orthogonalize, sgd
+from src.training.optimizers import Muon, MuonSGD, adamw, orthogonalize, sgd
 from src.training.task import ClassificationTask
 from tests.training.test_parameter_groups import Small, groups_of, names_by_group
 
@@ -31,6 +31,9 @@ FACTORIES: dict[str, Factory] = {
     "adamw": lambda groups: adamw(groups, betas=[0.9, 0.99], eps=1e-8),
     "sgd": lambda groups: sgd(groups, momentum=0.9, nesterov=True),
     "muon": lambda groups: Muon(groups, momentum=0.95, betas=[0.9, 0.99], eps=1e-8),
+    "muon_sgd": lambda groups: MuonSGD(
+        groups, momentum=0.85, matrix_momentum=0.6, vectors_lr_scale=1.0, head_lr_scale=1.0
+    ),
 }
 
 
@@ -57,6 +60,8 @@ def test_rates_by_layer_scale_each_step(kind: str) -> None:
     """With the levels' own rates, a step is the one that each level would take alone."""
     torch.manual_seed(0)
     network = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 2))
+    for layer in network:
+        nn.init.orthogonal_(layer.weight)  # of the norm that MuonSGD gives them
     steps = []
     for decay in (1.0, 0.5):
         copied = copy.deepcopy(network)
@@ -94,6 +99,8 @@ def test_every_option_of_conf_makes_an_optimizer(option: Path, network: Small) -
         ("adamw", {"betas": [0.9, 1.0]}, "below 1"),
         ("sgd", {"momentum": 0.0}, "needs a momentum"),
         ("muon", {"momentum": 1.0}, "momentum is 1.0"),
+        ("muon_sgd", {"momentum": 0.0}, "momentum is 0.0"),
+        ("muon_sgd", {"head_lr_scale": 0.0}, "head_lr_scale is 0.0"),
     ],
 )
 def test_settings_out_of_range_are_refused(
@@ -190,6 +197,83 @@ def test_muon_leaves_everything_else_to_adamw(network: Small) -> None:
         assert torch.equal(p, others[name]) == (name not in matrices), name
 
 
+def test_muon_sgd_moves_kernels_of_a_norm_by_the_rate(network: Small) -> None:
+    names = {p: n for n, p in network.named_parameters()}
+    groups = groups_of(network)
+    optimizer = MuonSGD(
+        groups, momentum=0.85, matrix_momentum=0.6, vectors_lr_scale=3.0, head_lr_scale=2.0
+    )
+    hidden = names_by_group(network)["backbone.matrices"]
+    averages = {name: torch.zeros(()) for name in hidden}
+    for seed in range(3):
+        before = {name: p.detach().clone() for p, name in names.items()}
+        set_gradients(network, seed)
+        optimizer.step()
+        for p, name in names.items():
+            if name not in hidden:
+                continue
+            start = before[name] * len(p) ** 0.5 / before[name].norm()
+            averages[name] = 0.6 * averages[name] + 0.4 * p.grad
+            ahead = 0.4 * p.grad + 0.6 * averages[name]
+            left, _, right = torch.linalg.svd(ahead.flatten(1), full_matrices=False)
+            step = (start - p.detach()).flatten(1)
+            values = torch.linalg.svdvals(step) / groups[0]["lr"]
+            # Five steps of the quintic leave the smallest ones below 1.
+            assert values.median() > 0.6 and values.max() < 1.3, name
+            # The steps' own singular vectors are those of the averaged gradient.
+            along = torch.diag(left.T @ step @ right.T)
+            torch.testing.assert_close(along.norm(), step.norm(), rtol=0.03, atol=0)
+
+
+def test_muon_sgd_leaves_everything_else_to_sgd_by_rates_of_their_own(network: Small) -> None:
+    other = copy.deepcopy(network)
+    ours = MuonSGD(
+        groups_of(network),
+        momentum=0.8,
+        matrix_momentum=0.6,
+        vectors_lr_scale=3.0,
+        head_lr_scale=2.0,
+    )
+    groups = groups_of(other)
+    for group in groups:
+        group["lr"] *= 3.0 if group["name"].endswith("vectors") else 2.0
+    reference = torch.optim.SGD(groups, momentum=0.8, nesterov=True, fused=False)
+    for seed in range(3):
+        set_gradients(network, seed)
+        set_gradients(other, seed)
+        ours.step()
+        reference.step()
+    hidden = names_by_group(network)["backbone.matrices"]
+    others = dict(other.named_parameters())
+    for name, p in network.named_parameters():
+        if name not in hidden:
+            torch.testing.assert_close(p, others[name])
+
+
+def test_muon_sgd_does_not_see_the_size_of_a_kernel(network: Small) -> None:
+    other = copy.deepcopy(network)
+    hidden = names_by_group(network)["backbone.matrices"]
+    with torch.no_grad():
+        for name, p in other.named_parameters():
+            if name in hidden:
+                p.mul_(8)
+    for one in (network, other):
+        set_gradients(one, 0)
+        FACTORIES["muon_sgd"](groups_of(one)).step()
+    for p, q in zip(network.parameters(), other.parameters(), strict=True):
+        torch.testing.assert_close(p, q)
+
+
+def test_muon_sgd_leaves_a_kernel_of_zeros_finite() -> None:
+    conv = nn.Conv2d(3, 4, 3, bias=False)
+    nn.init.zeros_(conv.weight)
+    optimizer = FACTORIES["muon_sgd"](groups_of(conv, head_prefixes=[]))
+    for seed in range(2):
+        set_gradients(conv, seed)
+        optimizer.step()
+    assert conv.weight.isfinite().all() and conv.weight.any()
+
+
 @settings(deadline=None, max_examples=30)
 @given(rows=st.integers(1, 12), columns=st.integers(1, 12), seed=st.integers(0, 1000))
 def test_orthogonalize_maps_singular_values_by_the_quintic(
@@ -268,7 +352,12 @@ def test_a_schedule_scales_the_rate_of_every_group(kind: str, network: Small) ->
     backward(network, 1)
     optimizer.step()
     assert max(first) > 0
-    assert all(torch.equal(p, q) for p, q in zip(network.parameters(), before, strict=True))
+    hidden = names_by_group(network)["backbone.matrices"] if kind == "muon_sgd" else ()
+    for (name, p), q in zip(network.named_parameters(), before, strict=True):
+        if name in hidden:  # which have their norm anew
+            torch.testing.assert_close(p / p.norm(), q / q.norm())
+        else:
+            assert torch.equal(p, q), name
 
 
 @pytest.mark.parametrize("kind", FACTORIES)
