@@ -80,8 +80,8 @@ class _MuonSGDSettings(OptimizerSettings):
     matrix_momentum: float = setting(
         "decay of the matrices' gradient average", 0.6, at_least=0, below=1
     )
-    vectors_lr_scale: float = positive("factor of the rate of biases and other vectors", 440.0)
-    head_lr_scale: float = positive("factor of the rate of the head's matrices", 12.0)
+    vectors_lr_scale: float = positive("factor of the rate of biases and other vectors", 1.0)
+    head_lr_scale: float = positive("factor of the rate of the head's matrices", 1.0)
 
 
 @dataclass(frozen=True)

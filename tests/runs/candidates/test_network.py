@@ -33,8 +33,7 @@ def test_the_speedrun_begins_with_the_pictures_and_writes_one_checkpoint(
     overrides = [
         "recipe=speedrun",
         "model.widths=[8,16]",
-        "data.batch_size=128",
-        "optimizer.lr=0.02",
+        *("data.batch_size=128", "optimizer.vectors_lr_scale=1", "optimizer.head_lr_scale=1"),
     ]
     overrides += [
         "runtime=float32",
@@ -49,7 +48,7 @@ def test_the_speedrun_begins_with_the_pictures_and_writes_one_checkpoint(
     summary = run_experiment(settings, data=data)
     assert summary is not None and summary.metrics["val/accuracy"] > 0.8
     # The first one makes the run resumable; nothing is validated or written before the end.
-    steps = 10 * (len(data.split.train) // 128)
+    steps = 8 * (len(data.split.train) // 128)
     assert written == [(0, "last.ckpt"), (steps, "best.ckpt"), (steps, "last.ckpt")]
     trained = read_checkpoint(Path(summary.run_dir) / "checkpoints" / "last.ckpt")
     kernels = trained["state_dict"]["network.whiten.kernels"]
