@@ -203,6 +203,7 @@ def test_muon_sgd_moves_kernels_of_a_norm_by_the_rate(network: Small) -> None:
     optimizer = MuonSGD(
         groups, momentum=0.85, matrix_momentum=0.6, vectors_lr_scale=3.0, head_lr_scale=2.0
     )
+    assert [g["weight_decay"] > 0 for g in optimizer.param_groups] == [False, False, True, False]
     hidden = names_by_group(network)["backbone.matrices"]
     averages = {name: torch.zeros(()) for name in hidden}
     for seed in range(3):
