@@ -21,7 +21,8 @@ from .extractors import (
 )
 from .network import check_network, network_of
 from .start import refuse_fitted_head, start_head, start_network
-from .task import build_task, build_trainer, check_devices, load_task
+from .task import build_task, load_task
+from .trainer import build_trainer, check_devices
 
 __all__ = [
     "COMPARED_SIDE",
