@@ -44,7 +44,7 @@ from .network import (
 if TYPE_CHECKING:
     from ...training.task import ClassificationTask
 
-__all__ = ["build_task", "load_task"]
+__all__ = ["build_task", "load_task", "made", "made_loss", "make_schedule"]
 
 # What the totals of batches tell of single labels, without their answers.
 _COUNTED = ("val/accuracy", "val/loss")
@@ -66,7 +66,7 @@ def build_task(
     pictures, model = data.pictures, network_of(settings)
     with input_of("loss"):
         weights = weights_of(settings.loss.class_weights, torch.as_tensor(data.class_counts))
-    loss = _made_loss(settings, pictures.kind, weights)
+    loss = made_loss(settings, pictures.kind, weights)
     torch.manual_seed(training_seed(settings.seed, settings.cv.fold))  # the weights' draw
     outputs = outputs_of(loss.link, len(pictures.class_names))
     shape = NetworkShape(pictures.channels, outputs, pictures.image_size, settings.data.target)
@@ -261,7 +261,7 @@ def _assemble(
             loss=loss,
             augment=augment,
             make_optimizer=partial(_make_optimizer, settings.optimizer, model),
-            make_schedule=partial(_make_schedule, settings.scheduler),
+            make_schedule=partial(make_schedule, settings.scheduler),
             seed=training_seed(settings.seed, settings.cv.fold),
             freeze_epochs=model.freeze_epochs,
             freezing=freezing,
@@ -282,12 +282,12 @@ def _can_be_graphed(settings: RunSettings) -> bool:
     return bool(runtime.cuda_graphs and not runtime.compile and alone and once)
 
 
-def _made_loss(settings: RunSettings, kind: str, weights: torch.Tensor | None) -> Any:
+def made_loss(settings: RunSettings, kind: str, weights: torch.Tensor | None) -> Any:
     """Return the loss that the settings name, as it is for these targets."""
-    name = settings.loss._target_.rpartition(".")[2]
+    name = settings.loss._target_.removeprefix("src.training.losses.")
     if kind == "multi" and name in OF_SETS:
         return OF_SETS[name](class_weights=weights, **own_fields(settings.loss, LossSettings))
-    return _made(settings.loss, LossSettings, class_weights=weights)
+    return made(settings.loss, LossSettings, class_weights=weights)
 
 
 def _make_optimizer(
@@ -301,15 +301,16 @@ def _make_optimizer(
         layer_decay=model.layer_decay,
         head_prefixes=head_prefixes(network),
     )
-    made: torch.optim.Optimizer = _made(optimizer, OptimizerSettings, params=groups)
-    return made
+    built: torch.optim.Optimizer = made(optimizer, OptimizerSettings, params=groups)
+    return built
 
 
-def _make_schedule(scheduler: SchedulerSettings, total_steps: int) -> Callable[[int], float]:
-    made: Callable[[int], float] = _made(scheduler, SchedulerSettings, total_steps=total_steps)
-    return made
+def make_schedule(scheduler: SchedulerSettings, total_steps: int) -> Callable[[int], float]:
+    """Return step -> factor of the learning rate, of a training of so many steps."""
+    schedule: Callable[[int], float] = made(scheduler, SchedulerSettings, total_steps=total_steps)
+    return schedule
 
 
-def _made(settings: Any, base: type[Settings], **arguments: Any) -> Any:
+def made(settings: Any, base: type[Settings], **arguments: Any) -> Any:
     """Make the object that settings with a `_target_` describe."""
     return import_object(settings._target_)(**arguments, **own_fields(settings, base))
