@@ -122,6 +122,32 @@ def test_the_drawing_of_the_architecture_names_every_entry_and_every_room() -> N
     assert boxes.keys() - {"entries"} == {path.parent.name for path in _rooms()}
 
 
+# A module, or a name in one, in a comment or docstring.
+_IN_CODE = re.compile(r"`src\.((?:[a-z_0-9]+\.)*\w+)`|\bsrc/((?:\w+/)*\w+)\.py\b")
+
+
+def test_the_modules_that_code_names_are_there() -> None:
+    named = [
+        (path, dotted or slashed.replace("/", "."))
+        for root in ("src", "benchmarks")
+        for path in (ROOT / root).rglob("*.py")
+        for dotted, slashed in _IN_CODE.findall(path.read_text(encoding="utf-8"))
+    ]
+    missing = [(str(path), name) for path, name in named if not _is_there(name)]
+    assert len(named) > 50 and missing == []
+
+
+def _is_there(name: str) -> bool:
+    """Whether src has this module or package, or in one a text with the last part of the name."""
+    place = (ROOT / "src").joinpath(*name.split("."))
+    if place.is_dir() or place.with_suffix(".py").exists():
+        return True
+    holder = (
+        place.parent / "__init__.py" if place.parent.is_dir() else place.parent.with_suffix(".py")
+    )
+    return holder.exists() and place.name in holder.read_text(encoding="utf-8")
+
+
 # A walk of the architecture: its counted modules, and those that it passes strictly.
 _WALK = re.compile(
     r"^\*\*(.+?)\*\*,(.+?\b(\d+) modules: .+?)\nStrictly (\d+): (.+?)\n\n", re.M | re.S

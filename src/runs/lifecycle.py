@@ -48,7 +48,7 @@ from .resolve import Resolved
 from .resume import refuse_ended, reopen_record
 from .seal import amending, seal
 
-__all__ = ["ActiveRun", "ParentLink", "show_finished"]
+__all__ = ["ActiveRun", "ParentLink"]
 
 # Settings that say where a run is kept, not what it is: no parameters of it in MLflow.
 _NO_PARAMS = ("output_dir", "resume", "tracking")
@@ -77,17 +77,6 @@ class ParentLink:
     figures: Callable[[], Mapping[str, float]] = dict
     family: str | None = None
     trial: int | None = None
-
-
-def show_finished(
-    summary: RunSummary, settings: RunSettings, parent: ParentLink | None
-) -> RunSummary:
-    """Print and return the summary of a finished run; nothing is measured or written."""
-    if parent is None:
-        name = summary.name
-        print(f"{name} is finished, and there is nothing left to do: its record is as it was")
-        print_summary(summary, settings)
-    return summary
 
 
 @dataclass

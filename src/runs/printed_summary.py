@@ -10,12 +10,24 @@ from ..records.run import RunSummary
 from ..reporting.terminal import format_summary
 from ..tracking.addresses import without_password
 
-__all__ = ["print_summary"]
+__all__ = ["print_summary", "show_finished"]
 
 
 def print_summary(summary: RunSummary, settings: RunSettings) -> None:
     """Print the summary of a run with these settings."""
     print(format_summary(summary, _ui_command(settings), _measured_with(settings)))
+
+
+def show_finished(summary: RunSummary, settings: RunSettings, parent: object | None) -> RunSummary:
+    """Print and return the summary of a finished run; nothing is measured or written.
+
+    Of a run with a parent nothing is printed: the larger run has lines of its own.
+    """
+    if parent is None:
+        name = summary.name
+        print(f"{name} is finished, and there is nothing left to do: its record is as it was")
+        print_summary(summary, settings)
+    return summary
 
 
 def _measured_with(settings: RunSettings) -> str | None:
