@@ -49,8 +49,7 @@ def test_lightning_is_imported_for_networks_alone_and_prints_nothing(
     overrides.append(f"output_dir={tmp_path}")
     code = (
         "import sys; from src.train import main\n"
-        "network = ['model=mlp', 'trainer.max_epochs=1', 'runtime=float32']\n"
-        "for model in (['model=handcrafted'], network):\n"
+        "for model in (['model=handcrafted'], ['model=mlp', 'trainer.max_epochs=1']):\n"
         f"    sys.argv = ['train', *model, *{overrides!r}]\n"
         "    print(main(), {'pytorch_lightning', 'torchmetrics'} & set(sys.modules), end='\\f')"
     )
