@@ -30,7 +30,7 @@ from src.config.schema import RunSettings
 from src.data.loading.picture_data import PictureData
 from src.models.arithmetic import autocast
 from src.runs import build
-from src.runs.build.task import _make_schedule
+from src.runs.build.task import make_schedule
 from src.runs.experiment import run_experiment
 from src.runs.resolve import resolve
 from src.tracking.tracker import Tracker
@@ -108,7 +108,7 @@ def bare_epochs(
     optimizer = task.make_optimizer(network)
     precision = settings.runtime.precision
     train: Any = data.batches("train", training=True)
-    factor = _make_schedule(settings.scheduler, epochs * len(train))
+    factor = make_schedule(settings.scheduler, epochs * len(train))
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
     seconds = []
     for epoch in range(epochs):

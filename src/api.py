@@ -102,10 +102,10 @@ def fit(
         )
     check_root(asked.data)
     with doing(_LOADING):
-        from .runs.build import check_network
+        from .runs.build import check_plugins
         from .runs.experiment import run_experiment
 
-    check_network(asked)
+    check_plugins(asked)
     summary = run_experiment(asked, command=command("train", *plugin_overrides(), *all_overrides))
     assert summary is not None, "this is the process of the first device"
     return Run(summary)

@@ -43,10 +43,10 @@ def train(settings: RunSettings, overrides: Sequence[str]) -> None:
     check_root(of_pictures(settings).data)
     # torch and the rest are paid for only once the settings are known to be right.
     with doing("loading PyTorch"):
-        from .runs.build import check_network
+        from .runs.build import check_plugins
         from .runs.experiment import run_experiment
 
-    check_network(settings)
+    check_plugins(settings)
     line = command("train", *plugin_overrides(), *overrides)
     summary = run_experiment(settings, command=line)
     if summary is not None:  # None in the further processes of a run on several devices

@@ -24,7 +24,7 @@ from src.serving.bundle import open_predictor
 from src.serving.predictor import Predictor
 from src.serving.trust import Promise, Trust
 
-pytestmark = pytest.mark.usefixtures("brief_timings")
+pytestmark = pytest.mark.usefixtures("brief_timings", "blank_figures")
 QUICK = ["model=mlp", "trainer.max_epochs=2", "trainer.progress=false"]
 QUICK += ["tracking=none", "tracking.figures=false"]
 

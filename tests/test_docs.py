@@ -98,8 +98,12 @@ def test_the_tutorial_says_which_parts_are_drawn() -> None:
     ).replace("%", " %") in said
 
 
+def _rooms() -> Iterator[Path]:
+    return (ROOT / "src").glob("*/__init__.py")
+
+
 def test_the_modules_of_the_architecture_are_there() -> None:
-    rooms = {path.parent.name for path in (ROOT / "src").glob("*/__init__.py")}
+    rooms = {path.parent.name for path in _rooms()}
     named = _names(ROOT / "docs" / "architecture.md", _DOTTED)
     modules = [name for name in named if name.partition(".")[0] in rooms]
     missing = [
@@ -108,6 +112,40 @@ def test_the_modules_of_the_architecture_are_there() -> None:
         if not (ROOT / "src").joinpath(*name.split(".")).with_suffix(".py").exists()
     ]
     assert len(modules) > 30 and missing == []
+
+
+def test_the_drawing_of_the_architecture_names_every_entry_and_every_room() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    boxes = dict(re.findall(r'^    (\w+)\["<b>\w+</b><br/>(.+)"\]$', page, re.MULTILINE))
+    entries = {path.stem for path in (ROOT / "src").glob("[!_]*.py")} - {"api"}
+    assert {*re.findall(r"\w+", boxes["entries"].replace("<br/>", " "))} == entries
+    assert boxes.keys() - {"entries"} == {path.parent.name for path in _rooms()}
+
+
+# A module, or a name in one, in a comment or docstring.
+_IN_CODE = re.compile(r"`src\.((?:[a-z_0-9]+\.)*\w+)`|\bsrc/((?:\w+/)*\w+)\.py\b")
+
+
+def test_the_modules_that_code_names_are_there() -> None:
+    named = [
+        (path, dotted or slashed.replace("/", "."))
+        for root in ("src", "benchmarks")
+        for path in (ROOT / root).rglob("*.py")
+        for dotted, slashed in _IN_CODE.findall(path.read_text(encoding="utf-8"))
+    ]
+    missing = [(str(path), name) for path, name in named if not _is_there(name)]
+    assert len(named) > 50 and missing == []
+
+
+def _is_there(name: str) -> bool:
+    """Whether src has this module or package, or in one a text with the last part of the name."""
+    place = (ROOT / "src").joinpath(*name.split("."))
+    if place.is_dir() or place.with_suffix(".py").exists():
+        return True
+    holder = (
+        place.parent / "__init__.py" if place.parent.is_dir() else place.parent.with_suffix(".py")
+    )
+    return holder.exists() and place.name in holder.read_text(encoding="utf-8")
 
 
 # A walk of the architecture: its counted modules, and those that it passes strictly.

@@ -29,7 +29,7 @@ from .console import on_plain_output
 from .credentials import problem_of_overrides, without_password
 from .nested import put
 from .other_names import hint_for_option, known_as
-from .plugins import take_plugins
+from .plugins import faulty_line, take_plugins
 from .tracking import environment_overrides
 
 __all__ = [
@@ -148,8 +148,8 @@ def run_entry(
 ) -> int:
     """Run an entry and return its exit code.
 
-    0 done; 1 a fault of ours, or the run failed; 2 the input is wrong; 130 Ctrl-C; 143 SIGTERM;
-    129 the terminal was closed.
+    0 done; 1 a fault of ours or of a plugin, or the run failed; 2 the input is wrong; 130 Ctrl-C;
+    143 SIGTERM; 129 the terminal was closed.
     With several jobs (multirun) every one is composed and validated before the first starts, a job
     that fails does not stop the later ones, and the largest code is returned.
 
@@ -307,7 +307,9 @@ def _guarded(action: Callable[[], None], folder: Path | None = None) -> int:
             )
             return 2
         _complain(traceback.format_exc().rstrip())
-        _complain(f"error: a fault of Bakeoff, not of your input: {error}")
+        line = faulty_line(error)
+        whose = f"the plugin {line}" if line else "a fault of Bakeoff, not of your input"
+        _complain(f"error: {whose}: {error}")
         return 1
     return 0
 

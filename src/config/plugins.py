@@ -28,6 +28,7 @@ from .checks import ConfigError
 __all__ = [
     "Plugin",
     "code_digest",
+    "faulty_line",
     "plugin_folders",
     "plugin_of",
     "plugin_overrides",
@@ -38,6 +39,7 @@ _VARIABLE = "BAKEOFF_PLUGINS"
 _KEY = "plugins"
 # The names of this package, in the checkout and installed.
 _PACKAGES = ("src", "bakeoff")
+_OWN_FOLDER = Path(__file__).resolve().parents[1]
 _MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 _NO_MODULES = ("test_", "conftest", "setup")
 
@@ -113,6 +115,23 @@ def plugin_of(target: str) -> Plugin | None:
     for plugin in _loaded():
         if any(f"{target}.".startswith(f"{module}.") for module in plugin.modules):
             return plugin
+    return None
+
+
+def faulty_line(error: BaseException) -> str | None:
+    """Return the file and line of a plugin that raised an error, itself or in a library; or None.
+
+    None also where the plugin called this project back, as an optimizer does for the gradients.
+    """
+    files = {
+        os.path.realpath(plugin.root / file) for plugin in _loaded() for file in plugin.files()
+    }
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        file = os.path.realpath(frame.filename)
+        if file in files:
+            return f"{frame.filename}, line {frame.lineno}"
+        if Path(file).is_relative_to(_OWN_FOLDER):
+            return None
     return None
 
 

@@ -72,7 +72,15 @@ class Described:
 
     def __call__(self, images: Pixels) -> Float32Array:
         pictures = images.transpose(0, 2, 3, 1).astype(np.float32) / np.float32(255)
-        return np.stack([self.descriptor(picture) for picture in pictures])
+        found = np.stack([self.descriptor(picture) for picture in pictures])
+        if found.ndim != 2:
+            from ..config.checks import ConfigError  # which a bundle has with a plugin
+
+            raise ConfigError(
+                f"model.features: {self.name} returns an array {found.shape[1:]} of a picture: it "
+                "must be one of numbers, (D,)."
+            )
+        return found
 
 
 @dataclass(frozen=True)

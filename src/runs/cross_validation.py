@@ -31,7 +31,8 @@ from .candidates.candidate import OnEpoch, cross_fitted, settle_thresholds
 from .candidates.choose import candidate_of
 from .fold_records import FoldBook, fold_means, joined, mean_of
 from .folder import RunFolder, finished_summary, open_folder
-from .lifecycle import ActiveRun, ParentLink, show_finished
+from .lifecycle import ActiveRun, ParentLink
+from .printed_summary import show_finished
 from .resume import ended_before, finished_before
 from .seal import changed_since
 from .settings import with_format

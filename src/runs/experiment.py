@@ -39,7 +39,8 @@ from .candidates.candidate import (
 from .candidates.choose import candidate_of, origin_of
 from .cross_validation import cross_validate
 from .folder import RunFolder, finished_summary, open_folder
-from .lifecycle import ActiveRun, ParentLink, show_finished
+from .lifecycle import ActiveRun, ParentLink
+from .printed_summary import show_finished
 from .resolve import Resolved
 from .resume import ended_before, finished_before
 from .settings import of_pictures, seen_from_here, with_format

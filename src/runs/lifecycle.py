@@ -7,7 +7,6 @@ one candidate, `src.runs.cross_validation` that of many folds.
 from __future__ import annotations
 
 import errno
-import json
 import math
 import sys
 import time
@@ -15,28 +14,24 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 import numpy as np
 from filelock import Timeout
 from numpy.typing import NDArray
 
-from ..config.checks import ConfigError, to_plain
-from ..config.models import NetworkSettings
-from ..config.overrides import output_overrides
+from ..config.checks import ConfigError
 from ..config.plugins import plugin_overrides
 from ..config.schema import RunSettings
 from ..data.decoding.picture_store import PictureLost
 from ..data.loading.picture_data import PictureData
 from ..machine.failures import DiskRefuses, ProcessLost, RunFailed, explained, require_folder
 from ..machine.interruption import Interruption, Stopped, interruption_behind
-from ..machine.package import CHECKOUT, command
+from ..machine.package import command
 from ..machine.status import doing
 from ..machine.yaml_text import yaml_text
 from ..records.pictures import ClassMaps, Suspect, write_suspects
 from ..records.run import Predictions, RunSummary
 from ..reporting.run_note import run_note
-from ..reporting.terminal import format_summary
 from ..statistics.label_errors import review_labels
 from ..storage.files import write_atomically
 from ..storage.locks import ProcessLock
@@ -46,17 +41,17 @@ from ..tracking.mlflow_pages import METRIC_TAG
 from ..tracking.provenance import Provenance
 from ..tracking.spool import writer_lock
 from ..tracking.tracker import NOTE, Tracker
+from .choices import found_settings, write_choices
 from .folder import RunFolder
+from .printed_summary import print_summary
 from .resolve import Resolved
 from .resume import refuse_ended, reopen_record
 from .seal import amending, seal
 
-__all__ = ["ActiveRun", "ParentLink", "show_finished"]
+__all__ = ["ActiveRun", "ParentLink"]
 
 # Settings that say where a run is kept, not what it is: no parameters of it in MLflow.
 _NO_PARAMS = ("output_dir", "resume", "tracking")
-# Keys of the settings that were measured, in the folder of a run.
-_MEASURED_KEYS_FILE = "found.json"
 # For a lock that is only looked at, or held while the record of a measurement is written.
 _LOCK_SECONDS = 5.0
 
@@ -82,17 +77,6 @@ class ParentLink:
     figures: Callable[[], Mapping[str, float]] = dict
     family: str | None = None
     trial: int | None = None
-
-
-def show_finished(
-    summary: RunSummary, settings: RunSettings, parent: ParentLink | None
-) -> RunSummary:
-    """Print and return the summary of a finished run; nothing is measured or written."""
-    if parent is None:
-        name = summary.name
-        print(f"{name} is finished, and there is nothing left to do: its record is as it was")
-        print(format_summary(summary, _ui_command(settings), _measured_with(settings)))
-    return summary
 
 
 @dataclass
@@ -197,9 +181,7 @@ class ActiveRun(ABC):
             interruption.check()
         # Else the larger run, or the command, prints what came of all that it trained.
         if self.parent is None and not self.is_step:
-            print(
-                format_summary(summary, _ui_command(self.settings), _measured_with(self.settings))
-            )
+            print_summary(summary, self.settings)
         return summary
 
     def keep_predictions(self, name: str, predictions: Predictions, tracker: Tracker) -> None:
@@ -294,7 +276,7 @@ class ActiveRun(ABC):
         )
         for file in (folder.config, folder.split, folder.suspects):
             tracker.artifact(file)
-        for file in _write_choices(self.resolved, folder.path / "choices"):
+        for file in write_choices(self.resolved, folder.path / "choices"):
             tracker.artifact(file, "choices")
         for file in provenance.write(folder.path / "provenance"):
             tracker.artifact(file, "provenance")
@@ -355,11 +337,11 @@ class ActiveRun(ABC):
             fold=settings.cv.fold,
             family=None if parent is None else parent.family,
             trial=None if parent is None else parent.trial,
-            found=_found_settings(folder.path / "choices"),
+            found=found_settings(folder.path / "choices"),
         )
 
     def _close(self, tracker: Tracker | None, outcome: _Outcome) -> RunSummary:
-        """Write the summary, which gets MLflow's id, seal a finished run, and end its record."""
+        """Write the summary, and end the record of a run that has one."""
         folder = self.folder
         if tracker is not None and self.parent is not None:
             tracker.metrics(self.parent.figures(), step=0, final=True)
@@ -379,6 +361,11 @@ class ActiveRun(ABC):
             return summary  # the exception that ended the run is on its way already
         if tracker is None:  # so is the one that kept the record from being begun
             return summary
+        return self._end_record(tracker, summary, outcome)
+
+    def _end_record(self, tracker: Tracker, summary: RunSummary, outcome: _Outcome) -> RunSummary:
+        """Seal a finished run, end its record, and return the summary with what came of both."""
+        folder = self.folder
         if outcome.status == "FINISHED":
             seal(folder.path, run_id=folder.run_id, name=folder.name)
             # Noted only now: a kill in between leaves no run that seems to have lost its seal.
@@ -422,59 +409,3 @@ def _add_to_summary(folder: RunFolder, ended: RunSummary) -> None:
 def _end_of(summary: RunSummary) -> tuple[str, float]:
     """Return what two ends of a run do not share."""
     return summary.status, summary.duration_seconds
-
-
-def _measured_with(settings: RunSettings) -> str | None:
-    """Return how a network's accuracies differ from those that its epochs showed, if they do."""
-    if not isinstance(settings.model, NetworkSettings):
-        return None
-    trainer, parts = settings.trainer, []
-    if trainer.final_weights == "best":
-        parts.append("the weights of the best epoch")
-    if trainer.tta not in ("auto", "none"):
-        parts.append(f"the mean of several views of a picture (trainer.tta={trainer.tta})")
-    if not parts:
-        return None
-    return f"{' and '.join(parts)}; each epoch above with its own weights and one view"
-
-
-def _ui_command(settings: RunSettings) -> str:
-    """Return the command that shows the run in MLflow, or where its pictures are."""
-    if not settings.tracking.enabled:
-        return "not tracked; the pictures are in figures/ of the run folder"
-    overrides = output_overrides(settings.output_dir)
-    if settings.tracking.uri is not None:
-        overrides.append(f"tracking.uri={settings.tracking.uri}")
-    if CHECKOUT is not None and not overrides:
-        return "make ui"
-    return without_password(command("ui", *overrides))
-
-
-def _write_choices(resolved: Resolved, folder: Path) -> list[Path]:
-    """Write what was measured to choose the settings that were left open; return the files."""
-    written = []
-    if resolved.found:
-        written.append(folder / _MEASURED_KEYS_FILE)
-        write_atomically(written[-1], json.dumps(resolved.found) + "\n")
-    if resolved.timings:
-        written.append(folder / "runtime.json")
-        chosen, timings = to_plain(resolved.settings.runtime), resolved.timings
-        record = {"chosen": chosen, "timings": [timing.plain() for timing in timings]}
-        write_atomically(written[-1], json.dumps(record, indent=1) + "\n")
-    if resolved.rates is not None:
-        from ..reporting.run_figures import range_figure
-        from ..reporting.style import save
-
-        found = resolved.rates
-        written.append(folder / "learning_rate.png")
-        save(range_figure(found.rates, found.losses, found.suggestion, found.given), written[-1])
-    return written
-
-
-def _found_settings(folder: Path) -> list[str] | None:
-    """Return the keys of measured settings, as written when the run began; None without any."""
-    try:
-        found: list[str] = json.loads((folder / _MEASURED_KEYS_FILE).read_text())
-    except (OSError, ValueError):
-        return None
-    return found

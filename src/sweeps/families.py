@@ -306,10 +306,11 @@ def _check(family: Family, base: Sequence[str]) -> None:
     of_sizes = any(parameter.key == SIDE for parameter in family.parameters)
     if of_sizes and kind_of(data.target).pixels and data.fit != "windows":
         raise ValueError(f"{SIDE}: figures of pixels in several sizes do not compare: fix it")
-    if is_foreign(settings.model._target_):
-        from ..runs.build import check_network  # imports torch, which takes seconds
+    parts = (settings.model, settings.optimizer, settings.scheduler, settings.loss)
+    if any(is_foreign(part._target_) for part in parts):
+        from ..runs.build import check_plugins  # imports torch, which takes seconds
 
-        check_network(settings)
+        check_plugins(settings)
     options = groups()
     for parameter in family.parameters:
         for choice in parameter.choices if parameter.key in options else ():

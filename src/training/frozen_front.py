@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -99,23 +99,20 @@ def store_front(
         return None
     key = _key(task, name, [*identity.items(), precision, *shape, ids.tolist()], contents[ids])
 
+    def views() -> Iterator[tuple[Int64Array, NDArray[np.float16]]]:
+        """Yield the places of the pictures of a batch in all views, and what is stored of them."""
+        for view in range(task.stored_views):
+            for batch in batches:
+                with autocast(device, precision):
+                    found = _front(task, name, batch, view, device)
+                halves = found.to(torch.float16)
+                if not halves.isfinite().all():
+                    raise _NotFloat16
+                rows = np.searchsorted(ids, batch.sample_ids.cpu().numpy())
+                yield view * len(ids) + rows, halves.cpu().numpy()
+
     def build(unfinished: Path) -> dict[str, Any]:
-        header = {"descr": "<f2", "fortran_order": False, "shape": shape}
-        # Written, not mapped: a full disk is then an error, and no fault of memory that kills.
-        with (unfinished / _FILE).open("wb") as stream:
-            np.lib.format.write_array_header_1_0(stream, header)
-            begin, row_bytes = stream.tell(), example[0].numel() * np.dtype(np.float16).itemsize
-            for view in range(task.stored_views):
-                for batch in batches:
-                    with autocast(device, precision):
-                        found = _front(task, name, batch, view, device)
-                    rows = np.searchsorted(ids, batch.sample_ids.cpu().numpy())
-                    halves = found.to(torch.float16)
-                    if not halves.isfinite().all():
-                        raise _NotFloat16
-                    for row, half in zip(rows.tolist(), halves.cpu().numpy(), strict=True):
-                        stream.seek(begin + (view * len(ids) + row) * row_bytes)
-                        stream.write(half.tobytes())
+        _write_rows(unfinished / _FILE, shape, views())
         return {}
 
     folder = cache_dir / "activations" / key
@@ -124,6 +121,23 @@ def store_front(
     except _NotFloat16:
         return None
     return StoredFront(array, ids, _rest_of(task.network, name))
+
+
+def _write_rows(
+    file: Path,
+    shape: tuple[int, ...],
+    blocks: Iterable[tuple[Int64Array, NDArray[np.float16]]],
+) -> None:
+    """Write an array (V, n, ...) float16 of a NumPy file from rows at their places in (V * n)."""
+    header = {"descr": "<f2", "fortran_order": False, "shape": shape}
+    # Written, not mapped: a full disk is then an error, and no fault of memory that kills.
+    with file.open("wb") as stream:
+        np.lib.format.write_array_header_1_0(stream, header)
+        begin = stream.tell()
+        for places, rows in blocks:
+            for place, row in zip(places.tolist(), rows, strict=True):
+                stream.seek(begin + place * row.nbytes)
+                stream.write(row.tobytes())
 
 
 def _mapped(entry: Entry) -> NDArray[np.float16]:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from src.config.checks import ConfigError
-from src.config.plugins import plugin_folders, take_plugins
+from src.config.command_line import run_entry
+from src.config.compose import read_run_settings
+from src.config.overrides import split_override
+from src.config.plugins import faulty_line, plugin_folders, take_plugins
 
 _DIGESTS = """
 import json
@@ -77,3 +82,60 @@ def test_a_folder_of_search_spaces_alone_is_a_plugin(
     empty.mkdir()
     with pytest.raises(ConfigError, match="neither Python files nor a folder conf/ or sweeps/"):
         take_plugins([f"plugins={empty}"])
+
+
+_CALLED = """
+import json
+from src.config.overrides import split_override
+
+def raises(): return 1 + None
+
+def in_a_library(): return json.loads("{")
+
+def calls_back(): return split_override(None)
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "line", "raised"),
+    [
+        ("raises", 5, TypeError),
+        ("in_a_library", 7, json.JSONDecodeError),
+        ("calls_back", None, AttributeError),
+    ],
+)
+def test_an_error_is_that_of_the_plugin_whose_code_raised_it(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    line: int | None,
+    raised: type[Exception],
+) -> None:
+    monkeypatch.setenv("BAKEOFF_PLUGINS", "")
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    module = f"called_{name}"
+    (tmp_path / f"{module}.py").write_text(_CALLED)
+    take_plugins([f"plugins={tmp_path}"])
+    with pytest.raises(raised) as caught:
+        getattr(importlib.import_module(module), name)()
+    expected = f"{tmp_path / module}.py, line {line}" if line else None
+    assert faulty_line(caught.value) == expected
+    with pytest.raises(AttributeError) as ours:
+        split_override(None)  # type: ignore[arg-type]
+    assert faulty_line(ours.value) is None
+
+
+def test_a_command_says_whose_code_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("BAKEOFF_PLUGINS", "")
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    (tmp_path / "whose_code.py").write_text("def fails(): return 1 / 0\n")
+
+    def fail(settings: Any, overrides: Any) -> None:
+        importlib.import_module("whose_code").fails()
+
+    assert run_entry("", read_run_settings, fail, argv=[f"plugins={tmp_path}"]) == 1
+    said = capsys.readouterr().err
+    assert "Traceback" in said and "a fault of Bakeoff" not in said
+    assert f"error: the plugin {tmp_path}/whose_code.py, line 1: division by zero" in said

@@ -30,6 +30,8 @@ from tests.warm_python import WarmPython
 
 EXAMPLES = ROOT / "docs" / "extending"
 Start = Callable[..., "subprocess.CompletedProcess[str]"]
+# A base class that takes what an optimizer does, and is none.
+BASE = "type('Base', (), {'__init__': lambda self, *_: None})"
 QUIET = ("tracking=none", "tracking.figures=false", "trainer.max_epochs=1", "runtime=float32")
 
 
@@ -159,6 +161,35 @@ def test_a_network_that_lacks_something_says_what(
     assert all(part in done.stderr for part in [*parts, str(file)]), done.stderr
 
 
+@pytest.mark.parametrize(
+    ("part", "old", "new", "said"),
+    [
+        ("loss=poly", '    link = "softmax"\n', "", "Poly: it fails: AttributeError"),
+        ("loss=poly", 'link = "softmax"', 'link = "logit"', "must be softmax, sigmoid or corn"),
+        ("loss=poly", 'link = "softmax"', 'link = "sigmoid"', "with data.target=single"),
+        ("loss=poly", ", class_weights: Tensor | None", "", "unexpected keyword argument"),
+        ("loss=poly", ").sum() / weights.sum()", ")", "which is no scalar"),
+        ("optimizer=lion", "(torch.optim.Optimizer)", f"({BASE})", "it returns <lion.Lion"),
+        ("optimizer=lion", "parameter.sub_(step, alpha=rate)", "pass", "its step changes nothing"),
+        ("scheduler=inverse_root", "min((step", "-min((step", "its factors are [-1.0"),
+    ],
+)
+def test_a_part_of_the_training_that_lacks_something_says_what(
+    run: Run, folder: Path, tmp_path: Path, part: str, old: str, new: str, said: str
+) -> None:
+    group, _, name = part.partition("=")
+    target = yaml.safe_load((folder / "conf" / group / f"{name}.yaml").read_text())["_target_"]
+    file = folder / f"{target.partition('.')[0]}.py"
+    assert old in file.read_text()
+    file.write_text(file.read_text().replace(old, new))
+    still = ["optimizer.weight_decay=0"] if group == "optimizer" else []
+    overrides = ("model=mlp", part, *still, f"output_dir={tmp_path}/out")
+    done = run("src.train", f"plugins={folder}", *overrides)
+    assert done.returncode == 2 and not (tmp_path / "out").exists()
+    assert done.stderr.count("\n") <= 2 and "write it as" in done.stderr
+    assert f"{group}: {file}" in done.stderr and said in done.stderr, done.stderr
+
+
 def test_a_file_with_a_mistake_is_named_with_its_line(run: Run, folder: Path) -> None:
     (folder / "broken.py").write_text("x = 1\ny = 1 / 0\n")
     done = run("src.train", f"plugins={folder}")
@@ -173,11 +204,12 @@ def test_a_file_named_as_another_module_is_refused(run: Run, folder: Path) -> No
 
 
 @pytest.mark.slow
-def test_a_network_a_source_an_augmentation_and_a_metric_of_ones_own(
+def test_all_that_trains_a_network_of_ones_own(
     start: Start, folder: Path, own_data: tuple[str, str], tmp_path: Path
 ) -> None:
     plugins = f"plugins={folder}"
-    overrides = ("model=mixer", *own_data, "augment=inverting")
+    training = ("optimizer=lion", "scheduler=inverse_root", "loss=poly")
+    overrides = ("model=mixer", *own_data, "augment=inverting", *training)
     out = f"output_dir={tmp_path}/out"
     summary = summary_of(start(tmp_path, "train", plugins, *overrides, out, *QUIET))
     run_dir = Path(summary["run_dir"])

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 
+from src.config.checks import ConfigError
 from src.data.decoding.picture_store import PictureStore
 from src.features import embedding, fusion
 from src.features import feature_table as parallel
@@ -374,3 +375,12 @@ def test_fewer_training_pictures_are_not_described_again(
     made = FeatureTable(opened, less, extractors, **options)
     np.testing.assert_array_equal(made.part("train"), alone)
     assert len(made.part("val")) == len(whole.val) and made.sizes == (40,)
+
+
+def test_what_describes_a_picture_by_no_row_of_numbers_is_refused() -> None:
+    images = pictures(2, 1)
+    rows = Described("mine", {}, lambda picture: picture[0, :, 0])(images)
+    assert rows.shape == (2, images.shape[3])
+    wrong = Described("mine", {}, lambda picture: picture[..., 0])
+    with pytest.raises(ConfigError, match=r"^model\.features: mine returns an array \(.*\(D,\)\.$"):
+        wrong(images)

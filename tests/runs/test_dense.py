@@ -44,6 +44,8 @@ from src.training.pixels import confusion_matrices, predict_pixels
 from tests.data.pictures import write_pair
 from tests.serving.test_pixel_bundle import MODELS
 
+pytestmark = pytest.mark.usefixtures("blank_figures")
+
 slow = pytest.mark.slow
 SIDE, CPU = 24, torch.device("cpu")
 SMALL = (

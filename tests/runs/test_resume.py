@@ -39,6 +39,8 @@ from src.tracking.tracker import Tracker
 from tests.data.pictures import png, tree, write
 from tests.runs.unsealed import unseal
 
+pytestmark = pytest.mark.usefixtures("blank_figures")
+
 SMALL = [
     *("model=mlp", "model.hidden=[32]", "runtime=float32", "trainer.max_epochs=2"),
     "data.batch_size=16",

@@ -178,7 +178,9 @@ def test_other_pictures_than_the_chosen_ones_are_refused(tmp_path: Path, rows: s
 def test_weights_that_are_gone_are_named_before_a_refit_begins(tmp_path: Path) -> None:
     earlier = trained(tmp_path / "earlier", *MLP, "trainer.max_epochs=1")
     weights = earlier.checkpoints / "last.ckpt"
-    chosen = trained(tmp_path, *MLP, "trainer.max_epochs=1", f"model.pretrained={weights}")
+    # A fitted head would take longer than all else.
+    start = (f"model.pretrained={weights}", "model.head_start=random")
+    chosen = trained(tmp_path, *MLP, "trainer.max_epochs=1", *start)
     aside = weights.rename(tmp_path / "aside")
     before = sorted(chosen.path.parent.iterdir())
     with pytest.raises(ConfigError, match=r"trained from the weights in .*last\.ckpt, .* are gone"):

@@ -19,9 +19,11 @@ from .extractors import (
     frozen_network,
     remark_on_network,
 )
-from .network import check_network, network_of
+from .network import network_of
+from .plugin_checks import check_plugins
 from .start import refuse_fitted_head, start_head, start_network
-from .task import build_task, build_trainer, check_devices, load_task
+from .task import build_task, load_task
+from .trainer import build_trainer, check_devices
 
 __all__ = [
     "COMPARED_SIDE",
@@ -31,7 +33,7 @@ __all__ = [
     "build_task",
     "build_trainer",
     "check_devices",
-    "check_network",
+    "check_plugins",
     "costs_of",
     "feature_table",
     "first_batch_size",

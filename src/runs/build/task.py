@@ -1,4 +1,4 @@
-"""A network with all that trains it, from settings or from a checkpoint, and its trainer."""
+"""A network with all that trains it, from settings or from a checkpoint."""
 
 from __future__ import annotations
 
@@ -20,9 +20,7 @@ from ...config.training import LossSettings, OptimizerSettings, SchedulerSetting
 from ...data.augmentation.augment import Augment
 from ...data.loading.picture_data import PictureData
 from ...data.splitting.folds import training_seed
-from ...machine.hardware import device_of
 from ...machine.imports import import_object
-from ...machine.parallel import available_cores
 from ...models.arithmetic import MEMORY_FORMATS
 from ...targets import kind_of
 from ...training.checkpoints import read_checkpoint
@@ -44,16 +42,12 @@ from .network import (
 )
 
 if TYPE_CHECKING:
-    import pytorch_lightning as pl
-
-    from ...training.epochs import EpochKeeper
     from ...training.task import ClassificationTask
 
-__all__ = ["build_task", "build_trainer", "load_task"]
+__all__ = ["build_task", "load_task", "made", "made_loss", "make_schedule"]
 
 # What the totals of batches tell of single labels, without their answers.
 _COUNTED = ("val/accuracy", "val/loss")
-_LIGHTNING_PRECISION = {"float32": "32-true", "bfloat16": "bf16-mixed", "float16": "16-mixed"}
 
 
 def build_task(
@@ -72,7 +66,7 @@ def build_task(
     pictures, model = data.pictures, network_of(settings)
     with input_of("loss"):
         weights = weights_of(settings.loss.class_weights, torch.as_tensor(data.class_counts))
-    loss = _made_loss(settings, pictures.kind, weights)
+    loss = made_loss(settings, pictures.kind, weights)
     torch.manual_seed(training_seed(settings.seed, settings.cv.fold))  # the weights' draw
     outputs = outputs_of(loss.link, len(pictures.class_names))
     shape = NetworkShape(pictures.channels, outputs, pictures.image_size, settings.data.target)
@@ -267,7 +261,7 @@ def _assemble(
             loss=loss,
             augment=augment,
             make_optimizer=partial(_make_optimizer, settings.optimizer, model),
-            make_schedule=partial(_make_schedule, settings.scheduler),
+            make_schedule=partial(make_schedule, settings.scheduler),
             seed=training_seed(settings.seed, settings.cv.fold),
             freeze_epochs=model.freeze_epochs,
             freezing=freezing,
@@ -288,12 +282,12 @@ def _can_be_graphed(settings: RunSettings) -> bool:
     return bool(runtime.cuda_graphs and not runtime.compile and alone and once)
 
 
-def _made_loss(settings: RunSettings, kind: str, weights: torch.Tensor | None) -> Any:
+def made_loss(settings: RunSettings, kind: str, weights: torch.Tensor | None) -> Any:
     """Return the loss that the settings name, as it is for these targets."""
-    name = settings.loss._target_.rpartition(".")[2]
+    name = settings.loss._target_.removeprefix("src.training.losses.")
     if kind == "multi" and name in OF_SETS:
         return OF_SETS[name](class_weights=weights, **own_fields(settings.loss, LossSettings))
-    return _made(settings.loss, LossSettings, class_weights=weights)
+    return made(settings.loss, LossSettings, class_weights=weights)
 
 
 def _make_optimizer(
@@ -307,91 +301,16 @@ def _make_optimizer(
         layer_decay=model.layer_decay,
         head_prefixes=head_prefixes(network),
     )
-    made: torch.optim.Optimizer = _made(optimizer, OptimizerSettings, params=groups)
-    return made
+    built: torch.optim.Optimizer = made(optimizer, OptimizerSettings, params=groups)
+    return built
 
 
-def _make_schedule(scheduler: SchedulerSettings, total_steps: int) -> Callable[[int], float]:
-    made: Callable[[int], float] = _made(scheduler, SchedulerSettings, total_steps=total_steps)
-    return made
+def make_schedule(scheduler: SchedulerSettings, total_steps: int) -> Callable[[int], float]:
+    """Return step -> factor of the learning rate, of a training of so many steps."""
+    schedule: Callable[[int], float] = made(scheduler, SchedulerSettings, total_steps=total_steps)
+    return schedule
 
 
-def _made(settings: Any, base: type[Settings], **arguments: Any) -> Any:
+def made(settings: Any, base: type[Settings], **arguments: Any) -> Any:
     """Make the object that settings with a `_target_` describe."""
     return import_object(settings._target_)(**arguments, **own_fields(settings, base))
-
-
-def check_devices(settings: RunSettings) -> str | None:
-    """Check that the devices asked for are there; return a remark on those that will be slow.
-
-    Raises:
-        ConfigError: they are not there, or cannot compute in the precision.
-    """
-    trainer, runtime = settings.trainer, settings.runtime
-    if trainer.accelerator == "gpu" and not torch.cuda.is_available():
-        raise ConfigError("trainer.accelerator is gpu, but torch sees no GPU on this machine.")
-    if trainer.accelerator == "mps" and not torch.backends.mps.is_available():
-        raise ConfigError("trainer.accelerator is mps, but torch sees no Apple GPU here.")
-    device = device_of(trainer.accelerator).type
-    on_cpu = device == "cpu"
-    if on_cpu and runtime.precision == "float16":
-        raise ConfigError("runtime.precision is float16, which needs a GPU: bfloat16 works here.")
-    if not isinstance(trainer.devices, int):
-        return None
-    present = {"cpu": available_cores(), "mps": 1}.get(device, torch.cuda.device_count())
-    if trainer.devices <= present:
-        return None
-    if on_cpu:
-        cores = f"{present} CPU core{'s' * (present > 1)}"
-        return (
-            f"trainer.devices is {trainer.devices}, with {cores} here: the processes wait for each "
-            "other, and one trains faster"
-        )
-    raise ConfigError(f"trainer.devices is {trainer.devices}, but this machine has {present} GPUs.")
-
-
-def build_trainer(settings: RunSettings, keeper: EpochKeeper, run_dir: Path) -> pl.Trainer:
-    """Return Lightning's trainer with the project's records and checkpoints, and without output.
-
-    Raises:
-        ConfigError: the devices asked for are not there.
-    """
-    import pytorch_lightning as pl
-
-    from ...training.lightning_parts import AtomicCheckpointIO
-    from ...training.progress import quiet_lightning
-    from ...training.synchronized_norms import SynchronizedNorms
-
-    check_devices(settings)
-    quiet_lightning()
-    trainer, runtime = settings.trainer, settings.runtime
-    device = device_of(trainer.accelerator).type
-    on_cuda = device == "cuda"
-    devices = 1 if not on_cuda and trainer.devices == "auto" else trainer.devices
-    several = devices != 1 and not (devices == "auto" and torch.cuda.device_count() == 1)
-    strategy = "ddp_find_unused_parameters_true" if network_of(settings).freeze_epochs else "ddp"
-    # Deterministic kernels do not need new memory filled, which takes some 8 % of a step.
-    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-    return pl.Trainer(
-        accelerator="gpu" if on_cuda else device,  # auto would be Apple's GPU on a Mac
-        devices=devices,
-        strategy=strategy if several else "auto",
-        precision=_LIGHTNING_PRECISION[runtime.precision],  # type: ignore[arg-type]
-        max_epochs=trainer.epochs,
-        gradient_clip_val=trainer.gradient_clip,
-        accumulate_grad_batches=trainer.accumulate_batches,
-        check_val_every_n_epoch=trainer.validate_every,
-        limit_val_batches=0 if settings.data.train_on_val else None,
-        # False rather than None, which would leave it as the process's last training had it.
-        deterministic="warn" if trainer.deterministic else False,
-        benchmark=on_cuda and not trainer.deterministic,  # all batches are of one size
-        use_distributed_sampler=False,  # the loaders divide the batches themselves
-        num_sanity_val_steps=0,
-        logger=False,
-        callbacks=[keeper],
-        plugins=[AtomicCheckpointIO(), *([SynchronizedNorms()] if several and on_cuda else [])],
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        default_root_dir=run_dir,
-    )

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import sys
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 import torch
@@ -9,8 +11,11 @@ import torch
 from src.config.checks import ConfigError
 from src.config.compose import compose_settings
 from src.config.schema import RunSettings
+from src.config.training import LossSettings
 from src.data.loading.picture_data import PictureData
-from src.runs.build import build_data, build_task, check_devices, load_task
+from src.runs.build import build_data, build_task, load_task
+from src.runs.build.task import made_loss
+from src.training.losses import BinaryFocal
 from src.training.task import ClassificationTask
 from tests.models.caches import in_hub_cache, timm_network, use_empty_caches
 from tests.serving.bundles import network_and_metadata
@@ -172,23 +177,14 @@ def test_norms_without_weights_measure_their_statistics(
     assert norms and not any(norm.training for norm in norms)
 
 
-def test_devices_that_are_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    def checked(*overrides: str) -> str | None:
-        return check_devices(compose_settings(RunSettings, ["model=mlp", *overrides]))
-
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr("src.runs.build.task.available_cores", lambda: 2)
-    with pytest.raises(ConfigError, match=r"accelerator is gpu, but torch sees no GPU"):
-        checked("trainer.accelerator=gpu")
-    with pytest.raises(ConfigError, match=r"accelerator is mps, but torch sees no Apple GPU"):
-        checked("trainer.accelerator=mps")
-    with pytest.raises(ConfigError, match=r"float16, which needs a GPU"):
-        checked("runtime.precision=float16")
-    assert checked("trainer.devices=2") is None
-    remark = checked("trainer.devices=3")
-    assert remark is not None and "trainer.devices is 3, with 2 CPU cores" in remark
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    with pytest.raises(ConfigError, match="this machine has 2 GPUs"):
-        checked("trainer.devices=3")
-    assert checked("trainer.devices=2") is None
+def test_a_loss_of_a_plugin_is_not_taken_for_the_one_of_its_name_here(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    own = SimpleNamespace(Focal=lambda **given: given)
+    monkeypatch.setitem(sys.modules, "own_losses", own)  # type: ignore[arg-type]
+    monkeypatch.setattr("src.machine.imports._allowed", {"own_losses"})
+    loss = LossSettings(_target_="own_losses.Focal", name="own")
+    settings = cast(RunSettings, SimpleNamespace(loss=loss))
+    assert made_loss(settings, "multi", None) == {"class_weights": None}
+    ours = compose_settings(RunSettings, ["model=mlp", "loss=focal"])
+    assert isinstance(made_loss(ours, "multi", None), BinaryFocal)

@@ -28,6 +28,8 @@ from src.serving.masks import PredictedMask, predicted_masks
 from src.targets import kind_of
 from tests.data.pictures import write_pair
 
+pytestmark = pytest.mark.usefixtures("blank_figures")
+
 SIDE = 20
 
 

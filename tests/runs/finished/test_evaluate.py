@@ -40,6 +40,8 @@ from src.selection.comparison.report import gather, read_pictures
 from src.selection.publish import publish
 from src.selection.select import select
 
+pytestmark = pytest.mark.usefixtures("blank_figures")
+
 SMALL = [
     *("data=digits", "data.limit=120", "model=mlp", "runtime=float32", "trainer.progress=false"),
     *("tracking=none", "tracking.figures=false", "tracking.log_model=false"),
