@@ -34,11 +34,11 @@ from ..search.space import Family, Kind, Parameter, Value, parse_space
 from ..targets import kind_of
 
 __all__ = [
-    "FROM_SCRATCH",
     "SIDE",
     "chooses_network",
     "default_values",
     "is_finetuned",
+    "is_from_scratch",
     "is_of",
     "kinds_of",
     "load_families",
@@ -47,8 +47,6 @@ __all__ = [
     "trial_variants",
 ]
 
-# Models of networks without published weights.
-FROM_SCRATCH = ("cnn", "fcn", "gru", "lstm", "mlp", "renet", "rnn", "vit")
 _SPACES = SWEEPS / "spaces"
 # Search space of a network with published weights.
 _TUNED = _SPACES / "shared" / "finetune.yaml"
@@ -137,6 +135,17 @@ def is_of(family: Family, *models: str) -> bool:
 def is_finetuned(family: Family) -> bool:
     """Return whether a family trains a published network from its weights."""
     return _FINETUNING in family.overrides
+
+
+def is_from_scratch(family: Family) -> bool:
+    """Return whether a family trains a network that starts from no weights."""
+    return _starts_from_scratch(family.overrides)
+
+
+@cache  # composing takes a while
+def _starts_from_scratch(overrides: tuple[str, ...]) -> bool:
+    known = _known(overrides)
+    return "model.pretrained" in known and not known["model.pretrained"]
 
 
 def chooses_network(family: Family, base: Sequence[str]) -> bool:

@@ -12,7 +12,7 @@ from typing import Any
 
 from ..config.overrides import by_key
 from ..search.space import Family, Value
-from .families import FROM_SCRATCH, default_values, is_finetuned, is_of
+from .families import default_values, is_finetuned, is_from_scratch, is_of
 from .prepared import Prepared
 
 __all__ = ["minimal_trial"]
@@ -84,7 +84,7 @@ def _cost_rank(family: Family) -> int:
     """Return the rank of a family by the cost of its trials, 0 for the cheapest."""
     if is_of(family, "handcrafted", "pixels"):
         return 0
-    if is_of(family, *FROM_SCRATCH):
+    if is_from_scratch(family):
         return 1
     return 2 if is_of(family, "embedding") else 3
 

@@ -21,7 +21,7 @@ from ..search.pool import Pool
 from ..search.space import Family
 from ..targets import kind_of
 from .clock import CHEAP_TRIAL_FRACTION, FIRST_TRIAL_FRACTION, Clock, TimeShare
-from .families import FROM_SCRATCH, chooses_network, default_values, is_of, kinds_of
+from .families import chooses_network, default_values, is_from_scratch, is_of, kinds_of
 from .forecast import TimeForecast
 from .prepared import NETWORK, NOT_OPENED, THREADS, Prepared
 from .short_budget import (
@@ -275,7 +275,7 @@ class Reduction:
         # Metrics per pixel at two picture sizes cannot be compared.
         if stated or searched or kind_of(data.target).pixels:
             return None
-        if is_of(family, *FROM_SCRATCH):
+        if is_from_scratch(family):
             return None if side is not None and side <= _SMALLER_SIDE else _SMALLER
         return _SMALLER_TUNED if published else None
 
@@ -318,7 +318,7 @@ class Reduction:
 
     def _with_fewer_epochs(self, family: Family, found: Prepared, most: float) -> Prepared:
         """Return the result of a network reduced to as many epochs as there is time for."""
-        only, from_scratch = self._is_only(family), is_of(family, *FROM_SCRATCH)
+        only, from_scratch = self._is_only(family), is_from_scratch(family)
         times = f"{found.trainings} times " if found.trainings > 1 else ""
         cost = f"{times}{counted(found.epochs, 'epoch')} would take {duration(found.seconds)}"
         each = found.seconds_per_epoch

@@ -22,7 +22,7 @@ from .clock import (
     TRIALS_FRACTION,
     Clock,
 )
-from .families import FROM_SCRATCH, is_finetuned, is_of
+from .families import is_finetuned, is_from_scratch, is_of
 from .forecast import SAFETY_FACTOR
 from .prepared import Prepared
 
@@ -114,7 +114,7 @@ def estimate_finetuning_epoch(
 
 def least_epochs(family: Family, prepared: Collection[Prepared]) -> int:
     """Return the fewest epochs by which a network is judged beside the families in `prepared`."""
-    if is_of(family, *FROM_SCRATCH):
+    if is_from_scratch(family):
         return _FROM_SCRATCH_EPOCHS
     beside_frozen = any(one.affordable and one.networks for one in prepared)
     return _BESIDE_FROZEN_EPOCHS if beside_frozen else _PUBLISHED_EPOCHS

@@ -202,3 +202,20 @@ def test_where_no_family_fits_the_reason_is_said_with_the_remedy() -> None:
     for finals, minutes in ((True, 9), (False, 7)):
         why = explain_no_family({"cnn": slow, "net": slower}, families, 4.0, finals)
         assert f"budget.minutes={minutes}, in which cnn may fit at this load" in why
+
+
+@pytest.mark.parametrize(
+    ("overrides", "least"),
+    [
+        # None of them is in a list: what begins without weights needs more epochs to be judged.
+        (("model=whitened",), 3),
+        (("model=timm", "model.name=resnet18"), 3),
+        (("model=timm", "model.name=resnet18", "model.pretrained=true"), 1),
+        (("model=cnn", "model.pretrained=before.pt"), 1),
+        (("model=embedding",), 1),
+    ],
+)
+def test_a_network_without_weights_needs_more_epochs(
+    overrides: tuple[str, ...], least: int
+) -> None:
+    assert least_epochs(family("any", *overrides), []) == least
