@@ -25,9 +25,9 @@ __all__ = [
     "encodable",
     "fixed",
     "from_csv_cell",
-    "latin",
     "nearest",
     "percent",
+    "plain",
     "share_meant",
     "text_fault",
     "visible",
@@ -53,21 +53,6 @@ _ESCAPED = "'\\"
 _ESCAPES = re.compile(r"\\(?:([\\r])|x([0-9a-f]{2})|u([0-9a-f]{4}))")
 _LEAST_LETTERS_HELD = 2  # letters of a word, at least, that a longer one may hold
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
-# Letters of Latin alphabets that are no letter of ASCII with a mark.
-_LATIN = str.maketrans(
-    {"ß": "ss", "ẞ": "SS", "æ": "ae", "Æ": "AE", "œ": "oe", "Œ": "OE", "ø": "o", "Ø": "O"}
-    | {
-        "ł": "l",
-        "Ł": "L",
-        "đ": "d",
-        "Đ": "D",
-        "ð": "d",
-        "Ð": "D",
-        "þ": "th",
-        "Þ": "TH",
-        "\u0131": "i",
-    }
-)
 # What closes the quotes that documents, chats and shells put around a text.
 _CLOSING = {
     **{"'": "'", '"': '"', "`": "`´'", "´": "´", "＂": "＂", "＇": "＇"},  # noqa: RUF001
@@ -100,15 +85,26 @@ def without_quotes(text: str) -> str:
     return text
 
 
-def latin(text: str) -> str:
-    """Return a text with letters of Latin alphabets in ASCII, as in "Rocke weiss" of "Röcke weiß".
+def plain(text: str, most: int, also: str = "._") -> str:
+    """Return a text with an underscore for each run of what is no letter or digit of any alphabet.
 
-    As the transform Latin-ASCII of Unicode's CLDR: a language with rules of its own, as ö to oe of
-    German, is not known here. Letters of other alphabets stay.
+    The marks of letters, such as vowel signs, stay with them. Letters are in composed form (NFC),
+    which names of folders on macOS are not.
+
+    Args:
+        text: any.
+        most: bytes of UTF-8 that the result has at most; file systems allow 255 in a name.
+        also: further characters that stay.
     """
-    marked = unicodedata.normalize("NFD", text.translate(_LATIN))
-    bare = "".join(letter for letter in marked if not "\u0300" <= letter <= "\u036f")
-    return unicodedata.normalize("NFC", bare)
+    kept = ""
+    for character in unicodedata.normalize("NFC", text):
+        kind = unicodedata.category(character)[0]
+        marks = kind == "M" and unicodedata.category(kept[-1:] or " ")[0] in "LM"
+        if kind in "LN" or character in also or marks:
+            kept += character
+        elif not kept.endswith("\0"):
+            kept += "\0"
+    return kept.replace("\0", "_").encode()[:most].decode(errors="ignore")
 
 
 def percent(share: float, digits: int = 1) -> str:
