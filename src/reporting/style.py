@@ -230,7 +230,7 @@ def _installed() -> dict[str, str]:
         key=lambda font: (
             font.style == "normal",
             font.stretch == "normal",
-            -abs(font.weight - 400),
+            font.weight == 400,
         ),
     )
     return {font.name: font.fname for font in faces}
