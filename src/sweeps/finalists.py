@@ -85,7 +85,8 @@ class Finals(JobLoop[tuple[int, int]]):
         pool, observers, interrupted: see `JobLoop`.
         clock: fewer finalists or seeds are trained if more would take longer than it has left;
             without time for any, the best trial wins as it is. If trainings take longer than
-            expected, only the first of each finalist begins after that time.
+            expected, further seeds begin only as long as one should end in time, by what the
+            trainings before it took.
         display: shows each training that ends, and the step that takes a while.
         check: see `Reduction`.
         upkeep: see `Driver`.
@@ -257,15 +258,17 @@ class Finals(JobLoop[tuple[int, int]]):
             needed += round_seconds(each, slots)
         return needed <= left
 
-    def _is_late(self) -> bool:
-        left = self._clock.left
-        return left is not None and left <= 0
+    def _is_late(self, trial: int | None = None) -> bool:
+        """Return whether the time is over, or will be before a further training of a trial ends."""
+        left, ended = self._clock.left, self._refits.get(str(trial), {}).values()
+        took = [facts.get("seconds", 0.0) for facts in ended if "value" in facts]
+        return left is not None and (left <= 0 or left < max(took, default=0.0))
 
     # Methods that `JobLoop` calls.
 
     def next(self) -> tuple[int, int] | None:
-        if self._todo and self._in_time and self._is_late():
-            first = self._settings.seed + 1
+        first = self._settings.seed + 1
+        if self._todo and self._in_time and self._is_late(self._todo[0][0]):
             needed = [key for key in self._todo if key[1] == first]
             if len(needed) < len(self._todo):
                 self._show(
