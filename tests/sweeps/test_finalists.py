@@ -37,7 +37,8 @@ FAMILIES = {
 
 @pytest.fixture(autouse=True)
 def sure(monkeypatch: pytest.MonkeyPatch) -> None:
-    """These trainings have left no predictions to judge."""
+    """These trainings have left no predictions to judge, and their figures take no time."""
+    monkeypatch.setattr(finalists, "slowdown", lambda: 0.0)
     monkeypatch.setattr(
         finalists,
         "verdict_on",
@@ -120,6 +121,19 @@ def test_finalists_and_seeds_fit_into_the_time_that_is_left(
     made, said = finals(study, left)
     assert tuple(made._affordable(made._chosen(study.trials()))) == size
     assert bool(said) == (size != (3, 3))
+
+
+@pytest.mark.parametrize(
+    ("slower", "left", "size"), [(1.0, 100, (3, 3)), (4.0, 100, (2, 3)), (4.0, 25, (1, 0))]
+)
+def test_the_figures_of_a_training_take_time_by_the_load(
+    monkeypatch: pytest.MonkeyPatch, slower: float, left: float, size: tuple[int, int]
+) -> None:
+    """Nine trainings of 10 s in two slots, beside 4.5 CPU seconds of each."""
+    monkeypatch.setattr(finalists, "slowdown", lambda: slower)
+    study = study_of([10, 10, 10])
+    made, _ = finals(study, left)
+    assert tuple(made._affordable(made._chosen(study.trials()))) == size
 
 
 @pytest.mark.parametrize(
