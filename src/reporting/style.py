@@ -79,7 +79,8 @@ def new_figure(width: float, height: float, *, arranged: bool = True) -> Figure:
 
     If `arranged`, matplotlib makes room for labels; else axes stay at their places.
     """
-    figure = Figure(figsize=(width, height), facecolor="white")
+    # As it is saved: a hinted font has other widths at another resolution.
+    figure = Figure(figsize=(width, height), dpi=_DOTS_PER_INCH, facecolor="white")
     FigureCanvasAgg(figure)
     if arranged:
         figure.set_layout_engine("constrained", w_pad=0.12, h_pad=0.12)
@@ -98,7 +99,6 @@ def save(figure: Figure, path: Path | str) -> None:
         text.set_fontfamily(families)
     if (engine := figure.get_layout_engine()) is not None:
         # Where it is left to `savefig`, the whole figure is drawn twice.
-        figure.set_dpi(_DOTS_PER_INCH)
         engine.execute(figure)
         figure.set_layout_engine(None)
     with replacing(path) as temporary:
