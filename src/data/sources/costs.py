@@ -16,6 +16,7 @@ from ...machine.arrays import Float64Array
 from ...machine.regular_files import file_fault
 from ...machine.text import counted
 from .label_spelling import clean_label
+from .table_columns import not_utf8
 
 __all__ = ["CostTable"]
 
@@ -59,9 +60,7 @@ class CostTable:
             lines = csv.reader(io.StringIO(text, newline=""), delimiter=mark)
             rows = [row for row in lines if any(cell.strip() for cell in row)]
         except UnicodeDecodeError as error:
-            raise ConfigError(
-                f"costs: {file} is not written in UTF-8: save it as CSV UTF-8."
-            ) from error
+            raise not_utf8(file) from error
         except (OSError, ValueError, csv.Error) as error:
             raise ConfigError(f"costs: {file} cannot be read: {error}.") from error
         names = tuple(map(clean_label, rows[0][1:])) if rows else ()
