@@ -329,7 +329,7 @@ def test_costs_may_be_written_in_other_dialects(tmp_path: Path, mark: str) -> No
     file.write_bytes((text if mark == "," else text.replace("2.5", "2,5")).encode("utf-8-sig"))
     np.testing.assert_array_equal(CostTable.read(file).of(names), [[0, 2.5], [1, 0]])
     file.write_bytes(text.replace("e\u0301", "\u00e9").encode("cp1252"))
-    with pytest.raises(ConfigError, match="save it so .in Excel as CSV UTF-8"):
+    with pytest.raises(ConfigError, match="in Excel as CSV UTF-8"):
         CostTable.read(file)
 
 
