@@ -13,6 +13,7 @@ import io
 import math
 import os
 import re
+import sys
 import unicodedata
 from collections.abc import Iterable
 from typing import Any
@@ -90,18 +91,19 @@ def plain(text: str, most: int, also: str = "._") -> str:
     """Return a text with an underscore for each run of what is no letter or digit of any alphabet.
 
     The marks of letters, such as vowel signs, stay with them. Letters are in composed form (NFC),
-    which names of folders on macOS are not.
+    which names of folders on macOS are not. Where names of files are not in UTF-8 (see
+    `src.machine.file_names`), the letters are those of ASCII.
 
     Args:
         text: any.
         most: bytes of UTF-8 that the result has at most; file systems allow 255 in a name.
         also: further characters that stay.
     """
-    kept = ""
+    kept, known = "", sys.getfilesystemencoding() == "utf-8"
     for character in unicodedata.normalize("NFC", text):
         kind = unicodedata.category(character)[0]
         marks = kind == "M" and unicodedata.category(kept[-1:] or " ")[0] in "LM"
-        if kind in "LN" or character in also or marks:
+        if character in also or ((kind in "LN" or marks) and (known or character.isascii())):
             kept += character
         elif not kept.endswith("\0"):
             kept += "\0"

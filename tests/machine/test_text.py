@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import io
 import os
+import sys
 
 import pytest
 from hypothesis import given
@@ -93,6 +94,13 @@ def test_numbers_are_no_texts_in_a_row() -> None:
 )
 def test_letters_of_every_alphabet_are_plain(text: str, expected: str) -> None:
     assert plain(text, 60) == expected
+
+
+def test_a_plain_text_is_ascii_where_names_of_files_are_not_in_utf8(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sys, "getfilesystemencoding", lambda: "iso8859-1")
+    assert plain("Größe 2", 60) == "Gr_e_2"
 
 
 def test_a_plain_text_is_cut_between_letters() -> None:
