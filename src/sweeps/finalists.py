@@ -238,8 +238,9 @@ class Finals(JobLoop[tuple[int, int]]):
         ]
         size = max(fitting, key=_preference, default=known_size)
         if size != most:
-            count = "none" if not size[1] else _times(*size)
-            self._show(f"finalists: {count}, because {_times(*most)} would exceed the budget")
+            what = "none, and the best trial wins as it is" if not size[1] else _times(*size)
+            more = _times(*(most if size[1] else (1, 1)))
+            self._show(f"finalists: {what}, because {more} would exceed the budget")
         self._study.remember(_SIZE, [*size, *asked])
         return size
 

@@ -223,11 +223,15 @@ def test_more_minutes_train_the_finalists_that_there_was_no_time_for() -> None:
 
 def test_without_time_the_best_trial_wins_as_it_stands() -> None:
     study = study_of([100, 100, 100])
-    made, _ = finals(study, 50)
+    made, said = finals(study, 50)
     made.run()
     (finalist,) = kept_finalists(study, "maximize")
     assert study.recall("test")["winner"] == 0
     assert (finalist.trial, finalist.runs, finalist.run_dirs) == (0, {0: 0.9}, {0: "run-0"})
+    assert said == [
+        "finalists: none, and the best trial wins as it is, because 1 with 1 seed would exceed the "
+        "budget"
+    ]
 
 
 @pytest.mark.parametrize(
