@@ -222,8 +222,8 @@ def compose_plain(
             # `++`, for Hydra does not know the keys that conf/ leaves to their defaults.
             known = keys_of(plain)
             stated = [
-                f"++{argument}" if override.get_key_element() in known else argument
-                for argument, override in values.items()
+                f"{'++' * (override.get_key_element() in known)}{override.input_line}"
+                for override in values.values()
             ]
             plain = _completed(config_name, folders, (*chosen, *stated), cls)
         else:

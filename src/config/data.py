@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from ..machine.text import plain
 from .checks import ConfigError, Settings, distinct, positive, positive_int, setting, variant
 
 __all__ = ["DataSettings", "FolderSettings", "PictureFit"]
@@ -16,6 +17,8 @@ __all__ = ["DataSettings", "FolderSettings", "PictureFit"]
 PictureFit = Literal["squeeze", "crop", "pad", "windows"]
 
 _ENDINGS = re.compile(r"(\.(csv|tsv|npz|zip|tar|tgz|txz|tbz2?|gz|xz|bz2))+$", re.IGNORECASE)
+
+_MOST_BYTES_OF_NAME = 255
 
 # Names of folders and tables that many projects have.
 _COMMON = frozenset(("data", "dataset", "datasets", "images", "imgs", "pictures", "photos")) | {
@@ -47,13 +50,11 @@ def _named_after(root: str | None) -> str:
     if root is None:
         return "folder"
     path = Path(os.path.abspath(root.partition("?")[0] if "://" in root else root))
-    name = _plain(_ENDINGS.sub("", path.name))
-    before = _plain(path.parent.name)
+    name, before = (
+        plain(one, _MOST_BYTES_OF_NAME, "._-").strip("._-")
+        for one in (_ENDINGS.sub("", path.name), path.parent.name)
+    )
     return f"{before}_{name}" if name.lower() in _COMMON and before else name or "folder"
-
-
-def _plain(name: str) -> str:
-    return re.sub(r"[^\w.-]+", "_", name).strip("._-")
 
 
 @dataclass(frozen=True)

@@ -43,6 +43,9 @@ CONSTANTS = {"null": None, "true": True, "false": False}
 _HYDRAS_OWN = re.compile(
     r"[+~]*(override +)?/*(hydra($|[./@:])|[^=]*@/*(_global_\.)?hydra($|[.:]))"
 )
+# What a value may hold beside letters and lists, of which quotes would make plain letters.
+_STRUCTURE = re.compile(r"[{}()\"'\\$]")
+_NOT_ASCII = re.compile(r"[^\[\],]*[^\x00-\x7f\[\],][^\[\],]*")
 _PLAIN_TEXT = re.compile(r"[A-Za-z0-9_./@+-]+")
 
 
@@ -64,7 +67,7 @@ def parse_override(argument: str) -> Override:
     if equals and not key.strip("+~ "):
         raise ConfigError(f"{argument!r} names no setting: settings are given as KEY=VALUE.")
     try:
-        return OverridesParser.create().parse_override(argument)
+        return OverridesParser.create().parse_override(_with_quotes(argument))
     except HydraException:
         if not equals:
             raise ConfigError(
@@ -80,6 +83,17 @@ def parse_override(argument: str) -> Override:
             f"{argument!r} cannot be read: put a value with special characters into quotes, "
             f"""{key}='"VALUE"'."""
         ) from None
+
+
+def _with_quotes(argument: str) -> str:
+    """Return an override with quotes around values, also those of a list, of other letters than
+    ASCII, which Hydra's grammar knows within quotes alone.
+    """
+    key, equals, value = argument.partition("=")
+    if value.isascii() or _STRUCTURE.search(value):
+        return argument
+    quoted = _NOT_ASCII.sub(lambda found: f'"{found[0].strip(" ")}"', value)
+    return f"{key}{equals}{quoted}"
 
 
 def split_override(override: str) -> tuple[str, str]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from ..machine.text import latin, nearest
+from ..machine.text import nearest, plain
 from .checks import (
     ConfigError,
     Settings,
@@ -47,7 +47,7 @@ __all__ = [
 _FOLDERS = (SWEEPS, CONF)
 # Groups of a run that a sweep sets by its file and its families.
 _OF_A_RUN = ("experiment", "debug")
-_STUDY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+_MOST_BYTES_OF_STUDY = 100
 _BALANCED = "val/balanced_accuracy"
 # The setting of the answers, and its value, by `data.target` and the metric of a sweep, where that
 # asks for others than the usual ones. A label that is as likely there as not is as often wrong
@@ -145,11 +145,14 @@ class WorkersSettings(Settings):
 
 
 def _study_problem(name: str) -> str | None:
-    if _STUDY.fullmatch(name):
+    short = plain(name, _MOST_BYTES_OF_STUDY, "._-").lstrip("._-")
+    if name and short == unicodedata.normalize("NFC", name):
         return None
-    plain = re.sub(r"[^A-Za-z0-9._-]+", "_", latin(name)).lstrip("._-")[:100]
-    such = f", such as {plain}" if plain else ""
-    return f"it must be letters a to z, digits, dots, _ or -, 100 of them at most{such}"
+    such = f", such as {short}" if short else ""
+    return (
+        "it must be letters, digits, dots, _ or -, a letter or digit first, "
+        f"{_MOST_BYTES_OF_STUDY} bytes of UTF-8 at most{such}"
+    )
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ import io
 import math
 import os
 import re
+import sys
 import unicodedata
 from collections.abc import Iterable
 from typing import Any
@@ -20,14 +21,15 @@ from typing import Any
 __all__ = [
     "counted",
     "csv_cell",
+    "csv_mark",
     "csv_text",
     "duration",
     "encodable",
     "fixed",
     "from_csv_cell",
-    "latin",
     "nearest",
     "percent",
+    "plain",
     "share_meant",
     "text_fault",
     "visible",
@@ -53,21 +55,6 @@ _ESCAPED = "'\\"
 _ESCAPES = re.compile(r"\\(?:([\\r])|x([0-9a-f]{2})|u([0-9a-f]{4}))")
 _LEAST_LETTERS_HELD = 2  # letters of a word, at least, that a longer one may hold
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
-# Letters of Latin alphabets that are no letter of ASCII with a mark.
-_LATIN = str.maketrans(
-    {"ß": "ss", "ẞ": "SS", "æ": "ae", "Æ": "AE", "œ": "oe", "Œ": "OE", "ø": "o", "Ø": "O"}
-    | {
-        "ł": "l",
-        "Ł": "L",
-        "đ": "d",
-        "Đ": "D",
-        "ð": "d",
-        "Ð": "D",
-        "þ": "th",
-        "Þ": "TH",
-        "\u0131": "i",
-    }
-)
 # What closes the quotes that documents, chats and shells put around a text.
 _CLOSING = {
     **{"'": "'", '"': '"', "`": "`´'", "´": "´", "＂": "＂", "＇": "＇"},  # noqa: RUF001
@@ -100,15 +87,27 @@ def without_quotes(text: str) -> str:
     return text
 
 
-def latin(text: str) -> str:
-    """Return a text with letters of Latin alphabets in ASCII, as in "Rocke weiss" of "Röcke weiß".
+def plain(text: str, most: int, also: str = "._") -> str:
+    """Return a text with an underscore for each run of what is no letter or digit of any alphabet.
 
-    As the transform Latin-ASCII of Unicode's CLDR: a language with rules of its own, as ö to oe of
-    German, is not known here. Letters of other alphabets stay.
+    The marks of letters, such as vowel signs, stay with them. Letters are in composed form (NFC),
+    which names of folders on macOS are not. Where names of files are not in UTF-8 (see
+    `src.machine.file_names`), the letters are those of ASCII.
+
+    Args:
+        text: any.
+        most: bytes of UTF-8 that the result has at most; file systems allow 255 in a name.
+        also: further characters that stay.
     """
-    marked = unicodedata.normalize("NFD", text.translate(_LATIN))
-    bare = "".join(letter for letter in marked if not "\u0300" <= letter <= "\u036f")
-    return unicodedata.normalize("NFC", bare)
+    kept, known = "", sys.getfilesystemencoding() == "utf-8"
+    for character in unicodedata.normalize("NFC", text):
+        kind = unicodedata.category(character)[0]
+        marks = kind == "M" and unicodedata.category(kept[-1:] or " ")[0] in "LM"
+        if character in also or ((kind in "LN" or marks) and (known or character.isascii())):
+            kept += character
+        elif not kept.endswith("\0"):
+            kept += "\0"
+    return kept.replace("\0", "_").encode()[:most].decode(errors="ignore")
 
 
 def percent(share: float, digits: int = 1) -> str:
@@ -203,7 +202,7 @@ def csv_cell(text: str) -> str:
 
 
 def csv_text(header: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
-    """Return rows as CSV, texts as of `csv_cell`, None as nothing."""
+    """Return rows as CSV, texts as of `csv_cell`, None as nothing, after a `csv_mark`."""
     stream = io.StringIO(newline="")
     out = csv.writer(stream)  # with \r\n at the end of a row, so that a \r within a cell is quoted
     for row in (header, *rows):
@@ -211,7 +210,17 @@ def csv_text(header: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
         stream.seek(stream.tell() - 2)
         stream.write("\n")
         stream.truncate()
-    return stream.getvalue()
+    text = stream.getvalue()
+    return csv_mark([text]) + text
+
+
+def csv_mark(texts: Iterable[str]) -> str:
+    """Return the byte order mark with which a CSV file of these texts begins; "" if all are ASCII.
+
+    Without it Excel takes UTF-8 for the encoding of its language. pandas and the encoding utf-8-sig
+    read over it.
+    """
+    return "" if all(map(str.isascii, texts)) else "\ufeff"
 
 
 def from_csv_cell(cell: str) -> str:

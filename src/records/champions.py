@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from ..machine.regular_files import file_fault
-from ..machine.text import latin, visible
+from ..machine.text import plain, visible
 from ..storage.digests import checked_json, line_content
 from ..storage.files import write_atomically
 
@@ -30,7 +30,7 @@ _log = logging.getLogger(__name__)
 
 ALIAS = "champion"
 _MOST_NAMED = 10  # classes in a remark
-_PLAIN = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,58}[A-Za-z0-9])?")
+_MOST_BYTES = 60  # two such names and a time are together the name of a folder
 _WITH_DIGEST = re.compile(r"(?s).*[-_][0-9a-f]{6}")
 
 
@@ -131,18 +131,18 @@ def withdraw_champion(output_dir: Path, run_id: str) -> list[str]:
 
 
 def plain_name(name: str) -> str:
-    """Return `name` with letters of ASCII, digits, dots and underscores only; see `latin`."""
-    plain = re.sub(r"[^A-Za-z0-9._]+", "_", latin(name)).strip("._")[:60]
-    # Names in another alphabet, of which nothing is left, must not become one and the same.
-    return plain or f"unnamed_{_digest(name)}"
+    """Return `name` with letters, digits, dots and underscores only; see `plain`."""
+    # Names without a letter, such as of an emoji, must not become one and the same.
+    return plain(name, _MOST_BYTES).strip("._") or f"unnamed_{_digest(name)}"
 
 
 def _own_name(name: str) -> str:
     """Return a plain name that no other name becomes: with a digest where it is another one."""
-    if _PLAIN.fullmatch(name) and not _WITH_DIGEST.fullmatch(name):
+    same = name and plain(name, _MOST_BYTES, "._-").strip("._-") == name
+    if same and not _WITH_DIGEST.fullmatch(name):
         return name
-    plain = plain_name(name)
-    return plain if plain.startswith("unnamed_") else f"{plain}-{_digest(name)}"
+    short = plain_name(name)
+    return short if short.startswith("unnamed_") else f"{short}-{_digest(name)}"
 
 
 def _digest(name: str) -> str:
@@ -151,8 +151,8 @@ def _digest(name: str) -> str:
 
 def _file(output_dir: Path, data: str) -> Path:
     folder, name = champions_folder(output_dir), _own_name(data)
-    # Version 0.2.0 wrote "_" for letters such as ö in front of the digest.
-    earlier = folder.glob(f"*[-_]{_digest(data)}.json") if name != data else ()
+    # Earlier versions wrote other letters in front of the digest: "_" or o for ö.
+    earlier = folder.glob(f"*[-_]{_digest(data)}.json")
     return next(iter(sorted(earlier)), folder / f"{name}.json")
 
 

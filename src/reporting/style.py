@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Literal
@@ -22,6 +23,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.ticker import PercentFormatter
 
+from ..machine.text import counted, visible
 from ..storage.files import replacing
 
 __all__ = [
@@ -56,7 +58,10 @@ WARNING = "#d6453d"  # errors
 WARNING_SOFT = "#f0b4af"
 HEAT = "inferno"  # colour map of heat maps over a picture
 
+_log = logging.getLogger(__name__)
+
 _DOTS_PER_INCH = 144
+_MOST_REMARKED = 20  # names in a remark
 _UNESCAPED = re.compile(r"(?<!\\)\$")  # two of them would start and end a formula
 # The first one comes with matplotlib and draws Latin, Greek, Cyrillic, Arabic and Hebrew. The
 # others, where a system has them, draw the scripts of most of the world's other folder names.
@@ -74,7 +79,8 @@ def new_figure(width: float, height: float, *, arranged: bool = True) -> Figure:
 
     If `arranged`, matplotlib makes room for labels; else axes stay at their places.
     """
-    figure = Figure(figsize=(width, height), facecolor="white")
+    # As it is saved: a hinted font has other widths at another resolution.
+    figure = Figure(figsize=(width, height), dpi=_DOTS_PER_INCH, facecolor="white")
     FigureCanvasAgg(figure)
     if arranged:
         figure.set_layout_engine("constrained", w_pad=0.12, h_pad=0.12)
@@ -93,7 +99,6 @@ def save(figure: Figure, path: Path | str) -> None:
         text.set_fontfamily(families)
     if (engine := figure.get_layout_engine()) is not None:
         # Where it is left to `savefig`, the whole figure is drawn twice.
-        figure.set_dpi(_DOTS_PER_INCH)
         engine.execute(figure)
         figure.set_layout_engine(None)
     with replacing(path) as temporary:
@@ -175,19 +180,36 @@ def plain_labels(names: Sequence[str], longest: int = 18, instead: str = "class"
     """Return names as figures can show them, shortened in the middle to `longest` characters.
 
     One with a letter that no installed font can draw becomes "class 3", its index after `instead`,
-    or where that is empty the letter is escaped; dollar signs are, for they would start a formula.
+    which is remarked upon once, or where that is empty the letter is escaped; dollar signs are, for
+    they would start a formula.
     """
-    labels = []
+    labels, numbered = [], []
     for index, name in enumerate(names):
         label = " ".join(name.split())
         if not label or not all(map(_is_drawn, label)):
             escaped = "".join(c if _is_drawn(c) else ascii(c)[1:-1] for c in label)
+            if instead and label:
+                numbered.append(f"{visible(name)} {instead} {index}")
             label = f"{instead} {index}" if instead else escaped
         if len(label) > longest:
             tail = (longest - 1) // 2  # names are often told apart by their ends
             label = f"{label[: longest - 1 - tail]}…{label[-tail:]}"
         labels.append(label.replace("$", r"\$"))
+    if numbered:
+        _remark_on_numbers(tuple(numbered))
     return labels
+
+
+@cache
+def _remark_on_numbers(numbered: tuple[str, ...]) -> None:
+    more = len(numbered) - _MOST_REMARKED
+    others = f" and {counted(more, 'other')} likewise" if more > 0 else ""
+    _log.warning(
+        "figures call %s%s: no font on this machine has their letters. One that has them mends it "
+        "once it is installed; Noto has one for every script.",
+        ", ".join(numbered[:_MOST_REMARKED]),
+        others,
+    )
 
 
 @cache
@@ -202,7 +224,16 @@ def _fonts() -> dict[str, frozenset[int]]:
 
 
 def _installed() -> dict[str, str]:
-    return {font.name: font.fname for font in reversed(font_manager.fontManager.ttflist)}
+    """Return the file of each installed family's usual face; its slanted one has fewer letters."""
+    faces = sorted(
+        font_manager.fontManager.ttflist,
+        key=lambda font: (
+            font.style == "normal",
+            font.stretch == "normal",
+            font.weight == 400,
+        ),
+    )
+    return {font.name: font.fname for font in faces}
 
 
 @cache
@@ -213,16 +244,21 @@ def _glyphs() -> frozenset[int]:
 
 @cache
 def _further() -> dict[int, str]:
-    """Return the family of the other installed fonts that draws a code point, the last by name.
+    """Return the family of the other installed fonts that draws a code point, the first by name.
 
     Reading them takes a second or more where there are hundreds: call it for missing letters only.
     """
+    # matplotlib keeps the list of fonts that it once made.
+    listed = {font.fname for font in font_manager.fontManager.ttflist}
+    for file in set(font_manager.findSystemFonts()) - listed:
+        with suppress(OSError, RuntimeError):  # such as of coloured letters, which it does not draw
+            font_manager.fontManager.addfont(file)
     found: dict[int, str] = {}
-    for family, file in sorted(_installed().items()):
+    for family, file in sorted(_installed().items(), reverse=True):
         # Of matplotlib's own, those of formulas have other letters at these code points. That of
         # last resort, which macOS has as well, has boxes in their place.
         own = Path(file).is_relative_to(get_data_path())
-        if not own and "LastResort" not in family and family not in _FAMILIES:
+        if not own and "LastResort" not in family and family not in _fonts():
             found |= dict.fromkeys(font_manager.get_font(file).get_charmap(), family)
     return found
 

@@ -10,6 +10,8 @@ from timeit import repeat
 import numpy as np
 from numpy.typing import NDArray
 
+from ..machine.status import with_progress
+
 __all__ = ["fastest_within", "largest_difference", "pictures_timed", "speedups", "times_in_turns"]
 
 # A turn is long enough that the clock and a short disturbance do not count.
@@ -41,12 +43,12 @@ def times_in_turns(
     moment of the machine affects all alike, which `torch.utils.benchmark` does not do. A turn is
     the median of as many calls as fit into some 20 ms, at least three, after one that does not
     count, since what ran before has filled the processor's caches. Of half a second or more it is
-    a single call.
+    a single call. Where this takes long, the time that is left is logged.
     """
     names = list(calls)
     often = {name: _calls_a_turn(_seconds(calls[name], _FIRST_CALLS)[-1]) for name in names}
     seconds: dict[str, list[float]] = {name: [] for name in names}
-    for turn in range(rounds):
+    for turn in with_progress(range(rounds), rounds, "rounds timed"):
         first = turn % len(names)
         for name in names[first:] + names[:first]:
             first_call, *others = _seconds(calls[name], often[name])

@@ -9,6 +9,7 @@ from typing import Any
 
 from ..config.checks import ConfigError
 from ..data.splitting.test_usage import count_test_measurement_once
+from ..machine.cpu_load import slowdown
 from ..machine.failures import RunFailed
 from ..machine.text import counted
 from ..records.ties import METRICS, Place
@@ -40,6 +41,10 @@ __all__ = ["TEST", "Finals", "kept_finalists"]
 # Keys in a study: of trainings by trial and seed, of the winner with its test, and of the numbers
 # of finalists and seeds that fit, with those that were asked for.
 _REFITS, TEST, _SIZE = "refits", "test", "finalists"
+
+# CPU seconds of a finalist's training beside those of its trial, which draws no figures (clothing
+# photos, ten classes).
+_FIGURES_CPU_SECONDS = 4.5
 
 
 def kept_finalists(
@@ -85,7 +90,8 @@ class Finals(JobLoop[tuple[int, int]]):
         pool, observers, interrupted: see `JobLoop`.
         clock: fewer finalists or seeds are trained if more would take longer than it has left;
             without time for any, the best trial wins as it is. If trainings take longer than
-            expected, only the first of each finalist begins after that time.
+            expected, further seeds begin only as long as one should end in time, by what the
+            trainings before it took.
         display: shows each training that ends, and the step that takes a while.
         check: see `Reduction`.
         upkeep: see `Driver`.
@@ -221,18 +227,20 @@ class Finals(JobLoop[tuple[int, int]]):
         known = self._study.recall(_SIZE)
         if known is not None and known[2:] == asked and len(chosen) >= known[0]:
             return known[0], known[1]
+        figures = 0.0 if self._clock.left is None else _FIGURES_CPU_SECONDS * slowdown()
         known_size = (1, 0) if known is None else (min(known[0], len(chosen)), known[1])
         most = len(chosen), settings.finalist_seeds
         fitting = [
             (finalists, seeds)
             for finalists in range(1, most[0] + 1)
             for seeds in range(1, most[1] + 1)
-            if self._fits(chosen[:finalists], seeds)
+            if self._fits(chosen[:finalists], seeds, figures)
         ]
         size = max(fitting, key=_preference, default=known_size)
         if size != most:
-            count = "none" if not size[1] else _times(*size)
-            self._show(f"finalists: {count}, because {_times(*most)} would exceed the budget")
+            what = "none, and the best trial wins as it is" if not size[1] else _times(*size)
+            more = _times(*(most if size[1] else (1, 1)))
+            self._show(f"finalists: {what}, because {more} would exceed the budget")
         self._study.remember(_SIZE, [*size, *asked])
         return size
 
@@ -242,7 +250,8 @@ class Finals(JobLoop[tuple[int, int]]):
             seeds.pop(str(self._settings.seed), None)
         self._study.remember(_REFITS, self._refits)
 
-    def _fits(self, trials: Sequence[TrialRecord], seeds: int) -> bool:
+    def _fits(self, trials: Sequence[TrialRecord], seeds: int, figures: float) -> bool:
+        """Return whether trainings of these trials, each with its figures' seconds, end in time."""
         left = self._clock.left
         if left is None:
             return True
@@ -251,21 +260,23 @@ class Finals(JobLoop[tuple[int, int]]):
             missing = [t for t in trials if "value" not in self.facts((t.number, seed))]
             prepared = (self._study.facts(trial.number).get(PREPARED, ()) for trial in missing)
             each = [
-                training_seconds(trial.seconds or 0.0, its, slots)
+                training_seconds(trial.seconds or 0.0, its, slots) + figures
                 for trial, its in zip(missing, prepared, strict=True)
             ]
             needed += round_seconds(each, slots)
         return needed <= left
 
-    def _is_late(self) -> bool:
-        left = self._clock.left
-        return left is not None and left <= 0
+    def _is_late(self, trial: int | None = None) -> bool:
+        """Return whether the time is over, or will be before a further training of a trial ends."""
+        left, ended = self._clock.left, self._refits.get(str(trial), {}).values()
+        took = [facts.get("seconds", 0.0) for facts in ended if "value" in facts]
+        return left is not None and (left <= 0 or left < max(took, default=0.0))
 
     # Methods that `JobLoop` calls.
 
     def next(self) -> tuple[int, int] | None:
-        if self._todo and self._in_time and self._is_late():
-            first = self._settings.seed + 1
+        first = self._settings.seed + 1
+        if self._todo and self._in_time and self._is_late(self._todo[0][0]):
             needed = [key for key in self._todo if key[1] == first]
             if len(needed) < len(self._todo):
                 self._show(

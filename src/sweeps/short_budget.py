@@ -245,9 +245,8 @@ def _images_per_second(prepared: Collection[Prepared], side: int | None) -> dict
 def warn_single_family(pictures: int, minutes: float, finals: bool, base: Sequence[str]) -> str:
     """Return a warning if only frozen networks fit into a budget on photos; "" if more does.
 
-    Nothing has been measured at that point: the estimate uses costs on other photos. The load of
-    the machine at a moment may be many times that of the race, so that the time on idle cores is
-    said beside it.
+    Nothing has been measured at that point: the estimate uses costs on other photos. It is of idle
+    cores, for the load of the machine at a moment may be many times that of the race.
 
     Args:
         pictures: number in the training part.
@@ -264,18 +263,15 @@ def warn_single_family(pictures: int, minutes: float, finals: bool, base: Sequen
         left = keeps * (race - slower * _START_SECONDS) - slower * _FIRST_TRIAL_SECONDS
         return minutes * (1 + (needed - left) / keeps / race)
 
-    at_idle, at_load = enough(1.0), enough(slowdown())
-    if at_load <= minutes:
+    at_idle = enough(1.0)
+    if max(at_idle, enough(slowdown())) <= minutes:
         return ""
-    idle, now = max(1, math.ceil(at_idle)), math.ceil(at_load)
-    needs = counted(now, "minute")
+    needs = f"takes about {counted(math.ceil(at_idle), 'minute')} on idle cores"
     if at_idle <= minutes:
-        needs += " at the load of now, and fits on idle cores"
-    elif idle < now:
-        needs += f" at the load of now, and {idle} on idle cores"
+        needs = "may not fit at the load of now, and does on idle cores"
     return (
         f"budget.minutes={minutes:g} may fit only one family: estimated from other photos, a "
-        f"second one, handcrafted, takes about {needs}"
+        f"second one, handcrafted, {needs}"
     )
 
 

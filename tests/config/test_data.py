@@ -48,6 +48,13 @@ def test_a_name_that_is_given_counts_and_a_root_may_be_relative(
     assert named() == "folder"
 
 
+@pytest.mark.parametrize("name", ["衣服", "قميص", "हिन्दी", "Röcke", "Одежда-2.1"])
+def test_letters_of_every_alphabet_stay_in_the_name(name: str) -> None:
+    assert named(f"data.root=/a/{name}") == name
+    assert named(f"data.root=/a/{name} 👟.zip") == name
+    assert named("data.root=/a/Ro\u0308cke") == "Röcke"  # as macOS writes ö
+
+
 def test_two_sets_have_a_champion_each(tmp_path: Path) -> None:
     roots = ("/a/cats", "/a/dogs", "/a/猫", "/a/犬")
     champions = [Champion(named(f"data.root={root}"), "run", "id") for root in roots]

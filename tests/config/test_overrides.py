@@ -10,7 +10,9 @@ from src.config.overrides import (
     by_key,
     changed,
     output_overrides,
+    parse_override,
     split_override,
+    value_of,
     without_keys,
 )
 
@@ -19,6 +21,27 @@ def test_a_value_may_hold_the_sign_that_ends_the_key() -> None:
     assert split_override("data.filter=a=b") == ("data.filter", "a=b")
     assert split_override("seed=") == ("seed", "")
     assert split_override("seed") == ("seed", "")
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("[图像,标签]", ["图像", "标签"]),
+        ("[Straße und Weg, ciel,null,2]", ["Straße und Weg", "ciel", None, 2]),
+        ("[[道,a],空]", [["道", "a"], "空"]),
+        ("猫 犬", "猫 犬"),
+        ("\u3000", "\u3000"),  # a blank
+        ("'Größe'", "Größe"),
+        ('["é",b]', ["é", "b"]),
+    ],
+)
+def test_letters_of_every_alphabet_need_no_quotes(text: str, value: object) -> None:
+    assert value_of(f"data.class_names={text}") == value
+
+
+def test_several_values_of_every_alphabet_need_no_quotes() -> None:
+    several = parse_override("data.answer=a,ü").sweep_string_iterator()
+    assert [value_of(f"data.answer={one}") for one in several] == ["a", "ü"]
 
 
 def test_of_one_key_the_last_override_counts() -> None:

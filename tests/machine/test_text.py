@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import io
 import os
+import sys
 
 import pytest
 from hypothesis import given
@@ -14,7 +15,7 @@ from src.machine.text import (
     csv_text,
     encodable,
     from_csv_cell,
-    latin,
+    plain,
     visible,
     visible_lines,
 )
@@ -68,23 +69,43 @@ def test_a_table_gives_every_text_back(texts: list[str]) -> None:
     assert [from_csv_cell(cell) for cell in row] == texts
 
 
+def test_a_table_with_other_letters_than_those_of_ascii_begins_with_a_byte_order_mark() -> None:
+    assert csv_text(["a"], [["裙子"]]) == "\ufeffa\n裙子\n"
+    assert csv_text(["标签"], []) == "\ufeff标签\n"
+    assert csv_text(["a"], [["skirt"]]) == "a\nskirt\n"
+
+
 def test_numbers_are_no_texts_in_a_row() -> None:
     assert csv_text(["a", "b", "c"], [(-0.5, "-x", None)]) == "a,b,c\n-0.5,'-x,\n"
 
 
 @pytest.mark.parametrize(
-    ("text", "plain"),
+    ("text", "expected"),
     [
-        ("Röcke weiß", "Rocke weiss"),
-        ("Ærø, Łódź", "AEro, Lodz"),
-        ("Ro\u0308cke", "Rocke"),  # as macOS writes ö
-        ("İstanbul \u0131\u015f\u0131k", "Istanbul isik"),
-        ("猫 が é", "猫 が e"),
-        ("plain-1", "plain-1"),
+        ("Röcke weiß", "Röcke_weiß"),
+        ("Ro\u0308cke", "Röcke"),  # as macOS writes ö
+        ("衣服 / フク", "衣服_フク"),
+        ("قميص", "قميص"),
+        ("हिन्दी 1.0", "हिन्दी_1.0"),  # whose vowels are marks
+        ("👟\ufe0f, €\u0301", "_"),  # marks of what is left out
+        ("a\u202eb\u200b\udcff", "a_b_"),
+        ("plain-1", "plain_1"),
     ],
 )
-def test_letters_of_latin_alphabets_in_ascii(text: str, plain: str) -> None:
-    assert latin(text) == plain
+def test_letters_of_every_alphabet_are_plain(text: str, expected: str) -> None:
+    assert plain(text, 60) == expected
+
+
+def test_a_plain_text_is_ascii_where_names_of_files_are_not_in_utf8(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sys, "getfilesystemencoding", lambda: "iso8859-1")
+    assert plain("Größe 2", 60) == "Gr_e_2"
+
+
+def test_a_plain_text_is_cut_between_letters() -> None:
+    assert plain("衣" * 30, 8) == "衣衣"
+    assert plain("a-b" * 30, 8, also="-") == "a-ba-ba-"
 
 
 def test_a_name_that_is_no_utf8_can_be_written() -> None:

@@ -123,23 +123,32 @@ def test_a_record_does_not_lead_out_of_the_runs(tmp_path: Path) -> None:
 def test_the_registered_model_has_a_name_that_mlflow_takes() -> None:
     assert Champion("digits", "r", "0").registered_model == "bakeoff-digits"
     assert Champion("my-photos", "r", "0").registered_model == "bakeoff-my-photos"
-    for name in ("a/b: c", "猫", "x" * 300, "", ".", "\udcff"):
+    for name in ("a/b: c", "猫/犬", "👟", "猫" * 300, "x" * 300, "", ".", "\udcff"):
         registered = Champion(name, "r", "0").registered_model
-        assert re.fullmatch(r"bakeoff-[A-Za-z0-9._-]{1,70}", registered)
+        assert re.fullmatch(r"bakeoff-[\w.-]+", registered)
+        assert len(registered.encode()) < 80
 
 
-def test_letters_with_marks_are_read_in_names_of_runs_and_models(tmp_path: Path) -> None:
-    assert crowned(tmp_path, "Wäsche_weiß").name.startswith("mlp-Wasche_weiss-")
-    champions = [Champion(name, "r", "0") for name in ("Wäsche", "Wasche", "Wásche")]
-    first, plain, other = (one.registered_model for one in champions)
-    assert plain == "bakeoff-Wasche"
-    assert first.startswith(f"{plain}-") and other.startswith(f"{plain}-") and first != other
+def test_letters_of_every_alphabet_stay_in_names_of_runs_and_models(tmp_path: Path) -> None:
+    names = ("Wäsche", "Wasche", "衣服", "قميص", "हिन्दी", "Одежда-2")
+    for name in names:
+        assert Champion(name, "r", "0").registered_model == f"bakeoff-{name}"
+    assert crowned(tmp_path, "Wäsche, weiß").name.startswith("mlp-Wäsche_weiß-")
+    assert crowned(tmp_path, "Одежда-2").name.startswith("mlp-Одежда_2-")
 
 
-def test_a_champion_of_an_earlier_version_is_found_and_replaced(tmp_path: Path) -> None:
-    """Whose file had "_" for letters with marks."""
+def test_a_name_of_macos_means_the_champion_too(tmp_path: Path) -> None:
+    folder = crowned(tmp_path, "Wa\u0308sche")  # folders there are in decomposed form
+    assert RunFolder.find("champion:Wäsche", tmp_path) == folder
+
+
+@pytest.mark.parametrize("earlier", ["W_sche-", "Wasche-"])
+def test_a_champion_of_an_earlier_version_is_found_and_replaced(
+    tmp_path: Path, earlier: str
+) -> None:
+    """Whose file had other letters for those with marks, and a digest of the name."""
     path = Champion("Wäsche", "old", "1").write(tmp_path)
-    path = path.rename(path.with_name(path.name.replace("Wasche-", "W_sche-")))
+    path = path.rename(path.with_name(f"{earlier}6073cb.json"))
     found = Champion.read(tmp_path, "Wäsche")
     assert found is not None and found.run == "old"
     assert Champion("Wäsche", "new", "2").write(tmp_path) == path

@@ -30,13 +30,11 @@ def drawn_by(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], list[Figure]]:
     return keep
 
 
-@pytest.fixture
-def odd_letter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """A letter that neither matplotlib's fonts nor most systems have, and an installed font of it.
+ODD_LETTER = "\ua000"  # which neither matplotlib's fonts nor most systems have
 
-    The letter is as wide as high.
-    """
-    letter = "\ua000"
+
+def font_of_one_letter(file: Path, letter: str = ODD_LETTER, family: str = "Of One Letter") -> Path:
+    """Write a font of a letter that is as wide as high, and return its file."""
     made = FontBuilder(1000)
     pen = TTGlyphPen(None)
     for move, place in ((pen.moveTo, (0, 0)), (pen.lineTo, (900, 0)), (pen.lineTo, (900, 900))):
@@ -47,11 +45,17 @@ def odd_letter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     made.setupGlyf({".notdef": TTGlyphPen(None).glyph(), "one": pen.glyph()})
     made.setupHorizontalMetrics({".notdef": (1000, 0), "one": (1000, 0)})
     made.setupHorizontalHeader(ascent=900, descent=-100)
-    made.setupNameTable({"familyName": "Of One Letter", "styleName": "Regular"})
+    made.setupNameTable({"familyName": family, "styleName": "Regular"})
     made.setupOS2()
     made.setupPost()
-    made.save(file := tmp_path / "one.ttf")
+    made.save(file)
+    return file
+
+
+@pytest.fixture
+def odd_letter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The odd letter, and an installed font of it."""
     monkeypatch.setattr(fonts := font_manager.fontManager, "ttflist", [*fonts.ttflist])
-    fonts.addfont(file)
+    fonts.addfont(font_of_one_letter(tmp_path / "one.ttf"))
     monkeypatch.setattr("src.reporting.style._further", style._further.__wrapped__)
-    return letter
+    return ODD_LETTER

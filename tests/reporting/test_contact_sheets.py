@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from matplotlib.colors import to_hex
 from matplotlib.text import Text
 from numpy.typing import NDArray
+from PIL import Image
 
-from src.records.pictures import Suspect
+from src.records.pictures import Guess, GuessSample, Suspect
 from src.records.run import Predictions
 from src.reporting.contact_sheets import (
     MapRow,
@@ -114,6 +115,21 @@ def test_captions_stay_within_their_cells_however_wide_their_letters_are() -> No
     sizes = [text.get_fontsize() for text in written]
     assert set(sizes[::2]) == {7.5}  # of those that fit anyway
     assert min(sizes) > 4.5
+
+
+def test_captions_stay_apart_at_the_resolution_of_the_file(tmp_path: Path) -> None:
+    """A hinted font is up to some percent wider there than at that of a screen."""
+    sample = GuessSample(names := ["Hemden für Männer", "Верхняя одежда", "W" * 12])
+    for number in range(20):
+        sample.add(Guess(0.7, f"{number}.png", names[number % 3]))
+    figure = label_sheet(sample, lambda path: np.zeros((3, 8, 8), np.uint8))
+    save(figure, tmp_path / "sheet.png")
+    with Image.open(tmp_path / "sheet.png") as picture:
+        figure.set_dpi(picture.width / figure.get_figwidth())
+    figure.canvas.draw()
+    widths = [text.get_window_extent().width for text in figure.findobj(Text)]
+    of_labels = [w for w, t in zip(widths, figure.findobj(Text)) if "70 %" in t.get_text()]
+    assert len(of_labels) == 20 and max(of_labels) < 0.97 * figure.bbox.width / 10
 
 
 @pytest.mark.filterwarnings("error")

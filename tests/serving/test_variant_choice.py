@@ -70,6 +70,21 @@ def test_everyone_has_a_turn_in_every_round_and_another_begins(
     assert speedups(seconds["b"], seconds["a"]) == pytest.approx([3.0] * 3)
 
 
+def test_a_long_timing_says_how_much_of_it_is_left(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    clock = [0.0]
+    for name in ("perf_counter", "monotonic"):
+        monkeypatch.setattr(f"time.{name}", lambda: clock[0])
+
+    def call() -> None:
+        clock[0] += 6.0
+
+    with caplog.at_level("INFO"):
+        times_in_turns({"a": call, "b": call}, 4)
+    assert caplog.messages == [f"{n} of 4 rounds timed, {48 - 12 * n} s left" for n in (1, 2, 3)]
+
+
 @pytest.mark.parametrize(("size", "turn"), [(50, 1), (49, 4), (1, 4)])
 def test_the_pictures_of_a_timing_are_counted_before_it(
     size: int, turn: int, monkeypatch: pytest.MonkeyPatch

@@ -37,7 +37,8 @@ FAMILIES = {
 
 @pytest.fixture(autouse=True)
 def sure(monkeypatch: pytest.MonkeyPatch) -> None:
-    """These trainings have left no predictions to judge."""
+    """These trainings have left no predictions to judge, and their figures take no time."""
+    monkeypatch.setattr(finalists, "slowdown", lambda: 0.0)
     monkeypatch.setattr(
         finalists,
         "verdict_on",
@@ -120,6 +121,19 @@ def test_finalists_and_seeds_fit_into_the_time_that_is_left(
     made, said = finals(study, left)
     assert tuple(made._affordable(made._chosen(study.trials()))) == size
     assert bool(said) == (size != (3, 3))
+
+
+@pytest.mark.parametrize(
+    ("slower", "left", "size"), [(1.0, 100, (3, 3)), (4.0, 100, (2, 3)), (4.0, 25, (1, 0))]
+)
+def test_the_figures_of_a_training_take_time_by_the_load(
+    monkeypatch: pytest.MonkeyPatch, slower: float, left: float, size: tuple[int, int]
+) -> None:
+    """Nine trainings of 10 s in two slots, beside 4.5 CPU seconds of each."""
+    monkeypatch.setattr(finalists, "slowdown", lambda: slower)
+    study = study_of([10, 10, 10])
+    made, _ = finals(study, left)
+    assert tuple(made._affordable(made._chosen(study.trials()))) == size
 
 
 @pytest.mark.parametrize(
@@ -209,11 +223,15 @@ def test_more_minutes_train_the_finalists_that_there_was_no_time_for() -> None:
 
 def test_without_time_the_best_trial_wins_as_it_stands() -> None:
     study = study_of([100, 100, 100])
-    made, _ = finals(study, 50)
+    made, said = finals(study, 50)
     made.run()
     (finalist,) = kept_finalists(study, "maximize")
     assert study.recall("test")["winner"] == 0
     assert (finalist.trial, finalist.runs, finalist.run_dirs) == (0, {0: 0.9}, {0: "run-0"})
+    assert said == [
+        "finalists: none, and the best trial wins as it is, because 1 with 1 seed would exceed the "
+        "budget"
+    ]
 
 
 @pytest.mark.parametrize(
@@ -230,6 +248,7 @@ class Trained(Finals):
     """Ends a training at once, with the value of its trial; `stops` after so many in all."""
 
     stops: int | None = None
+    seconds = 0.0  # of each training
     trained: list[tuple[int, int]]
 
     def run_jobs(self) -> bool:
@@ -237,7 +256,8 @@ class Trained(Finals):
             if self.stops is not None and len(self.trained) == self.stops:
                 raise KeyboardInterrupt
             self.trained.append(key)
-            self.keep(key, {"value": 0.9 - 0.1 * key[0], "run_dir": f"run-{key[0]}-{key[1]}"})
+            facts = {"value": 0.9 - 0.1 * key[0], "run_dir": f"run-{key[0]}-{key[1]}"}
+            self.keep(key, {**facts, "seconds": self.seconds})
         return True
 
 
@@ -255,25 +275,28 @@ def told_apart(
     return trained.trained, said
 
 
-@pytest.mark.parametrize(("slow", "ended"), [(1, 9), (3, 4), (20, 3)])
+@pytest.mark.parametrize(("slow", "ended"), [(1, 9), (2, 4), (3, 3), (20, 3)])
 def test_trainings_that_take_longer_than_expected_are_fewer(slow: int, ended: int) -> None:
-    """Nine of 10 s fit into 46 s of two slots; each finalist has its first whatever it takes."""
+    """Nine of 10 s fit into 50 s of two slots; each finalist has its first whatever it takes.
+
+    A further one begins only where it ends in time, if it takes as long as those before it.
+    """
     study = study_of([10, 10, 10])
-    made, said = finals(study, 46)
+    made, said = finals(study, 50)
 
     class Passing:
         """Each training takes its time."""
 
         @property
         def left(self) -> float:
-            return 46.0 - slow * 5 * len(trained.trained)
+            return 50.0 - slow * 5 * len(trained.trained)
 
         def finals_to_end(self, answered: bool) -> float | None:
             return None
 
     clock: Any = Passing()
     trained = bare_finals(made.pool, made._jobs, clock, said, Trained)
-    trained.trained = []
+    trained.trained, trained.seconds = [], 10.0 * slow
     trained.run()
     assert len(trained.trained) == ended
     assert sorted(trained.trained[:3]) == [(0, 1), (1, 1), (2, 1)]

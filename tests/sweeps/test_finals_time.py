@@ -186,6 +186,7 @@ def time(monkeypatch: pytest.MonkeyPatch) -> ByHand:
     monkeypatch.setattr(loop, "time", SimpleNamespace(monotonic=clock))
     verdict = SimpleNamespace(baseline=None, collapses=None, standings=())
     monkeypatch.setattr(finalists, "verdict_on", lambda *_: (verdict, {}))
+    monkeypatch.setattr(finalists, "slowdown", lambda: 1.0)  # of an idle machine
     return clock
 
 

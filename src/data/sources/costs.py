@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,10 +16,13 @@ from ...machine.arrays import Float64Array
 from ...machine.regular_files import file_fault
 from ...machine.text import counted
 from .label_spelling import clean_label
+from .table_columns import not_utf8
 
 __all__ = ["CostTable"]
 
 _MARKS = (",", ";", "\t")
+# Where semicolons divide cells, a comma is a decimal one, and a point may part thousands.
+_THOUSANDS = re.compile(r"\s*[-+]?[1-9]\d{0,2}\.\d{3}\s*")
 # A thousand classes have a million costs.
 _MAX_BYTES = 20_000_000
 
@@ -41,7 +45,8 @@ class CostTable:
     def read(cls, file: Path) -> CostTable:
         """Read a header of class names after an empty cell, and a row for each class.
 
-        Cells are divided by commas, semicolons or tabs; where not by commas, 2,5 is a number.
+        Cells are divided by commas, semicolons or tabs; where not by commas, 2,5 is a number, and
+        1.000 is refused where no other number, such as 0.000 or 2.5, shows what a point means.
 
         Raises:
             ConfigError: the file cannot be read, or is no square table of numbers.
@@ -55,9 +60,7 @@ class CostTable:
             lines = csv.reader(io.StringIO(text, newline=""), delimiter=mark)
             rows = [row for row in lines if any(cell.strip() for cell in row)]
         except UnicodeDecodeError as error:
-            raise ConfigError(
-                f"costs: {file} is not written in UTF-8: save it as CSV UTF-8."
-            ) from error
+            raise not_utf8(file) from error
         except (OSError, ValueError, csv.Error) as error:
             raise ConfigError(f"costs: {file} cannot be read: {error}.") from error
         names = tuple(map(clean_label, rows[0][1:])) if rows else ()
@@ -75,6 +78,13 @@ class CostTable:
             found = counted(len(uneven) - 1, "cost")
             raise ConfigError(
                 f"costs: the line {uneven[0]!r} of {file} has {found} for {len(names)} classes."
+            )
+        points = [cell for row in rows[1:] for cell in row[1:] if "." in cell]
+        if mark != "," and points and all(map(_THOUSANDS.fullmatch, points)):
+            one = points[0].strip()
+            raise ConfigError(
+                f"costs: {one} in {file} may be {one.replace('.', '')} or {float(one):g}: write "
+                "which it is."
             )
         matrix = [[_number(cell, mark, file, row[0]) for cell in row[1:]] for row in rows[1:]]
         return cls(file, names, np.array(matrix))

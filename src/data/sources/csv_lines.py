@@ -18,6 +18,7 @@ from .table_columns import (
     TableSchema,
     cell_value,
     check_table,
+    not_utf8,
     recognised_columns,
 )
 
@@ -71,7 +72,7 @@ def read_csv_lines(file: Path, schema: TableSchema) -> ParsedTable:
                 if any(cell.strip() for cell in cells):
                     _add(file, table, lines.line_num, cells, separator)
     except UnicodeDecodeError:
-        raise ConfigError(f"{file} is not written in UTF-8: save it as CSV UTF-8.") from None
+        raise not_utf8(file) from None
     except csv.Error as error:
         what = next((fault for part, fault in _FAULTS.items() if part in str(error)), str(error))
         raise ConfigError(f"{file}, line {lines.line_num}: {what}.") from None

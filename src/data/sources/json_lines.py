@@ -11,7 +11,7 @@ from ...config.checks import ConfigError
 from ...machine.text import nearest, text_fault
 from .label_sets import SEPARATORS
 from .label_spelling import clean_label
-from .table_columns import ParsedTable, TableSchema, cell_value, check_table
+from .table_columns import ParsedTable, TableSchema, cell_value, check_table, not_utf8
 
 __all__ = ["read_json_lines"]
 
@@ -80,7 +80,7 @@ def _objects(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
                     raise ConfigError(f"{file}, line {number}: {_NO_OBJECT}.")
                 yield number, one
     except UnicodeDecodeError:
-        raise ConfigError(f"{file} is not written in UTF-8: save it so.") from None
+        raise not_utf8(file) from None
     except RecursionError:
         raise ConfigError(f"{file}, line {number}: it has too many brackets.") from None
     except ConfigError:

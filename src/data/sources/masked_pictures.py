@@ -20,6 +20,7 @@ from ..decoding.picture_files import PictureError
 from ..quality.audit import survey
 from .mask_pairs import NAMED, MaskPairs, pairs_in_folders, pairs_in_table
 from .source import Masks, Source, natural_order
+from .table_columns import not_utf8
 
 __all__ = ["CLASSES", "MaskClasses", "list_masks"]
 
@@ -281,7 +282,9 @@ def _read_names(file: Path) -> list[str] | None:
         raise ConfigError(f"{file} {fault}: it must name each class once, a line each.")
     try:
         lines = file.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError:
+        raise not_utf8(file) from None
+    except OSError as error:
         raise ConfigError(f"{file} cannot be read: {error}.") from None
     names = [line.strip() for line in lines if line.strip()]
     if len(set(names)) < len(names) or not names:

@@ -19,6 +19,7 @@ __all__ = [
     "called_as_group",
     "cell_value",
     "check_table",
+    "not_utf8",
     "recognised_columns",
 ]
 
@@ -52,6 +53,14 @@ def check_table(file: Path) -> None:
     """Raise a ConfigError for what is no file, or larger than a table of pictures is."""
     if (fault := file_fault(file, _MAX_BYTES)) is not None:
         raise ConfigError(f"{file} {fault}: a table of pictures is needed.")
+
+
+def not_utf8(file: Path) -> ConfigError:
+    """Return the refusal of a text file in another encoding."""
+    return ConfigError(
+        f"{file} is not written in UTF-8: save it so (in Excel as CSV UTF-8), or convert it by "
+        "iconv -f ENCODING -t UTF-8."
+    )
 
 
 @dataclass(frozen=True)

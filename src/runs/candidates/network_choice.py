@@ -155,11 +155,11 @@ def choose_networks(
             described=described,
             at_once=at_once,
         )
-    networks = networks_of(settings)
+    networks, slow = networks_of(settings), ranking.slow_seconds(count)
     (best, accuracy), cut = _best_group(ranking, fitting, networks, costs, left, at_once=at_once)
     notes = (
         f"on {len(sample.targets)} pictures: {'; '.join(map(str, ranking.networks))}",
-        *ranking.slow_note(count),
+        *([f"not ranked, for lack of time: {slow}"] if slow else ()),
         f"chosen: {joined_name(best)} ({100 * accuracy:.1f} %); "
         f"{_describing(count, _seconds(best, costs))}",
         *_fetching_note(device_of(settings.trainer.accelerator).type, networks),
@@ -294,9 +294,10 @@ def _best_affordable(
     took = count / found.speed
     at = "" if size is None else f" at {size} pixels (model.input_size={size})"
     of = "" if share == 1 else f" and 1/{round(1 / share)} of the training part (data.train_limit)"
+    slow = ranking.slow_seconds(counts[1.0])
     notes = (
-        *ranking.slow_note(counts[1.0]),
-        f"chosen for lack of time: {name}{at}{of}; {_describing(count, took)}",
+        *([f"no time to compare networks at their own size: {slow}"] if slow else ()),
+        f"chosen by published accuracy and speed: {name}{at}{of}; {_describing(count, took)}",
     )
     considered = _measured_records(found, sides) + ranking.records(None)
     seconds = 0.0 if found.fits else took

@@ -65,10 +65,11 @@ class Ranking:
     together: dict[str, float]
     slow: dict[str, float] = field(default_factory=dict)
 
-    def slow_note(self, count: int) -> tuple[str, ...]:
-        """Return a note on the networks that cannot be afforded, if there are any."""
-        named = [f"{name} (about {count / speed:.0f} s)" for name, speed in self.slow.items()]
-        return (f"not ranked, for lack of time: {', '.join(named)}",) if named else ()
+    def slow_seconds(self, count: int) -> str:
+        """Return the networks that were not ranked, with the seconds that `count` pictures take."""
+        return ", ".join(
+            f"{name} (about {count / speed:.0f} s)" for name, speed in self.slow.items()
+        )
 
     def records(self, taken: str | None) -> tuple[NetworkRecord, ...]:
         """Return records of all networks, of which the one with this name is taken."""

@@ -244,6 +244,9 @@ def test_names_come_from_a_file_beside_the_pictures(root: Path) -> None:
     # Around them may be a folder, as in most archives.
     shutil.copytree(root, root.parent / "outer" / "set")
     assert listed(root.parent / "outer").class_names == ("road", "car", "sky")
+    (root / "classes.txt").write_text("道\n车\n空\n", encoding="gb18030")
+    with pytest.raises(ConfigError, match=r"classes\.txt is not written in UTF-8: save it so"):
+        listed(root)
     (root / "classes.txt").unlink()
     assert listed(root).class_names == ("background", "foreground")
 

@@ -9,6 +9,8 @@ from typing import Literal
 import pytest
 
 from src.config.checks import ConfigError
+from src.config.compose import compose_settings
+from src.config.schema import RunSettings
 from src.data.sources.folder import load
 from src.data.sources.listing import list_pictures
 from src.data.sources.source import Source
@@ -390,6 +392,14 @@ def test_csv_in_another_encoding_says_so(encoding: str, tmp_path: Path) -> None:
     text = "path,label\nä.png,ö\n" if marked else "path,label\nx/000.png,a\n"
     with pytest.raises(ConfigError, match="not written in UTF-8" if marked else "column path|NUL"):
         listed(table(tmp_path, text, encoding=encoding))
+
+
+def test_columns_are_named_in_every_alphabet(tmp_path: Path) -> None:
+    tree(tmp_path, {"x": 2})
+    file = table(tmp_path, "图像,标签\nx/000.png,a\nx/001.png,b\n", encoding="utf-8")
+    given = ["data=folder", f"data.root={file}", "data.columns=[图像,标签]"]
+    source = list_pictures(compose_settings(RunSettings, given).data)
+    assert source.class_names == ("a", "b")
 
 
 def test_csv_labels_that_nobody_can_tell_apart_are_one(tmp_path: Path) -> None:

@@ -220,6 +220,8 @@ def test_what_cannot_be_afforded_is_not_ranked_and_the_fastest_gets_smaller_pict
     assert (choice.networks, choice.input_size) == (taken, size)
     assert (choice.seconds > 0) is (budget == 0.01)
     assert choice.cut is (budget is not None)
+    left_out = [note for note in choice.notes if "not ranked" in note]
+    assert not any(f"{name} (" in note for note in left_out for name in taken), left_out
 
 
 def test_half_of_the_training_pictures_may_be_worth_more_than_all_of_them_smaller(

@@ -308,6 +308,7 @@ def test_candidates_are_ranked_by_the_metric_that_is_asked_for(tmp_path: Path) -
         (",a,b\na,0,1\nb,1\n", "the line 'b' of .* has 1 cost for 2 classes"),
         (",a,b\na,0,1\nb,1,0,2\n", "the line 'b' of .* has 3 costs for 2 classes"),
         (';a;b\na;0;"1.250,5"\nb;1;0\n', "such as 1250.5, without marks between thousands"),
+        (";a;b\na;0;1.000\nb;2,5;0\n", r"1\.000 in .*costs.csv may be 1000 or 1: write which"),
         (",a,b\na,0,x\nb,1,0\n", "'x' in the line 'a'"),
         (",a,b\na,0,inf\nb,1,0\n", "'inf' in the line 'a'"),
     ],
@@ -328,8 +329,18 @@ def test_costs_may_be_written_in_other_dialects(tmp_path: Path, mark: str) -> No
     file.write_bytes((text if mark == "," else text.replace("2.5", "2,5")).encode("utf-8-sig"))
     np.testing.assert_array_equal(CostTable.read(file).of(names), [[0, 2.5], [1, 0]])
     file.write_bytes(text.replace("e\u0301", "\u00e9").encode("cp1252"))
-    with pytest.raises(ConfigError, match="save it as CSV UTF-8"):
+    with pytest.raises(ConfigError, match="in Excel as CSV UTF-8"):
         CostTable.read(file)
+
+
+@pytest.mark.parametrize("cell", ["0.125", "1.0000", "2.5"])
+@pytest.mark.parametrize("mark", [";", "\t"])
+def test_another_number_shows_that_a_point_is_a_decimal_one(
+    tmp_path: Path, mark: str, cell: str
+) -> None:
+    file = tmp_path / "costs.csv"
+    file.write_text(f",a,b\na,0,1.000\nb,{cell},0\n".replace(",", mark))
+    np.testing.assert_array_equal(CostTable.read(file).matrix, [[0, 1], [float(cell), 0]])
 
 
 def test_two_seeds_of_one_configuration_are_a_pair_as_well(tmp_path: Path) -> None:
