@@ -21,7 +21,6 @@ from typing import Any
 __all__ = [
     "counted",
     "csv_cell",
-    "csv_mark",
     "csv_text",
     "duration",
     "encodable",
@@ -202,7 +201,7 @@ def csv_cell(text: str) -> str:
 
 
 def csv_text(header: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
-    """Return rows as CSV, texts as of `csv_cell`, None as nothing, after a `csv_mark`."""
+    """Return rows as CSV, texts as of `csv_cell`, None as nothing."""
     stream = io.StringIO(newline="")
     out = csv.writer(stream)  # with \r\n at the end of a row, so that a \r within a cell is quoted
     for row in (header, *rows):
@@ -210,17 +209,7 @@ def csv_text(header: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
         stream.seek(stream.tell() - 2)
         stream.write("\n")
         stream.truncate()
-    text = stream.getvalue()
-    return csv_mark([text]) + text
-
-
-def csv_mark(texts: Iterable[str]) -> str:
-    """Return the byte order mark with which a CSV file of these texts begins; "" if all are ASCII.
-
-    Without it Excel takes UTF-8 for the encoding of its language. pandas and the encoding utf-8-sig
-    read over it.
-    """
-    return "" if all(map(str.isascii, texts)) else "\ufeff"
+    return stream.getvalue()
 
 
 def from_csv_cell(cell: str) -> str:

@@ -69,12 +69,6 @@ def test_a_table_gives_every_text_back(texts: list[str]) -> None:
     assert [from_csv_cell(cell) for cell in row] == texts
 
 
-def test_a_table_with_other_letters_than_those_of_ascii_begins_with_a_byte_order_mark() -> None:
-    assert csv_text(["a"], [["裙子"]]) == "\ufeffa\n裙子\n"
-    assert csv_text(["标签"], []) == "\ufeff标签\n"
-    assert csv_text(["a"], [["skirt"]]) == "a\nskirt\n"
-
-
 def test_numbers_are_no_texts_in_a_row() -> None:
     assert csv_text(["a", "b", "c"], [(-0.5, "-x", None)]) == "a,b,c\n-0.5,'-x,\n"
 

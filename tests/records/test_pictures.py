@@ -65,7 +65,7 @@ def test_the_table_reads_back(tmp_path: Path) -> None:
         Suspect("train", 1, None, "dog", "dark", 0.5),
     ]
     write_suspects(tmp_path / "suspects.csv", suspects)
-    with (tmp_path / "suspects.csv").open(encoding="utf-8-sig", newline="") as file:
+    with (tmp_path / "suspects.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     assert list(rows[0]) == [
         "part", "index", "path", "label", "kind", "score", "suggested_label", "like",

@@ -25,7 +25,7 @@ from ...machine.arrays import UInt8Array
 from ...machine.disk import named_file, refusal
 from ...machine.memory import memory_kept
 from ...machine.status import doing, with_progress
-from ...machine.text import counted, csv_cell, csv_mark
+from ...machine.text import counted, csv_cell
 from ...records.pictures import ClassMaps, Guess, GuessSample
 from ...serving.bundle import open_predictor
 from ...serving.bundle_files import DIGEST
@@ -86,8 +86,6 @@ def label_pictures(model: Path, found: FoundPictures, settings: PredictSettings)
         if masks:
             print(masks, file=sys.stderr)
         pages = [page for file in map(Path, found.pictures) for page in predictor.pages_in(file)]
-        if sheets.table is not None:
-            stream.write(csv_mark([*predictor.class_names, *found.pictures]))
         sample = _write_rows(
             predictor, pages, settings.top_k, stream=stream, tally=tally, to_label=to_label
         )

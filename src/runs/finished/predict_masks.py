@@ -29,7 +29,7 @@ from ...data.sources.written_answers import MASKS, OVERLAYS, SHARES, without_ans
 from ...machine.arrays import UInt8Array
 from ...machine.memory import memory_kept
 from ...machine.status import doing, with_progress
-from ...machine.text import counted, csv_cell, csv_mark, from_csv_cell
+from ...machine.text import counted, csv_cell, from_csv_cell
 from ...records.pixel_answers import colours
 from ...serving.masks import (
     PredictedMask,
@@ -109,8 +109,6 @@ def write_masks(model: Path, found: FoundPictures, settings: PredictSettings) ->
     answers = (windowed_masks if windows else predicted_masks)(predictor, map(Path, pictures))
     with written_to("out", place or Path("-")), _table(place) as stream:
         try:
-            if place is not None:
-                stream.write(csv_mark([*predictor.class_names, *pictures]))
             written = _write_rows(stream, place, predictor.class_names, pictures, answers, to_label)
         except DamagedModel as error:
             raise ConfigError(f"run: {error}.") from error
@@ -206,7 +204,7 @@ def _place(out: str) -> Path:
 def _listed(place: Path | None) -> set[str]:
     """Return the names of the masks in the table of an earlier call."""
     try:
-        with Path(place or os.devnull, SHARES).open(encoding="utf-8-sig", newline="") as stream:
+        with Path(place or os.devnull, SHARES).open(encoding="utf-8", newline="") as stream:
             header, *rows = csv.reader(stream)
         if tuple(header[: len(_COLUMNS)]) != _COLUMNS:
             return set()

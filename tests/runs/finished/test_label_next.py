@@ -67,7 +67,7 @@ def label(tmp_path: Path) -> Label:
 
 
 def rows_of(table: Path) -> list[dict[str, str]]:
-    with table.open(encoding="utf-8-sig", newline="") as file:
+    with table.open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
 
 
