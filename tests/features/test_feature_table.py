@@ -5,6 +5,9 @@ from __future__ import annotations
 import multiprocessing
 import os
 import shutil
+import signal
+import subprocess
+import sys
 import threading
 import time
 from concurrent.futures.process import BrokenProcessPool
@@ -25,6 +28,7 @@ from src.machine import status
 from src.machine.imports import allow_module
 from src.machine.parallel import TooSlow
 from tests.features.pictures import pictures, split, store
+from tests.warm_python import ROOT
 
 COUNT = 300
 IMAGES = pictures(COUNT, 1, (8, 8))
@@ -81,6 +85,62 @@ def test_a_table_too_large_for_the_disk_is_computed_once_for_the_parts_of_a_run(
         later.part("train")
         assert len(kept) == 1
     assert len(caplog.records) == 3 * extractors
+
+
+_KILLED = """
+import os, signal, sys
+from pathlib import Path
+from src.features.fusion import Described
+from tests.features import test_feature_table as tests
+
+usual, described = Described.__call__, []
+
+def mortal(extractor, images):
+    described.append(len(images))
+    if len(described) == 2:  # the last block of lbp
+        os.kill(os.getpid(), signal.SIGKILL)
+    return usual(extractor, images)
+
+Described.__call__ = mortal
+tests.table(Path(sys.argv[1]))[0].part("train")
+"""
+
+
+def test_a_process_that_is_killed_leaves_the_rows_that_it_had(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    undisturbed, _, parts = table(tmp_path / "undisturbed")
+    expected = undisturbed.part("train")
+    killed = subprocess.run([sys.executable, "-c", _KILLED, str(tmp_path)], check=False, cwd=ROOT)
+    assert killed.returncode == -signal.SIGKILL and not entries(tmp_path)
+    usual, counts = Described.__call__, []
+
+    def counted(extractor: Described, images: np.ndarray) -> np.ndarray:
+        counts.append(len(images))
+        return usual(extractor, images)
+
+    monkeypatch.setattr(Described, "__call__", counted)
+    caplog.set_level("INFO", logger=parallel.__name__)
+    made, _, _ = table(tmp_path)
+    np.testing.assert_array_equal(made.part("train"), expected)
+    count = len(parts.train) + len(parts.val)
+    assert sum(counts) == 2 * count - 128, "the first block of the first extractor was kept"
+    assert f"128 of {count} pictures were described before" in caplog.messages
+    assert made.seconds > made.seconds_here > 0
+    files = [sorted(path.name for path in one.parent.iterdir()) for one in entries(tmp_path)]
+    assert files == [["entry.json", "features.npy"]] * 2
+    assert not list(tmp_path.glob("features/*.unfinished"))
+    for mine, other in zip(entries(tmp_path), entries(tmp_path / "undisturbed"), strict=True):
+        assert mine.read_bytes() == other.read_bytes() and mine.parent.name == other.parent.name
+
+
+def test_rows_of_a_process_that_was_killed_count_where_a_table_has_become_too_large(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = table(tmp_path / "undisturbed")[0].part("train")
+    subprocess.run([sys.executable, "-c", _KILLED, str(tmp_path)], check=False, cwd=ROOT)
+    monkeypatch.setattr(parallel, "_in_memory", {})
+    np.testing.assert_array_equal(table(tmp_path, limit=0)[0].part("train"), expected)
 
 
 def test_mirrored_pictures_are_described_apart(tmp_path: Path) -> None:
