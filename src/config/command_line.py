@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any, TextIO, TypeVar
 
 from ..machine.cache_place import place_for_matplotlib
-from ..machine.failures import RunFailed, explained
+from ..machine.disk import refusal
+from ..machine.failures import RunFailed, explained, failed_import
 from ..machine.imports import shadowing_path
 from ..machine.interruption import Interrupted, Interruption
 from ..machine.package import PACKAGE, package_version, typed
@@ -272,7 +273,7 @@ def errors_explained(folder: Path | None = None) -> Iterator[None]:
         folder: named where an error names no file; None for the current one.
     """
     try:
-        with explained(folder or _here()):
+        with explained(folder or _here()), _permissions_explained():
             yield
     except OSError as error:
         if error.errno != errno.ENAMETOOLONG:
@@ -281,6 +282,17 @@ def errors_explained(folder: Path | None = None) -> Iterator[None]:
             f"{error.filename}: the name is longer than the file system takes, mostly 255 bytes "
             "between two slashes; give a shorter one."
         ) from error
+
+
+@contextmanager
+def _permissions_explained() -> Iterator[None]:
+    """Turn the lack of a permission for what a person named, not a run, into `ConfigError`."""
+    try:
+        yield
+    except PermissionError as error:
+        if (reason := refusal(error)) is None:
+            raise
+        raise ConfigError(f"{reason}.") from error
 
 
 def _guarded(action: Callable[[], None], folder: Path | None = None) -> int:
@@ -306,6 +318,9 @@ def _guarded(action: Callable[[], None], folder: Path | None = None) -> int:
                 "the command in another folder."
             )
             return 2
+        if isinstance(error, ImportError | OSError) and (reason := failed_import(error)):
+            _complain(f"error: {reason}.")
+            return 1
         _complain(traceback.format_exc().rstrip())
         _complain(f"error: a fault of Bakeoff, not of your input: {error}")
         return 1

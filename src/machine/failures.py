@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from .disk import NO_ROOM, refusal
+from .imports import is_foreign
 
 __all__ = [
     "DiskRefuses",
@@ -18,6 +19,7 @@ __all__ = [
     "ProcessLost",
     "RunFailed",
     "explained",
+    "failed_import",
     "require_folder",
 ]
 
@@ -31,6 +33,9 @@ _NO_MEMORY = re.compile(
 _PROCESS_LOST = re.compile(
     r"DataLoader worker .*(is killed by signal|exited unexpectedly)|terminated abruptly"
 )
+# Messages of the system about shared libraries: the first where memory is short.
+_NOT_MAPPED = "failed to map segment from shared object"
+_LIBRARY = re.compile(rf"\S+: ({_NOT_MAPPED}|cannot open shared object file|undefined symbol)")
 
 
 class RunFailed(Exception):
@@ -56,6 +61,21 @@ def require_folder(folder: Path) -> None:
             f"{folder} was moved or removed while its run wrote into it: move it back, and "
             f"resume={folder} goes on with the run"
         )
+
+
+def failed_import(error: ImportError | OSError) -> str | None:
+    """Return why an installed package, or a library of one, cannot be loaded, and the remedy.
+
+    None for a part of the project, and for errors that are none of loading.
+    """
+    library = _LIBRARY.match(str(error))
+    name = (getattr(error, "name", None) or "").partition(".")[0]
+    if library is None and (not name or not is_foreign(name)):
+        return None
+    what = f"the package {name}" if name else str(error).partition(":")[0]
+    if library is not None and library[1] == _NOT_MAPPED and "not permitted" not in str(error):
+        return f"there is not enough memory to load {what}: end other programs, or raise ulimit -v"
+    return f"{what} cannot be loaded ({error}): install it again, as the lock file states it"
 
 
 @contextmanager
