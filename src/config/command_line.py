@@ -19,7 +19,7 @@ from typing import Any, TextIO, TypeVar
 
 from ..machine.cache_place import place_for_matplotlib
 from ..machine.disk import refusal
-from ..machine.failures import RunFailed, explained, failed_import
+from ..machine.failures import RunFailed, explained
 from ..machine.imports import shadowing_path
 from ..machine.interruption import Interrupted, Interruption
 from ..machine.package import PACKAGE, package_version, typed
@@ -299,9 +299,6 @@ def _guarded(action: Callable[[], None], folder: Path | None = None) -> int:
     try:
         with Interruption(), errors_explained(folder):
             action()
-    except (ConfigError, RunFailed) as error:
-        _complain(f"error: {error}")
-        return 2 if isinstance(error, ConfigError) else 1
     except Interrupted as stop:
         _complain(str(stop))
         return stop.exit_code
@@ -312,15 +309,16 @@ def _guarded(action: Callable[[], None], folder: Path | None = None) -> int:
     except BrokenPipeError:
         return 1
     except Exception as error:
-        if isinstance(error, ImportError | AttributeError) and (path := shadowing_path()):
+        cause = error.__cause__ if isinstance(error, RunFailed) else error
+        if isinstance(cause, ImportError | AttributeError) and (path := shadowing_path()):
             _complain(
                 f"error: {path} is imported instead of the package {path.stem}: rename it, or give "
                 "the command in another folder."
             )
             return 2
-        if isinstance(error, ImportError | OSError) and (reason := failed_import(error)):
-            _complain(f"error: {reason}.")
-            return 1
+        if isinstance(error, ConfigError | RunFailed):
+            _complain(f"error: {error}")
+            return 2 if isinstance(error, ConfigError) else 1
         _complain(traceback.format_exc().rstrip())
         _complain(f"error: a fault of Bakeoff, not of your input: {error}")
         return 1

@@ -15,11 +15,11 @@ from .imports import is_foreign
 
 __all__ = [
     "DiskRefuses",
+    "NotLoaded",
     "OutOfMemory",
     "ProcessLost",
     "RunFailed",
     "explained",
-    "failed_import",
     "require_folder",
 ]
 
@@ -50,6 +50,10 @@ class ProcessLost(RunFailed):
     """A process that works for this one was killed; what was saved is whole."""
 
 
+class NotLoaded(RunFailed):
+    """An installed package, or a library of one, cannot be loaded."""
+
+
 class DiskRefuses(RunFailed):
     """A file could not be written: no room, no permission; the old one is kept."""
 
@@ -63,24 +67,9 @@ def require_folder(folder: Path) -> None:
         )
 
 
-def failed_import(error: ImportError | OSError) -> str | None:
-    """Return why an installed package, or a library of one, cannot be loaded, and the remedy.
-
-    None for a part of the project, and for errors that are none of loading.
-    """
-    library = _LIBRARY.match(str(error))
-    name = (getattr(error, "name", None) or "").partition(".")[0]
-    if library is None and (not name or not is_foreign(name)):
-        return None
-    what = f"the package {name}" if name else str(error).partition(":")[0]
-    if library is not None and library[1] == _NOT_MAPPED and "not permitted" not in str(error):
-        return f"there is not enough memory to load {what}: end other programs, or raise ulimit -v"
-    return f"{what} cannot be loaded ({error}): install it again, as the lock file states it"
-
-
 @contextmanager
 def explained(folder: Path, batch_size: int | None = None) -> Iterator[None]:
-    """Turn errors of memory, disks and lost processes into a kind of `RunFailed`.
+    """Turn errors of memory, disks, lost processes and packages into a kind of `RunFailed`.
 
     Args:
         folder: named where the error names no file.
@@ -88,7 +77,9 @@ def explained(folder: Path, batch_size: int | None = None) -> Iterator[None]:
     """
     try:
         yield
-    except (MemoryError, RuntimeError, OSError) as error:
+    except (MemoryError, RuntimeError, OSError, ImportError) as error:
+        if isinstance(error, OSError | ImportError) and (reason := _not_loaded(error)):
+            raise NotLoaded(reason) from error
         if isinstance(error, OSError):
             # Only those of a full disk are the disk's without a file that they name.
             place = folder if error.errno in NO_ROOM else None
@@ -102,6 +93,21 @@ def explained(folder: Path, batch_size: int | None = None) -> Iterator[None]:
                 "lack of memory: end other programs or set data.num_workers=1, and try again"
             ) from error
         raise
+
+
+def _not_loaded(error: ImportError | OSError) -> str | None:
+    """Return why an installed package, or a library of one, cannot be loaded, and the remedy.
+
+    None for a part of the project, and for errors that are none of loading.
+    """
+    library = _LIBRARY.match(str(error))
+    name = (getattr(error, "name", None) or "").partition(".")[0]
+    if library is None and (not name or not is_foreign(name)):
+        return None
+    what = f"the package {name}" if name else str(error).partition(":")[0]
+    if library is not None and library[1] == _NOT_MAPPED and "not permitted" not in str(error):
+        return f"there is not enough memory to load {what}: end other programs, or raise ulimit -v"
+    return f"{what} cannot be loaded ({error}): install it again, as the lock file states it"
 
 
 def _advice(batch_size: int | None) -> str:

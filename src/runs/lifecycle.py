@@ -28,7 +28,14 @@ from ..config.plugins import plugin_overrides
 from ..config.schema import RunSettings
 from ..data.decoding.picture_store import PictureLost
 from ..data.loading.picture_data import PictureData
-from ..machine.failures import DiskRefuses, ProcessLost, RunFailed, explained, require_folder
+from ..machine.failures import (
+    DiskRefuses,
+    NotLoaded,
+    ProcessLost,
+    RunFailed,
+    explained,
+    require_folder,
+)
 from ..machine.interruption import Interruption, Stopped, interruption_behind
 from ..machine.package import CHECKOUT, command
 from ..machine.status import doing
@@ -320,7 +327,7 @@ class ActiveRun(ABC):
                 outcome.state = "refused"
             known = isinstance(error, RunFailed)
             outcome.reason = str(error) if known else f"{type(error).__name__}: {error}"
-            if isinstance(error, DiskRefuses | PictureLost | ProcessLost):
+            if isinstance(error, DiskRefuses | NotLoaded | PictureLost | ProcessLost):
                 self._print_how_to_resume()
             raise
 

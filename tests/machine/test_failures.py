@@ -15,10 +15,10 @@ from torch.utils.data import DataLoader, Dataset
 
 from src.machine.failures import (
     DiskRefuses,
+    NotLoaded,
     OutOfMemory,
     ProcessLost,
     explained,
-    failed_import,
 )
 
 
@@ -135,7 +135,8 @@ def test_other_errors_pass_as_they_are(error: Exception, tmp_path: Path) -> None
     ],
 )
 def test_a_package_that_cannot_be_loaded_is_named(
-    error: ImportError | OSError, said: str | None
+    error: ImportError | OSError, said: str | None, tmp_path: Path
 ) -> None:
-    found = failed_import(error)
-    assert found is None if said is None else found is not None and found.startswith(said)
+    with pytest.raises(type(error) if said is None else NotLoaded) as failed, explained(tmp_path):
+        raise error
+    assert failed.value is error if said is None else str(failed.value).startswith(said)
