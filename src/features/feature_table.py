@@ -226,6 +226,7 @@ class FeatureTable:
             later, since = self._described(extractor, new, sum(map(len, rows))), time.perf_counter()
             for block in later:
                 if block.shape[1] * block.itemsize * count > self._limit:
+                    kept.clear()  # of an earlier, higher limit
                     raise _TooLarge(chain(rows, [block], later))
                 rows.append(block)
                 took, since = time.perf_counter() - since, time.perf_counter()

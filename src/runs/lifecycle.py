@@ -66,6 +66,8 @@ _NO_PARAMS = ("output_dir", "resume", "tracking")
 _MEASURED_KEYS_FILE = "found.json"
 # For a lock that is only looked at, or held while the record of a measurement is written.
 _LOCK_SECONDS = 5.0
+# What ends a run that goes on as it is, once the cause is gone.
+_GOES_ON = (DiskRefuses, NotLoaded, PictureLost, ProcessLost, BrokenPipeError)
 
 
 @dataclass(frozen=True)
@@ -327,7 +329,7 @@ class ActiveRun(ABC):
                 outcome.state = "refused"
             known = isinstance(error, RunFailed)
             outcome.reason = str(error) if known else f"{type(error).__name__}: {error}"
-            if isinstance(error, DiskRefuses | NotLoaded | PictureLost | ProcessLost):
+            if isinstance(error, _GOES_ON):
                 self._print_how_to_resume()
             raise
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import io
 import json
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +23,7 @@ from ..data.loading.loaders import Batch
 from ..machine.arrays import BytesArray, Int64Array
 from ..models.arithmetic import autocast
 from ..storage.cache import Entry, opened
+from ..storage.growing import GrowingFile
 from .freezing import unwrapped
 from .inference import evaluating
 from .task import ClassificationTask
@@ -37,7 +41,7 @@ class StoredFront:
 
     Attributes:
         activations: (V, n, ...) float16, of V views of n pictures.
-        ids: (n,) int64, ascending: the pictures' sample ids.
+        ids: (n,) int64: the pictures' sample ids.
         rest: activations (B, ...) -> logits (B, K), with the network's own parameters.
     """
 
@@ -45,9 +49,14 @@ class StoredFront:
     ids: Int64Array
     rest: nn.Module
 
+    @cached_property
+    def _order(self) -> Int64Array:
+        return np.argsort(self.ids)
+
     def logits(self, sample_ids: Tensor, view: int) -> Tensor:
         """Return logits (B, K) of one view of pictures by sample ids, on the device of these."""
-        rows = np.searchsorted(self.ids, sample_ids.cpu().numpy())
+        places = np.searchsorted(self.ids, sample_ids.cpu().numpy(), sorter=self._order)
+        rows = self._order[places]
         found = torch.from_numpy(self.activations[view][rows]).to(sample_ids.device).float()
         if found.ndim == 4:
             found = found.contiguous(memory_format=torch.channels_last)
@@ -75,8 +84,8 @@ def store_front(
 
     Args:
         task: with frozen stages; moved to `device`.
-        batches: every training picture once.
-        ids: (n,) sample ids of the training pictures.
+        batches: every training picture once, in the same order each time.
+        ids: (n,) sample ids of the training pictures, in that order.
         contents: (N,) hashes of the pictures, by sample id.
         identity: plain values that determine the views of pictures.
         cache_dir: the project's cache folder.
@@ -89,7 +98,6 @@ def store_front(
     task.to(device)
     first = next(iter(batches))
     name = _last_frozen(task.network, first, task)
-    ids = np.sort(ids)
     if name is None:
         return None
     with autocast(device, precision):
@@ -100,22 +108,22 @@ def store_front(
     key = _key(task, name, [*identity.items(), precision, *shape, ids.tolist()], contents[ids])
 
     def build(unfinished: Path) -> dict[str, Any]:
-        header = {"descr": "<f2", "fortran_order": False, "shape": shape}
         # Written, not mapped: a full disk is then an error, and no fault of memory that kills.
-        with (unfinished / _FILE).open("wb") as stream:
+        kept = GrowingFile(unfinished / _FILE, str(len(first.sample_ids)))
+        if not kept.blocks:
+            stream = io.BytesIO()
+            header = {"descr": "<f2", "fortran_order": False, "shape": shape}
             np.lib.format.write_array_header_1_0(stream, header)
-            begin, row_bytes = stream.tell(), example[0].numel() * np.dtype(np.float16).itemsize
-            for view in range(task.stored_views):
-                for batch in batches:
-                    with autocast(device, precision):
-                        found = _front(task, name, batch, view, device)
-                    rows = np.searchsorted(ids, batch.sample_ids.cpu().numpy())
-                    halves = found.to(torch.float16)
-                    if not halves.isfinite().all():
-                        raise _NotFloat16
-                    for row, half in zip(rows.tolist(), halves.cpu().numpy(), strict=True):
-                        stream.seek(begin + (view * len(ids) + row) * row_bytes)
-                        stream.write(half.tobytes())
+            kept.add(stream.getvalue(), {})
+        views = ((view, batch) for view in range(task.stored_views) for batch in batches)
+        for view, batch in islice(views, len(kept.blocks) - 1, None):
+            with autocast(device, precision):
+                halves = _front(task, name, batch, view, device).to(torch.float16)
+            if not halves.isfinite().all():
+                kept.clear()  # no later start needs them
+                raise _NotFloat16
+            kept.add(halves.cpu().numpy().tobytes(), {})
+        kept.close()
         return {}
 
     folder = cache_dir / "activations" / key

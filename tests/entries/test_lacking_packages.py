@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.data.pictures import tree
 from tests.entries.commands import complaints, complete, only_run, summary_of
 from tests.entries.conftest import Run, Train
 
@@ -16,22 +17,21 @@ pytestmark = pytest.mark.slow
 
 # Run by Python as it starts: neither the modules nor the records of two packages are found.
 _NOT_INSTALLED = """
-import importlib.metadata, sys
+import importlib.metadata
+from importlib.machinery import PathFinder
 
 modules, packages = ("matplotlib", "sklearn"), ("matplotlib", "scikit-learn")
-known = importlib.metadata.Distribution.from_name.__func__
+known, spec = importlib.metadata.Distribution.from_name.__func__, PathFinder.find_spec
 
-class Lacking:
-    def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in modules:
-            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+def find_spec(cls, name, path=None, target=None):
+    return None if name.partition(".")[0] in modules else spec(name, path, target)
 
 def from_name(cls, name):
     if name in packages:
         raise importlib.metadata.PackageNotFoundError(name)
     return known(cls, name)
 
-sys.meta_path.insert(0, Lacking())
+PathFinder.find_spec = classmethod(find_spec)
 importlib.metadata.Distribution.from_name = classmethod(from_name)
 """
 _QUICK = ("model=mlp", "model.hidden=[8]", "runtime=float32", "trainer.max_epochs=1")
@@ -73,7 +73,9 @@ def test_a_run_that_cannot_draw_says_so_and_goes_on_once_it_can(
 def test_a_network_is_chosen_pushed_and_used_without_what_draws_and_fits(
     environment: dict[str, str], train: Train, tmp_path: Path
 ) -> None:
-    folder = train(tmp_path / "out", *_QUICK, "tracking=none", "tracking.figures=false")
+    pictures = tree(tmp_path / "pictures", {"cat": 12, "dog": 12})
+    words = [*_QUICK, "data=folder", f"data.root={pictures}", "tracking.figures=false"]
+    folder = train(tmp_path / "out", *words, "tracking=none")
     run, output = f"run={folder.name}", f"output_dir={tmp_path / 'out'}"
     for number, words in enumerate(
         (
