@@ -223,7 +223,6 @@ def _prints(pictures: PictureStore, source: Source, place: Path, workers: int) -
     blocks = in_order(block, left, workers)
     for prints in with_progress(blocks, len(source) - left.start, "pictures compared", len):
         kept.add(prints.tobytes(), {})
-    kept.close()
     return np.memmap(file, np.uint8, mode="r", shape=(len(source), *size))
 
 
@@ -232,7 +231,9 @@ def _stored(folder: Path, find: Callable[[Path], Columns], pictures: PictureStor
 
     def build(unfinished: Path) -> dict[str, Any]:
         found = find(unfinished)
-        (unfinished / _PRINTS).unlink(missing_ok=True)
+        if (file := unfinished / _PRINTS).exists():
+            GrowingFile(file, _PRINTS).close()
+            file.unlink()
         np.savez(unfinished / _FILE, allow_pickle=False, **found)
         return {}
 
