@@ -25,7 +25,7 @@ from ..machine.cpu_load import ThreadCount
 from ..machine.parallel import TooSlow, follow_parent, in_order, new_processes
 from ..machine.status import with_progress
 from ..records.pictures import Pixels
-from ..storage.array_files import save_array
+from ..storage.array_files import header_bytes, save_array
 from ..storage.cache import Entry, cache_errors, key_of, opened, read_entry
 from ..storage.growing import GrowingFile
 from .fusion import Described, Extractor, Mirrored
@@ -217,23 +217,29 @@ class FeatureTable:
 
         def build(unfinished: Path) -> dict[str, Any]:
             nonlocal before_seconds
-            kept = GrowingFile(unfinished / _ROWS, key_of(len(new), wanted.hashes[missing].data))
+            # The array itself grows, unless the new rows come between those that are known.
+            file = unfinished / (_FILE if known is None else _ROWS)
+            kept = GrowingFile(file, key_of(len(new), wanted.hashes[missing].data))
             rows = [
                 np.frombuffer(content, np.float32).reshape(block["shape"])
                 for content, block in zip(kept.contents(), kept.blocks, strict=True)
+                if block  # but for the header
             ]
-            before_seconds = sum(block["seconds"] for block in kept.blocks)
+            before_seconds = sum(block.get("seconds", 0.0) for block in kept.blocks)
             later, since = self._described(extractor, new, sum(map(len, rows))), time.perf_counter()
             for block in later:
                 if block.shape[1] * block.itemsize * count > self._limit:
                     kept.clear()  # of an earlier, higher limit
                     raise _TooLarge(chain(rows, [block], later))
                 rows.append(block)
+                if known is None and not kept.blocks:
+                    kept.add(header_bytes((count, block.shape[1]), block.dtype), {})
                 took, since = time.perf_counter() - since, time.perf_counter()
                 kept.add(block.tobytes(), {"shape": block.shape, "seconds": took})
-            save_array(unfinished / _FILE, table(rows))
+            if known is not None:
+                save_array(unfinished / _FILE, table(rows))
             kept.close()
-            (unfinished / _ROWS).unlink()
+            (unfinished / _ROWS).unlink(missing_ok=True)
             return {"seconds": seconds()}
 
         def load(entry: Entry) -> Float32Array:

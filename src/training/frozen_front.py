@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import io
 import json
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack, suppress
@@ -22,6 +21,7 @@ from torch import Tensor, nn
 from ..data.loading.loaders import Batch
 from ..machine.arrays import BytesArray, Int64Array
 from ..models.arithmetic import autocast
+from ..storage.array_files import header_bytes
 from ..storage.cache import Entry, opened
 from ..storage.growing import GrowingFile
 from .freezing import unwrapped
@@ -111,10 +111,7 @@ def store_front(
         # Written, not mapped: a full disk is then an error, and no fault of memory that kills.
         kept = GrowingFile(unfinished / _FILE, str(len(first.sample_ids)))
         if not kept.blocks:
-            stream = io.BytesIO()
-            header = {"descr": "<f2", "fortran_order": False, "shape": shape}
-            np.lib.format.write_array_header_1_0(stream, header)
-            kept.add(stream.getvalue(), {})
+            kept.add(header_bytes(shape, np.dtype(np.float16)), {})
         views = ((view, batch) for view in range(task.stored_views) for batch in batches)
         for view, batch in islice(views, len(kept.blocks) - 1, None):
             with autocast(device, precision):

@@ -112,7 +112,8 @@ def test_a_process_that_is_killed_leaves_the_rows_that_it_had(
     undisturbed, _, parts = table(tmp_path / "undisturbed")
     expected = undisturbed.part("train")
     killed = subprocess.run([sys.executable, "-c", _KILLED, str(tmp_path)], check=False, cwd=ROOT)
-    assert killed.returncode == -signal.SIGKILL and not entries(tmp_path)
+    assert killed.returncode == -signal.SIGKILL
+    assert not list(tmp_path.glob("features/*/entry.json"))
     usual, counts = Described.__call__, []
 
     def counted(extractor: Described, images: np.ndarray) -> np.ndarray:
@@ -222,6 +223,37 @@ def test_what_a_part_of_the_training_pictures_is_described_by_is_not_computed_ag
         assert sum(described) == val + (limit if limit != 100 else train)
         assert made.seconds >= made.seconds_here > 0
     assert len(entries(tmp_path)) == 3, "100 are among them all"
+
+
+def test_rows_that_come_between_known_ones_are_gone_on_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = table(tmp_path / "undisturbed")[0].part("train")
+    _, opened, whole = table(tmp_path)
+    [lbp, _], counts, ends = extractors_of(["lbp", "raw"], LBP), [], 0
+    extractor = InThisProcess(lbp.name, lbp.settings, lbp.descriptor)
+    options = {"cache_dir": tmp_path, "cache_limit_bytes": 10**9, "workers": 1}
+    few = whole.with_less_training(len(whole.train) // 4)
+    FeatureTable(opened, few, [extractor], **options).part("train")
+    usual = Described.__call__
+
+    def counted(extractor: Described, images: np.ndarray) -> np.ndarray:
+        counts.append(len(images))
+        if sum(counts) > 128 and ends:
+            raise KeyboardInterrupt
+        return usual(extractor, images)
+
+    monkeypatch.setattr(Described, "__call__", counted)
+    missing, ends = len(whole.train) - len(few.train), 1
+    with pytest.raises(KeyboardInterrupt):
+        FeatureTable(opened, whole, [extractor], **options).part("train")
+    counts.clear()
+    ends = 0
+    rows = FeatureTable(opened, whole, [extractor], **options).part("train")
+    np.testing.assert_array_equal(rows, expected[:, :40])
+    assert sum(counts) == missing - 128 > 0
+    files = [sorted(path.name for path in one.parent.iterdir()) for one in entries(tmp_path)]
+    assert files == [["entry.json", "features.npy"]] * 2
 
 
 def test_other_settings_and_formats_have_entries_of_their_own(tmp_path: Path) -> None:
