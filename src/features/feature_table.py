@@ -221,7 +221,7 @@ class FeatureTable:
             file = unfinished / (_FILE if known is None else _ROWS)
             kept = GrowingFile(file, key_of(len(new), wanted.hashes[missing].data))
             rows = [
-                np.frombuffer(content, np.float32).reshape(block["shape"])
+                np.frombuffer(content, block["dtype"]).reshape(block["shape"])
                 for content, block in zip(kept.contents(), kept.blocks, strict=True)
                 if block  # but for the header
             ]
@@ -235,7 +235,8 @@ class FeatureTable:
                 if known is None and not kept.blocks:
                     kept.add(header_bytes((count, block.shape[1]), block.dtype), {})
                 took, since = time.perf_counter() - since, time.perf_counter()
-                kept.add(block.tobytes(), {"shape": block.shape, "seconds": took})
+                form = {"shape": block.shape, "dtype": block.dtype.str}
+                kept.add(block.tobytes(), form | {"seconds": took})
             if known is not None:
                 save_array(unfinished / _FILE, table(rows))
             kept.close()
