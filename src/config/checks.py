@@ -23,7 +23,7 @@ from contextlib import contextmanager, suppress
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar, Union, get_args, get_origin
 
-from ..machine.disk import NO_ROOM
+from ..machine.disk import NO_ROOM, refusal
 from ..machine.imports import is_foreign
 from ..machine.text import nearest, share_meant
 from .credentials import credentials_problem, texts_of
@@ -103,13 +103,19 @@ class NotGiven(ConfigError):
 
 @contextmanager
 def input_of(key: str = "") -> Iterator[None]:
-    """Turn a ValueError into a ConfigError about this setting or group, whose choice led to it."""
+    """Turn a ValueError into a ConfigError about this setting or group, whose choice led to it.
+
+    So is a file that may not be read or written, or whose folder may not be looked into.
+    """
     try:
         yield
     except ConfigError:
         raise
-    except ValueError as error:
-        text = f"{key}: {error}" if key else str(error)
+    except (ValueError, PermissionError) as error:
+        reason = refusal(error) if isinstance(error, PermissionError) else str(error)
+        if reason is None:
+            raise
+        text = f"{key}: {reason}" if key else reason
         raise ConfigError(f"{text}{'' if text.endswith(('.', '?')) else '.'}") from error
 
 

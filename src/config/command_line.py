@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, TextIO, TypeVar
 
 from ..machine.cache_place import place_for_matplotlib
+from ..machine.disk import refusal
 from ..machine.failures import RunFailed, explained
 from ..machine.imports import shadowing_path
 from ..machine.interruption import Interrupted, Interruption
@@ -272,7 +273,7 @@ def errors_explained(folder: Path | None = None) -> Iterator[None]:
         folder: named where an error names no file; None for the current one.
     """
     try:
-        with explained(folder or _here()):
+        with explained(folder or _here()), _permissions_explained():
             yield
     except OSError as error:
         if error.errno != errno.ENAMETOOLONG:
@@ -283,13 +284,21 @@ def errors_explained(folder: Path | None = None) -> Iterator[None]:
         ) from error
 
 
+@contextmanager
+def _permissions_explained() -> Iterator[None]:
+    """Turn the lack of a permission for what a person named, not a run, into `ConfigError`."""
+    try:
+        yield
+    except PermissionError as error:
+        if (reason := refusal(error)) is None:
+            raise
+        raise ConfigError(f"{reason}.") from error
+
+
 def _guarded(action: Callable[[], None], folder: Path | None = None) -> int:
     try:
         with Interruption(), errors_explained(folder):
             action()
-    except (ConfigError, RunFailed) as error:
-        _complain(f"error: {error}")
-        return 2 if isinstance(error, ConfigError) else 1
     except Interrupted as stop:
         _complain(str(stop))
         return stop.exit_code
@@ -300,12 +309,16 @@ def _guarded(action: Callable[[], None], folder: Path | None = None) -> int:
     except BrokenPipeError:
         return 1
     except Exception as error:
-        if isinstance(error, ImportError | AttributeError) and (path := shadowing_path()):
+        cause = error.__cause__ if isinstance(error, RunFailed) else error
+        if isinstance(cause, ImportError | AttributeError) and (path := shadowing_path()):
             _complain(
                 f"error: {path} is imported instead of the package {path.stem}: rename it, or give "
                 "the command in another folder."
             )
             return 2
+        if isinstance(error, ConfigError | RunFailed):
+            _complain(f"error: {error}")
+            return 2 if isinstance(error, ConfigError) else 1
         _complain(traceback.format_exc().rstrip())
         line = faulty_line(error)
         whose = f"the plugin {line}" if line else "a fault of Bakeoff, not of your input"

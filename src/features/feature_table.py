@@ -10,7 +10,7 @@ import logging
 import math
 import multiprocessing
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from itertools import chain, product
 from pathlib import Path
@@ -25,8 +25,9 @@ from ..machine.cpu_load import ThreadCount
 from ..machine.parallel import TooSlow, follow_parent, in_order, new_processes
 from ..machine.status import with_progress
 from ..records.pictures import Pixels
-from ..storage.array_files import save_array
+from ..storage.array_files import header_bytes, save_array
 from ..storage.cache import Entry, cache_errors, key_of, opened, read_entry
+from ..storage.growing import GrowingFile
 from .fusion import Described, Extractor, Mirrored
 
 __all__ = ["FeatureTable", "beside_others", "described"]
@@ -37,6 +38,8 @@ Reader = Callable[[int], Pixels]
 # Part of every key: to be raised when the same picture would be described otherwise.
 _VERSION = 3
 _FILE = "features.npy"
+# The rows of the pictures in order, as far as they are described.
+_ROWS = "rows"
 _AT_ONCE = 128
 # How often the training part is halved in search of a table that has some of the rows: frozen
 # networks describe a part of it first (`src.runs.candidates.settled`).
@@ -192,23 +195,19 @@ class FeatureTable:
             self._took[folder.name] = kept[1]
             return kept[0]
         earlier, earlier_seconds, missing = None, 0.0, np.ones(count, bool)
+        before_seconds = 0.0  # of rows that a process has described which did not end
         if known is not None:
             earlier = self._block(extractor, known, None)
             earlier_seconds = self._took.pop(known.folder.name)
             missing = ~np.isin(wanted.hashes, known.hashes)
-        started = time.perf_counter()
-        begun: list[Iterator[Float32Array]] = []
+        new, started = wanted.indices[missing], time.perf_counter()
 
         def seconds() -> float:
             self._here[folder.name] = time.perf_counter() - started
-            return earlier_seconds + self._here[folder.name]
+            return earlier_seconds + before_seconds + self._here[folder.name]
 
-        def blocks() -> Iterator[Float32Array]:
-            read, workers, new = self._pictures.read, self._workers, wanted.indices[missing]
-            return described(extractor, read, new, workers, self._deadline)
-
-        def table() -> Float32Array:
-            rows = np.concatenate([*(begun.pop() if begun else blocks())])
+        def table(blocks: Iterable[Float32Array]) -> Float32Array:
+            rows = np.concatenate([*blocks])
             if known is None or earlier is None:
                 return rows
             whole = np.empty((count, rows.shape[1]), rows.dtype)
@@ -217,7 +216,31 @@ class FeatureTable:
             return whole
 
         def build(unfinished: Path) -> dict[str, Any]:
-            save_array(unfinished / _FILE, table())
+            nonlocal before_seconds
+            # The array itself grows, unless the new rows come between those that are known.
+            file = unfinished / (_FILE if known is None else _ROWS)
+            kept = GrowingFile(file, key_of(len(new), wanted.hashes[missing].data))
+            rows = [
+                np.frombuffer(content, block["dtype"]).reshape(block["shape"])
+                for content, block in zip(kept.contents(), kept.blocks, strict=True)
+                if block  # but for the header
+            ]
+            before_seconds = sum(block.get("seconds", 0.0) for block in kept.blocks)
+            later, since = self._described(extractor, new, sum(map(len, rows))), time.perf_counter()
+            for block in later:
+                if block.shape[1] * block.itemsize * count > self._limit:
+                    kept.clear()  # of an earlier, higher limit
+                    raise _TooLarge(chain(rows, [block], later))
+                rows.append(block)
+                if known is None and not kept.blocks:
+                    kept.add(header_bytes((count, block.shape[1]), block.dtype), {})
+                took, since = time.perf_counter() - since, time.perf_counter()
+                form = {"shape": block.shape, "dtype": block.dtype.str}
+                kept.add(block.tobytes(), form | {"seconds": took})
+            if known is not None:
+                save_array(unfinished / _FILE, table(rows))
+            kept.close()
+            (unfinished / _ROWS).unlink(missing_ok=True)
             return {"seconds": seconds()}
 
         def load(entry: Entry) -> Float32Array:
@@ -225,16 +248,32 @@ class FeatureTable:
             rows: Float32Array = np.load(entry.folder / _FILE, allow_pickle=False)
             return rows
 
-        if self._stored(folder) is None:
-            later = blocks()
-            first = next(later)
-            begun.append(chain([first], later))
-            if first.shape[1] * first.itemsize * count > self._limit:
-                whole = table()
-                self._took[folder.name] = seconds()
-                _keep_in_memory(folder.name, whole, self._took[folder.name])
-                return whole
-        return opened(folder, build, load, what="the features")
+        try:
+            return opened(folder, build, load, what="the features")
+        except _TooLarge as large:
+            whole = table(large.blocks)
+        self._took[folder.name] = seconds()
+        _keep_in_memory(folder.name, whole, self._took[folder.name])
+        return whole
+
+    def _described(
+        self, extractor: Extractor, indices: Int64Array, done: int
+    ) -> Iterator[Float32Array]:
+        """Yield `described` of pictures, of which an earlier process has described the first."""
+        if done:
+            _log.info("%s of %s pictures were described before", f"{done:,}", f"{len(indices):,}")
+        if left := indices[done:].size:
+            yield from described(
+                extractor, self._pictures.read, indices[-left:], self._workers, self._deadline
+            )
+
+
+class _TooLarge(Exception):
+    """A table is larger than those that are kept on disk; `blocks` are its rows."""
+
+    def __init__(self, blocks: Iterator[Float32Array]) -> None:
+        super().__init__()
+        self.blocks = blocks
 
 
 def _keep_in_memory(name: str, table: Float32Array, seconds: float) -> None:

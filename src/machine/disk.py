@@ -81,7 +81,7 @@ def refusal(
             )
         case errno.EROFS:
             # A file that is not there may be a temporary one, of which a person knows nothing.
-            there = file if file is not None and file.exists() else place
+            there = file if file is not None and os.path.exists(file) else place
             return (
                 f"{there} lies on a file system that is mounted read-only: mount it for writing, "
                 "or name a folder elsewhere"
@@ -175,9 +175,15 @@ def _needed(size: int | None) -> str:
 
 
 def _no_permission(file: Path | None, place: Path) -> str:
-    there = file if file is not None and file.exists() else None
+    # What `Path.exists` asks raises the error again.
+    there = file if file is not None and os.path.exists(file) else None
     if there is not None and not os.access(there, os.R_OK):
         return f"you may not read {there}: give yourself permission (chmod, chown)"
+    if there is None and not os.access(folder := _existing(place), os.X_OK):
+        return (
+            f"you may not look into {folder}: give yourself permission (chmod, chown), or name "
+            "another folder"
+        )
     return (
         f"you may not write to {there or _existing(place)}: give yourself permission (chmod, "
         "chown), or name a folder of your own"

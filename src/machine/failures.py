@@ -11,9 +11,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from .disk import NO_ROOM, refusal
+from .imports import is_foreign
 
 __all__ = [
     "DiskRefuses",
+    "NotLoaded",
     "OutOfMemory",
     "ProcessLost",
     "RunFailed",
@@ -31,6 +33,9 @@ _NO_MEMORY = re.compile(
 _PROCESS_LOST = re.compile(
     r"DataLoader worker .*(is killed by signal|exited unexpectedly)|terminated abruptly"
 )
+# Messages of the system about shared libraries: the first where memory is short.
+_NOT_MAPPED = "failed to map segment from shared object"
+_LIBRARY = re.compile(rf"\S+: ({_NOT_MAPPED}|cannot open shared object file|undefined symbol)")
 
 
 class RunFailed(Exception):
@@ -43,6 +48,10 @@ class OutOfMemory(RunFailed):
 
 class ProcessLost(RunFailed):
     """A process that works for this one was killed; what was saved is whole."""
+
+
+class NotLoaded(RunFailed):
+    """An installed package, or a library of one, cannot be loaded."""
 
 
 class DiskRefuses(RunFailed):
@@ -60,7 +69,7 @@ def require_folder(folder: Path) -> None:
 
 @contextmanager
 def explained(folder: Path, batch_size: int | None = None) -> Iterator[None]:
-    """Turn errors of memory, disks and lost processes into a kind of `RunFailed`.
+    """Turn errors of memory, disks, lost processes and packages into a kind of `RunFailed`.
 
     Args:
         folder: named where the error names no file.
@@ -68,7 +77,9 @@ def explained(folder: Path, batch_size: int | None = None) -> Iterator[None]:
     """
     try:
         yield
-    except (MemoryError, RuntimeError, OSError) as error:
+    except (MemoryError, RuntimeError, OSError, ImportError) as error:
+        if isinstance(error, OSError | ImportError) and (reason := _not_loaded(error)):
+            raise NotLoaded(reason) from error
         if isinstance(error, OSError):
             # Only those of a full disk are the disk's without a file that they name.
             place = folder if error.errno in NO_ROOM else None
@@ -82,6 +93,21 @@ def explained(folder: Path, batch_size: int | None = None) -> Iterator[None]:
                 "lack of memory: end other programs or set data.num_workers=1, and try again"
             ) from error
         raise
+
+
+def _not_loaded(error: ImportError | OSError) -> str | None:
+    """Return why an installed package, or a library of one, cannot be loaded, and the remedy.
+
+    None for a part of the project, and for errors that are none of loading.
+    """
+    library = _LIBRARY.match(str(error))
+    name = (getattr(error, "name", None) or "").partition(".")[0]
+    if library is None and (not name or not is_foreign(name)):
+        return None
+    what = f"the package {name}" if name else str(error).partition(":")[0]
+    if library is not None and library[1] == _NOT_MAPPED and "not permitted" not in str(error):
+        return f"there is not enough memory to load {what}: end other programs, or raise ulimit -v"
+    return f"{what} cannot be loaded ({error}): install it again, as the lock file states it"
 
 
 def _advice(batch_size: int | None) -> str:

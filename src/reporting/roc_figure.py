@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 from matplotlib.figure import Figure
 
 from ..machine.arrays import Float64Array
-from ..metrics.roc import auc_interval, roc_curve, side
+from ..metrics.roc import roc_curve, side
 from ..records.run import Predictions
+from .card_tables import auc_text
 from .charts import panels
-from .formatting import metric_text
 from .style import ACCENT, INK, MUTED, WARNING, in_percent, plain_labels, tidy
 
-__all__ = ["auc_text", "roc_figure"]
+__all__ = ["roc_figure"]
 
 _MOST_CURVES = 24
 
@@ -53,13 +51,3 @@ def roc_figure(predicted: Predictions, aucs: Float64Array) -> Figure | None:
         axes.set(xlim=(0, 1), ylim=(0, 1.02))
         in_percent(axes.xaxis, axes.yaxis)
     return figure
-
-
-def auc_text(predicted: Predictions, k: int) -> str:
-    """Return the AUC of a class with its 95 % interval, as in "0.912 (0.885 to 0.934)".
-
-    Without an interval where a single picture, or group, is on a side.
-    """
-    found = auc_interval(*side(predicted.probs, predicted.targets, k), predicted.groups)
-    auc, low, high = (metric_text("auc", one) for one in found)
-    return auc if math.isnan(found[1]) else f"{auc} ({low} to {high})"

@@ -24,7 +24,14 @@ from ..config.plugins import plugin_overrides
 from ..config.schema import RunSettings
 from ..data.decoding.picture_store import PictureLost
 from ..data.loading.picture_data import PictureData
-from ..machine.failures import DiskRefuses, ProcessLost, RunFailed, explained, require_folder
+from ..machine.failures import (
+    DiskRefuses,
+    NotLoaded,
+    ProcessLost,
+    RunFailed,
+    explained,
+    require_folder,
+)
 from ..machine.interruption import Interruption, Stopped, interruption_behind
 from ..machine.package import command
 from ..machine.status import doing
@@ -54,6 +61,8 @@ __all__ = ["ActiveRun", "ParentLink"]
 _NO_PARAMS = ("output_dir", "resume", "tracking")
 # For a lock that is only looked at, or held while the record of a measurement is written.
 _LOCK_SECONDS = 5.0
+# What ends a run that goes on as it is, once the cause is gone.
+_GOES_ON = (DiskRefuses, NotLoaded, PictureLost, ProcessLost, BrokenPipeError)
 
 
 @dataclass(frozen=True)
@@ -302,7 +311,7 @@ class ActiveRun(ABC):
                 outcome.state = "refused"
             known = isinstance(error, RunFailed)
             outcome.reason = str(error) if known else f"{type(error).__name__}: {error}"
-            if isinstance(error, DiskRefuses | PictureLost | ProcessLost):
+            if isinstance(error, _GOES_ON):
                 self._print_how_to_resume()
             raise
 

@@ -20,6 +20,7 @@ from ..config.models import NetworkSettings
 from ..config.overrides import by_key, key_of_override, value_of
 from ..config.schema import RunSettings, stored_settings
 from ..data.sources.roots import root_beside
+from ..machine.disk import refusal
 
 if TYPE_CHECKING:  # they load NumPy, and torch
     from ..data.loading.picture_data import PictureData
@@ -102,7 +103,8 @@ def _run_to_resume(run: str, output_dir: str) -> tuple[RunFolder, dict[str, Any]
             f"resume: {error.filename} is gone: put a copy of it back, or begin a new run."
         ) from error
     except (ValueError, OSError, yaml.YAMLError) as error:
-        raise ConfigError(f"resume: {error}.") from error
+        refused = refusal(error) if isinstance(error, OSError) else None
+        raise ConfigError(f"resume: {refused or error}.") from error
     if not isinstance(plain, dict):
         raise ConfigError(f"resume: {folder.config} is damaged: it holds no settings.")
     return folder, plain

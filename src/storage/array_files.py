@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator
@@ -18,6 +19,7 @@ from ..machine.disk import named_file
 
 __all__ = [
     "array_header",
+    "header_bytes",
     "load_arrays",
     "open_arrays",
     "packed_texts",
@@ -73,9 +75,16 @@ def save_array(file: Path, array: AnyArray) -> None:
     """
     array = np.ascontiguousarray(array)
     with named_file(file), file.open("wb") as stream:
-        header = np.lib.format.header_data_from_array_1_0(array)
-        np.lib.format.write_array_header_1_0(stream, header)
+        stream.write(header_bytes(array.shape, array.dtype))
         stream.write(array.data)
+
+
+def header_bytes(shape: tuple[int, ...], dtype: np.dtype[Any]) -> bytes:
+    """Return the beginning of an .npy file, which the array's own bytes follow, row by row."""
+    stream = io.BytesIO()
+    header = {"descr": dtype.str, "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(stream, header)
+    return stream.getvalue()
 
 
 def array_header(stream: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any]]:

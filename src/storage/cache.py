@@ -1,10 +1,10 @@
 """The cache: a folder of everything that can be made anew, made once and verified when read.
 
 An entry is a folder `KIND/KEY` whose key is a hash of all that its content depends on. It is built
-under another name and renamed when complete, under a lock that all processes share. Its
-`entry.json` holds plain values and a CRC-32 for each block of 4 MB of each file: at several GB/s,
-the check takes less than the first pass over the data. A damaged entry is built anew. Records are
-single JSON files of the same kind.
+under another name and renamed when complete, under a lock that all processes share; of a build that
+did not end, the next one has the `GrowingFile`. Its `entry.json` holds plain values and a CRC-32
+for each block of 4 MB of each file: at several GB/s, the check takes less than the first pass over
+the data. A damaged entry is built anew. Records are single JSON files of the same kind.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from ..machine.disk import OF_THE_PROCESS, refusal
 from ..machine.parallel import available_cores, in_order
 from .digests import checked_line, line_content
 from .files import write_atomically
+from .growing import has_blocks
 from .locks import ProcessLock, if_free
 
 __all__ = [
@@ -114,9 +115,9 @@ def cached(
 
     Args:
         folder: of the entry; its parents are created.
-        build: fills the empty folder that it is given, and returns the values of the entry. The
-            files directly in the folder are checked when it is read; of those below `usable`
-            decides.
+        build: fills the folder that it is given, and returns the values of the entry. The folder is
+            empty, or has the `GrowingFile` of a build that did not end. The files directly in it
+            are checked when it is read; of those below `usable` decides.
         what: what is in it, in the plural, for messages.
         usable: whether a whole entry has what is needed.
 
@@ -134,19 +135,15 @@ def cached(
             return entry
         if folder.exists() and entry is None:
             _log.warning("%s in %s are damaged: they are made anew", what, folder)
-        # Only the holder of the lock writes here, so these were left by processes that died.
-        for left in folder.parent.glob(f"{folder.name}*{_UNFINISHED}"):
-            shutil.rmtree(left, ignore_errors=True)
-        # A name of its own: whoever removes the cache removes the lock as well, and what another
-        # process begins then must not be taken for what this one has made.
-        unfinished = folder.with_name(f"{folder.name}.{uuid.uuid4().hex}{_UNFINISHED}")
-        unfinished.mkdir()
+        unfinished = _unfinished(folder)
         try:
             _complete(unfinished, build(unfinished))
             shutil.rmtree(folder, ignore_errors=True)
             unfinished.rename(folder)
-        except BaseException:
-            shutil.rmtree(unfinished, ignore_errors=True)
+        except BaseException as error:
+            # What is wrong with the input keeps the same entry from being asked for again.
+            if isinstance(error, ConfigError) or not has_blocks(unfinished):
+                shutil.rmtree(unfinished, ignore_errors=True)
             raise
         # Still under the lock: the next holder may need more, and then puts another in its place.
         if (entry := read_entry(folder)) is not None and usable(entry):
@@ -345,6 +342,23 @@ def locked(path: Path, what: str) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def _unfinished(folder: Path) -> Path:
+    """Return the folder to fill for an entry: what a build can go on with, or an empty one.
+
+    The lock is held, so what is there was left by builds that did not end.
+    """
+    # A name of its own: whoever removes the cache removes the lock as well, and what another
+    # process begins then must not be taken for what this one has made.
+    unfinished = folder.with_name(f"{folder.name}.{uuid.uuid4().hex}{_UNFINISHED}")
+    for left in folder.parent.glob(f"{folder.name}*{_UNFINISHED}"):
+        if has_blocks(left) and not unfinished.exists():
+            left.rename(unfinished)
+        else:
+            shutil.rmtree(left, ignore_errors=True)
+    unfinished.mkdir(exist_ok=True)
+    return unfinished
 
 
 def _lock_of(path: Path) -> Path:

@@ -9,6 +9,7 @@ from typing import Any
 
 from ..config.checks import ConfigError, to_plain
 from ..config.compose import compose_plain
+from ..config.metrics import PRIMARY
 from ..config.nested import leaves
 from ..config.overrides import CONSTANTS, by_key, override_of, split_override, without_keys
 from ..config.plugins import plugin_overrides
@@ -84,20 +85,28 @@ def study_spec(
         startup_trials=settings.sampler.startup_trials,
         seed=settings.seed,
         pruner=make_pruner(settings.pruner, epochs if isinstance(epochs, int) else 30),
-        meaning=_with_whole_paths,
+        meaning=_meaning,
     )
 
 
-def _with_whole_paths(identity: dict[str, Any]) -> dict[str, Any]:
-    """Return the identity of a study with its folders as absolute paths.
+def _meaning(identity: dict[str, Any]) -> dict[str, Any]:
+    """Return the identity of a study as it is the same however it is stated.
 
-    `src.api` states absolute paths, and a command line may state relative ones.
+    Folders are absolute, as `src.api` states them and a command line may not, and the metric that
+    runs watch by themselves is not stated.
     """
+    stated = [split_override(override) for override in identity["base"]]
+    by_itself = f"trainer.monitor={_watched_by_itself(dict(stated))}"
     base = []
-    for key, value in map(split_override, identity["base"]):
+    for key, value in stated:
         local = key in _FOLDERS and value not in CONSTANTS and "://" not in value
         base.append(f"{key}={os.path.abspath(value) if local else value}")
-    return {**identity, "base": sorted(base)}
+    return {**identity, "base": sorted(one for one in base if one != by_itself)}
+
+
+def _watched_by_itself(settings: Mapping[str, Any]) -> str:
+    """Return the metric that runs watch with `trainer.monitor=auto`."""
+    return PRIMARY[settings.get("data.target", "single")]
 
 
 def resuming_command(settings: SweepSettings, begun: Mapping[str, Any]) -> str | None:
@@ -117,6 +126,8 @@ def resuming_command(settings: SweepSettings, begun: Mapping[str, Any]) -> str |
         families = load_families(list(begun["families"]), begun["base"], search)
         shared = [override for override in begun["base"] if not override.startswith("model.")]
         then = leaves(compose_plain(shared, "config"))
+        if then["trainer.monitor"] == "auto":  # which a sweep may state otherwise by itself
+            then["trainer.monitor"] = _watched_by_itself(then)
         now = base_overrides(given, config_name)
     except ConfigError:  # this version has no such family or key
         return None
@@ -128,7 +139,7 @@ def resuming_command(settings: SweepSettings, begun: Mapping[str, Any]) -> str |
     if not added:
         return shorter_command(settings)
     stated = without_keys(base_overrides([*given, *added], config_name), ["costs"])
-    if _with_whole_paths({"base": stated}) != _with_whole_paths({"base": begun["base"]}):
+    if _meaning({"base": stated}) != _meaning({"base": begun["base"]}):
         return None  # what was not stated then is chosen otherwise now
     own = without_keys(overrides, ["study", "output_dir"])
     named = name_and_place(settings)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,9 @@ from torch import Tensor, nn
 from ..data.loading.loaders import Batch
 from ..machine.arrays import BytesArray, Int64Array
 from ..models.arithmetic import autocast
+from ..storage.array_files import header_bytes
 from ..storage.cache import Entry, opened
+from ..storage.growing import GrowingFile
 from .freezing import unwrapped
 from .inference import evaluating
 from .task import ClassificationTask
@@ -37,7 +41,7 @@ class StoredFront:
 
     Attributes:
         activations: (V, n, ...) float16, of V views of n pictures.
-        ids: (n,) int64, ascending: the pictures' sample ids.
+        ids: (n,) int64: the pictures' sample ids.
         rest: activations (B, ...) -> logits (B, K), with the network's own parameters.
     """
 
@@ -45,9 +49,14 @@ class StoredFront:
     ids: Int64Array
     rest: nn.Module
 
+    @cached_property
+    def _order(self) -> Int64Array:
+        return np.argsort(self.ids)
+
     def logits(self, sample_ids: Tensor, view: int) -> Tensor:
         """Return logits (B, K) of one view of pictures by sample ids, on the device of these."""
-        rows = np.searchsorted(self.ids, sample_ids.cpu().numpy())
+        places = np.searchsorted(self.ids, sample_ids.cpu().numpy(), sorter=self._order)
+        rows = self._order[places]
         found = torch.from_numpy(self.activations[view][rows]).to(sample_ids.device).float()
         if found.ndim == 4:
             found = found.contiguous(memory_format=torch.channels_last)
@@ -75,8 +84,8 @@ def store_front(
 
     Args:
         task: with frozen stages; moved to `device`.
-        batches: every training picture once.
-        ids: (n,) sample ids of the training pictures.
+        batches: every training picture once, in the same order each time.
+        ids: (n,) sample ids of the training pictures, in that order.
         contents: (N,) hashes of the pictures, by sample id.
         identity: plain values that determine the views of pictures.
         cache_dir: the project's cache folder.
@@ -89,7 +98,6 @@ def store_front(
     task.to(device)
     first = next(iter(batches))
     name = _last_frozen(task.network, first, task)
-    ids = np.sort(ids)
     if name is None:
         return None
     with autocast(device, precision):
@@ -99,20 +107,20 @@ def store_front(
         return None
     key = _key(task, name, [*identity.items(), precision, *shape, ids.tolist()], contents[ids])
 
-    def views() -> Iterator[tuple[Int64Array, NDArray[np.float16]]]:
-        """Yield the places of the pictures of a batch in all views, and what is stored of them."""
-        for view in range(task.stored_views):
-            for batch in batches:
-                with autocast(device, precision):
-                    found = _front(task, name, batch, view, device)
-                halves = found.to(torch.float16)
-                if not halves.isfinite().all():
-                    raise _NotFloat16
-                rows = np.searchsorted(ids, batch.sample_ids.cpu().numpy())
-                yield view * len(ids) + rows, halves.cpu().numpy()
-
     def build(unfinished: Path) -> dict[str, Any]:
-        _write_rows(unfinished / _FILE, shape, views())
+        # Written, not mapped: a full disk is then an error, and no fault of memory that kills.
+        kept = GrowingFile(unfinished / _FILE, str(len(first.sample_ids)))
+        if not kept.blocks:
+            kept.add(header_bytes(shape, np.dtype(np.float16)), {})
+        views = ((view, batch) for view in range(task.stored_views) for batch in batches)
+        for view, batch in islice(views, len(kept.blocks) - 1, None):
+            with autocast(device, precision):
+                halves = _front(task, name, batch, view, device).to(torch.float16)
+            if not halves.isfinite().all():
+                kept.clear()  # no later start needs them
+                raise _NotFloat16
+            kept.add(halves.cpu().numpy().tobytes(), {})
+        kept.close()
         return {}
 
     folder = cache_dir / "activations" / key
@@ -121,23 +129,6 @@ def store_front(
     except _NotFloat16:
         return None
     return StoredFront(array, ids, _rest_of(task.network, name))
-
-
-def _write_rows(
-    file: Path,
-    shape: tuple[int, ...],
-    blocks: Iterable[tuple[Int64Array, NDArray[np.float16]]],
-) -> None:
-    """Write an array (V, n, ...) float16 of a NumPy file from rows at their places in (V * n)."""
-    header = {"descr": "<f2", "fortran_order": False, "shape": shape}
-    # Written, not mapped: a full disk is then an error, and no fault of memory that kills.
-    with file.open("wb") as stream:
-        np.lib.format.write_array_header_1_0(stream, header)
-        begin = stream.tell()
-        for places, rows in blocks:
-            for place, row in zip(places.tolist(), rows, strict=True):
-                stream.seek(begin + place * row.nbytes)
-                stream.write(row.tobytes())
 
 
 def _mapped(entry: Entry) -> NDArray[np.float16]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -12,7 +14,7 @@ from typing import Literal
 import pytest
 import yaml
 
-from src.config.checks import ConfigError, Settings, from_plain, setting
+from src.config.checks import ConfigError, Settings, from_plain, input_of, setting
 from src.config.command_line import Invocation, parse, run_entry
 from src.config.finished import CompareSettings
 from src.config.models import WeightsSettings
@@ -57,6 +59,36 @@ def test_exit_codes(action, code: int, capsys: pytest.CaptureFixture[str]) -> No
     assert ("Traceback" in error) == (code == 1)
     if code == 2:
         assert error == "error: seed is not to my taste.\n"
+
+
+def test_a_package_that_is_not_there_is_no_fault_of_the_code(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def draw(settings: Numbered, overrides: Sequence[str]) -> None:
+        raise ModuleNotFoundError("No module named 'matplotlib'", name="matplotlib")
+
+    assert run_entry("", read, draw, argv=["seed=1"]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: the package matplotlib cannot be loaded ")
+
+
+@pytest.mark.parametrize("named", ["", "run"])
+def test_what_may_not_be_read_is_wrong_input(
+    named: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "summary.json"
+    file.touch()
+    may = os.access
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != file and may(path, mode))
+
+    def look(settings: Numbered, overrides: Sequence[str]) -> None:
+        with input_of(named) if named else nullcontext():
+            raise PermissionError(errno.EACCES, "Permission denied", str(file))
+
+    assert run_entry("", read, look, argv=["seed=1"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    prefix = f"{named}: " if named else ""
+    assert line.startswith(f"error: {prefix}you may not read {file}: ") and line.endswith(".")
 
 
 def test_the_signal_handlers_are_put_back() -> None:

@@ -36,7 +36,8 @@ def trained(tmp_path: Path, cache: str, output: str) -> subprocess.CompletedProc
     return typed(tmp_path / cache, "src.train", *overrides, f"output_dir={tmp_path / output}")
 
 
-def test_what_may_only_be_read_is_trained_on(tmp_path: Path) -> None:
+@pytest.fixture(autouse=True)
+def pictures(tmp_path: Path) -> None:
     if os.geteuid() == 0 and shutil.which("setpriv") is None:
         pytest.skip("root is refused nothing, and there is no setpriv")
     for number in range(20):
@@ -44,6 +45,38 @@ def test_what_may_only_be_read_is_trained_on(tmp_path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         pixels = np.random.default_rng(number).integers(0, 256, (8, 8, 3), np.uint8)
         Image.fromarray(pixels).save(path)
+
+
+def test_a_folder_that_may_not_be_looked_into_is_named(tmp_path: Path) -> None:
+    done = trained(tmp_path, "cache", "theirs/outputs")
+    assert done.returncode == 0, done.stderr
+    theirs, pictures = tmp_path / "theirs", tmp_path / "pictures"
+    run = only_run(theirs / "outputs")
+    theirs.chmod(0)
+    try:
+        for words in (
+            ["train", f"resume={run}"],
+            ["train", "data=folder", f"data.root={pictures}", f"data.cache_dir={theirs}/cache"],
+            ["train", "data=folder", f"data.root={pictures}", f"output_dir={theirs}/outputs"],
+            ["sweep", "data=folder", f"data.root={pictures}", f"output_dir={theirs}/outputs"],
+            ["predict", f"run={run}", f"images={pictures}"],
+            ["predict", f"run={run.name}", f"images={pictures}", f"output_dir={theirs}/outputs"],
+            ["compare", f"output_dir={theirs}/outputs"],
+            ["select", f"run={run.name}", f"output_dir={theirs}/outputs"],
+            ["evaluate", f"run={run}"],
+            ["export", f"run={run}"],
+            ["verify", f"output_dir={theirs}/outputs"],
+        ):
+            module, *overrides = words
+            refused = typed(tmp_path / "cache", f"src.{module}", *overrides)
+            assert refused.returncode == 2, (words, refused.stdout + refused.stderr)
+            assert len(complaints(refused.stderr)) == 1, refused.stderr
+            assert f"you may not look into {theirs}: give yourself permission" in refused.stderr
+    finally:
+        theirs.chmod(0o755)
+
+
+def test_what_may_only_be_read_is_trained_on(tmp_path: Path) -> None:
     closed = [tmp_path / "pictures" / name for name in ("a", "b", ".")]
     theirs = tmp_path / "theirs"
     theirs.mkdir()

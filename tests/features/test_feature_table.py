@@ -5,6 +5,9 @@ from __future__ import annotations
 import multiprocessing
 import os
 import shutil
+import signal
+import subprocess
+import sys
 import threading
 import time
 from concurrent.futures.process import BrokenProcessPool
@@ -26,6 +29,7 @@ from src.machine import status
 from src.machine.imports import allow_module
 from src.machine.parallel import TooSlow
 from tests.features.pictures import pictures, split, store
+from tests.warm_python import ROOT
 
 COUNT = 300
 IMAGES = pictures(COUNT, 1, (8, 8))
@@ -82,6 +86,63 @@ def test_a_table_too_large_for_the_disk_is_computed_once_for_the_parts_of_a_run(
         later.part("train")
         assert len(kept) == 1
     assert len(caplog.records) == 3 * extractors
+
+
+_KILLED = """
+import os, signal, sys
+from pathlib import Path
+from src.features.fusion import Described
+from tests.features import test_feature_table as tests
+
+usual, described = Described.__call__, []
+
+def mortal(extractor, images):
+    described.append(len(images))
+    if len(described) == 2:  # the last block of lbp
+        os.kill(os.getpid(), signal.SIGKILL)
+    return usual(extractor, images)
+
+Described.__call__ = mortal
+tests.table(Path(sys.argv[1]))[0].part("train")
+"""
+
+
+def test_a_process_that_is_killed_leaves_the_rows_that_it_had(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    undisturbed, _, parts = table(tmp_path / "undisturbed")
+    expected = undisturbed.part("train")
+    killed = subprocess.run([sys.executable, "-c", _KILLED, str(tmp_path)], check=False, cwd=ROOT)
+    assert killed.returncode == -signal.SIGKILL
+    assert not list(tmp_path.glob("features/*/entry.json"))
+    usual, counts = Described.__call__, []
+
+    def counted(extractor: Described, images: np.ndarray) -> np.ndarray:
+        counts.append(len(images))
+        return usual(extractor, images)
+
+    monkeypatch.setattr(Described, "__call__", counted)
+    caplog.set_level("INFO", logger=parallel.__name__)
+    made, _, _ = table(tmp_path)
+    np.testing.assert_array_equal(made.part("train"), expected)
+    count = len(parts.train) + len(parts.val)
+    assert sum(counts) == 2 * count - 128, "the first block of the first extractor was kept"
+    assert f"128 of {count} pictures were described before" in caplog.messages
+    assert made.seconds > made.seconds_here > 0
+    files = [sorted(path.name for path in one.parent.iterdir()) for one in entries(tmp_path)]
+    assert files == [["entry.json", "features.npy"]] * 2
+    assert not list(tmp_path.glob("features/*.unfinished"))
+    for mine, other in zip(entries(tmp_path), entries(tmp_path / "undisturbed"), strict=True):
+        assert mine.read_bytes() == other.read_bytes() and mine.parent.name == other.parent.name
+
+
+def test_rows_of_a_process_that_was_killed_count_where_a_table_has_become_too_large(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = table(tmp_path / "undisturbed")[0].part("train")
+    subprocess.run([sys.executable, "-c", _KILLED, str(tmp_path)], check=False, cwd=ROOT)
+    monkeypatch.setattr(parallel, "_in_memory", {})
+    np.testing.assert_array_equal(table(tmp_path, limit=0)[0].part("train"), expected)
 
 
 def test_mirrored_pictures_are_described_apart(tmp_path: Path) -> None:
@@ -163,6 +224,37 @@ def test_what_a_part_of_the_training_pictures_is_described_by_is_not_computed_ag
         assert sum(described) == val + (limit if limit != 100 else train)
         assert made.seconds >= made.seconds_here > 0
     assert len(entries(tmp_path)) == 3, "100 are among them all"
+
+
+def test_rows_that_come_between_known_ones_are_gone_on_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = table(tmp_path / "undisturbed")[0].part("train")
+    _, opened, whole = table(tmp_path)
+    [lbp, _], counts, ends = extractors_of(["lbp", "raw"], LBP), [], 0
+    extractor = InThisProcess(lbp.name, lbp.settings, lbp.descriptor)
+    options = {"cache_dir": tmp_path, "cache_limit_bytes": 10**9, "workers": 1}
+    few = whole.with_less_training(len(whole.train) // 4)
+    FeatureTable(opened, few, [extractor], **options).part("train")
+    usual = Described.__call__
+
+    def counted(extractor: Described, images: np.ndarray) -> np.ndarray:
+        counts.append(len(images))
+        if sum(counts) > 128 and ends:
+            raise KeyboardInterrupt
+        return usual(extractor, images).astype(np.float64)  # as a plugin may return
+
+    monkeypatch.setattr(Described, "__call__", counted)
+    missing, ends = len(whole.train) - len(few.train), 1
+    with pytest.raises(KeyboardInterrupt):
+        FeatureTable(opened, whole, [extractor], **options).part("train")
+    counts.clear()
+    ends = 0
+    rows = FeatureTable(opened, whole, [extractor], **options).part("train")
+    np.testing.assert_array_equal(rows, expected[:, :40])
+    assert sum(counts) == missing - 128 > 0
+    files = [sorted(path.name for path in one.parent.iterdir()) for one in entries(tmp_path)]
+    assert files == [["entry.json", "features.npy"]] * 2
 
 
 def test_other_settings_and_formats_have_entries_of_their_own(tmp_path: Path) -> None:

@@ -45,6 +45,26 @@ def test_each_cause_has_a_sentence_of_its_own_that_names_the_place(
     assert [cause for cause in set(_CAUSES.values()) if cause in said] == [_CAUSES[number]]
 
 
+def test_a_folder_that_may_not_be_looked_into_is_named_and_not_looked_into(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def closed(*_: object, **__: object) -> os.stat_result:
+        raise PermissionError(errno.EACCES, "closed", str(tmp_path / "theirs" / "file"))
+
+    (tmp_path / "theirs").mkdir()
+    known, may = os.stat, os.access
+    theirs = tmp_path / "theirs"
+    monkeypatch.setattr(
+        os, "stat", lambda path, **o: closed() if theirs in Path(path).parents else known(path, **o)
+    )
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != theirs and may(path, mode))
+    with pytest.raises(PermissionError):
+        (theirs / "file").exists()
+    for name in ("file", "deep/file"):
+        said = refusal(OSError(errno.EACCES, os.strerror(errno.EACCES), str(theirs / name)))
+        assert said is not None and said.startswith(f"you may not look into {theirs}: ")
+
+
 def test_of_a_disk_that_is_mounted_read_only_no_temporary_file_is_named(tmp_path: Path) -> None:
     known, temporary = tmp_path / "labels.csv", tmp_path / ".1f.tmp.csv"
     known.touch()
@@ -206,7 +226,9 @@ def test_a_folder_is_known_to_be_closed_before_anything_is_written(
     (tmp_path / "theirs").mkdir()
     may = os.access
     monkeypatch.setattr(
-        os, "access", lambda path, mode: Path(path).name != "theirs" and may(path, mode)
+        os,
+        "access",
+        lambda path, mode: not (Path(path).name == "theirs" and mode & os.W_OK) and may(path, mode),
     )
     reason = refusal_of_folder(wanted)
     assert reason is not None and f"you may not write to {tmp_path / 'theirs'}:" in reason

@@ -13,7 +13,13 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from src.machine.failures import DiskRefuses, OutOfMemory, ProcessLost, explained
+from src.machine.failures import (
+    DiskRefuses,
+    NotLoaded,
+    OutOfMemory,
+    ProcessLost,
+    explained,
+)
 
 
 def gpu_is_full() -> None:
@@ -103,3 +109,34 @@ def test_other_errors_pass_as_they_are(error: Exception, tmp_path: Path) -> None
     with pytest.raises(type(error)) as caught, explained(tmp_path, 8):
         raise error
     assert caught.value is error
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (
+            ImportError("libtorch.so: failed to map segment from shared object", name="torch._C"),
+            "there is not enough memory to load the package torch: ",
+        ),
+        (
+            OSError("/lib/libgomp.so.1: failed to map segment from shared object"),
+            "there is not enough memory to load /lib/libgomp.so.1: ",
+        ),
+        (
+            ImportError(
+                "x.so: failed to map segment from shared object: Operation not permitted", name="x"
+            ),
+            "the package x cannot be loaded (x.so: failed to map",
+        ),
+        (ModuleNotFoundError("No module named 'x'", name="x.y"), "the package x cannot be loaded"),
+        (ImportError("cannot import name 'a' from 'src.b'", name="src.b"), None),
+        (ImportError("of its own"), None),
+        (OSError(errno.ENOENT, "No such file", "x.so"), None),
+    ],
+)
+def test_a_package_that_cannot_be_loaded_is_named(
+    error: ImportError | OSError, said: str | None, tmp_path: Path
+) -> None:
+    with pytest.raises(type(error) if said is None else NotLoaded) as failed, explained(tmp_path):
+        raise error
+    assert failed.value is error if said is None else str(failed.value).startswith(said)

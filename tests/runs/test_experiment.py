@@ -326,7 +326,7 @@ def test_a_run_that_is_stopped_while_its_record_begins_says_so(
 
 
 def test_a_run_whose_first_line_nobody_reads_has_its_whole_record(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     read, write = os.pipe()
     os.close(read)
@@ -338,6 +338,7 @@ def test_a_run_whose_first_line_nobody_reads_has_its_whole_record(
         stdout.close()
     summary = RunSummary.read(folder / "summary.json")
     assert summary.status == "FAILED" and "BrokenPipe" in str(summary.reason)
+    assert f"resume with: python -m src.train resume={folder}\n" in capsys.readouterr().err
     *_, end = map(json.loads, (folder / "tracking" / "spool.jsonl").read_text().splitlines())
     assert (end["event"], end["status"]) == ("finish", "FAILED")
 

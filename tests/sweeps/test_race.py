@@ -705,18 +705,24 @@ def test_a_study_of_a_version_with_other_defaults_goes_on_by_the_command_that_is
     assert "resume it" not in str(changed.value), "no command has the earlier search space"
 
 
-def test_no_command_is_named_that_would_not_go_on_with_the_study(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("metric", ["auc", "log_loss"])
+def test_a_study_of_a_version_whose_trials_did_not_watch_its_metric_goes_on_as_it_was(
+    metric: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of earlier versions no trial watched log-loss, which no setting brings back."""
-    overrides = ["metric=log_loss", "pruner=none", "budget.trials=1", "finalists=0"]
+    overrides = [f"metric={metric}", "pruner=none", "budget.trials=1", "finalists=0"]
     overrides += ["evaluate_test=false"]
     with monkeypatch.context() as earlier:
         earlier.setattr("src.config.sweep.monitored_metrics", lambda target=None: [])
+        begun = sweep(tmp_path, *overrides)
+    with pytest.raises(ConfigError, match=rf"trainer\.monitor=val/{metric} now") as refused:
         sweep(tmp_path, *overrides)
-    with pytest.raises(ConfigError, match=r"trainer\.monitor=val/log_loss now") as refused:
-        sweep(tmp_path, *overrides)
-    assert "resume it" not in str(refused.value)
+    line = overrides_of(str(refused.value).partition("resume it: ")[2], "sweep")
+    given, name = take_config_name(line or [], default="")
+    assert "trainer.monitor=val/accuracy" in given
+    settings = read_sweep_settings([*given, "budget.trials=2"], name)
+    later = run_sweep(settings, [*given, "budget.trials=2"], name)
+    assert later.trials[:1] == begun.trials and len(later.trials) == 2
+    assert "trainer.monitor=val/accuracy" in later.base
 
 
 def test_a_folder_of_pictures_is_the_same_by_its_whole_path_and_by_a_relative_one(

@@ -18,6 +18,7 @@ from src.data.augmentation.augment import Augment
 from src.data.loading.loaders import Batch
 from src.machine.subprocesses import ROOT
 from src.models.zoo import TimmNet
+from src.training import frozen_front
 from src.training.freezing import Freezing, head_prefixes
 from src.training.frozen_front import StoredFront, store_front
 from src.training.losses import CrossEntropy
@@ -166,6 +167,33 @@ def test_it_is_found_again_by_content_and_not_made_for_other_weights(tmp_path: P
         other.network.backbone.conv1[0].weight.mul_(2)  # type: ignore[union-attr]
     stored(other, tmp_path)
     assert folders() == 2
+
+
+def test_what_a_process_has_stored_that_did_not_end_is_gone_on_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stored(task_of(), tmp_path / "undisturbed")
+    usual, calls = frozen_front._front, 0
+
+    def counted(*args: Any) -> torch.Tensor:
+        nonlocal calls
+        calls += 1
+        if calls == ends:
+            raise KeyboardInterrupt
+        return usual(*args)
+
+    monkeypatch.setattr(frozen_front, "_front", counted)
+    ends = 6  # the first of the second view, after an example and three batches
+    with pytest.raises(KeyboardInterrupt):
+        stored(task_of(), tmp_path)
+    calls, ends = 0, 0
+    stored(task_of(), tmp_path)
+    assert calls == 1 + 2, "an example and two batches: those before were kept"
+    (mine,), (other,) = (
+        [*place.glob("activations/*/*.npy")] for place in (tmp_path, tmp_path / "undisturbed")
+    )
+    assert mine.read_bytes() == other.read_bytes() and mine.parent.name == other.parent.name
+    assert len([*mine.parent.iterdir()]) == 2, "the array and its entry"
 
 
 def test_what_is_too_large_or_cannot_be_cut_is_not_stored(tmp_path: Path) -> None:

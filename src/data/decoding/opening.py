@@ -25,6 +25,7 @@ from ...machine.status import with_progress
 from ...machine.text import visible
 from ...records.pictures import Pixels
 from ...storage.cache import Entry, cache_folder, check_again, key_of, opened, shortage
+from ...storage.growing import GrowingFile
 from ..quality.audit import Survey, survey
 from ..sources.source import Source
 from ..splitting.splits import refuse_overlap
@@ -217,14 +218,18 @@ class _Block(NamedTuple):
 def _decode_all(
     source: Source, found: Survey, form: PictureFormat, *, stored: bool, target: Path, workers: int
 ) -> dict[str, Any]:
-    """Decode block by block into `target`. Written, not mapped: a full disk is then an error."""
+    """Decode block by block into `target`, after the blocks that are there.
+
+    Written, not mapped: a full disk is then an error.
+    """
     indices = [index for index in range(len(source)) if index not in found.reasons]
-    row_shape = (form.channels, *form.image_size)
     largest = int(array_sizes(form, found.sizes[indices]).prod(axis=1).max())
     per_block = max(1, min(256, _BLOCK_BYTES // (largest * _pixel_bytes(form))))
-    needed = _all_bytes(found, form)
-    blocks = [indices[at : at + per_block] for at in range(0, len(indices), per_block)]
-    room = free_bytes(target)
+    kept = GrowingFile(target / FILE, key_of([stored, per_block, indices]))
+    not_read_here = [index for block in kept.blocks for index in block["not_read_here"].values()]
+    if any_read(source, not_read_here, form, found.hashes):
+        kept.clear()
+    needed, room = _all_bytes(found, form) - kept.size, free_bytes(target)
     if stored and needed > room:
         raise DiskRefuses(
             f"the decoded pictures take {size_text(needed)}, and "
@@ -232,27 +237,31 @@ def _decode_all(
             "data.cache_dir, or lower data.cache_limit_gb to have them decoded whenever they are "
             "read"
         )
+    left = indices[per_block * len(kept.blocks) :]
     doing, size = "decoding" if stored else "checking", "x".join(map(str, form.image_size))
     fitted = "" if form.fit == "squeeze" else f" ({form.fit})"
-    pictures, threads = f"{len(indices):,} pictures at {size}{fitted}", "s" * (workers > 1)
-    _log.info("%s %s once, with %d thread%s", doing, pictures, workers, threads)
-    reasons: list[tuple[int, str]] = []
-    flat: list[int] = []
-    not_read_here: dict[str, int] = {}
-    count = 0
+    threads = "s" * (workers > 1)
+    pictures = f"{len(left):,} pictures at {size}{fitted}"
+    before = f" ({len(indices) - len(left):,} were before)" if kept.blocks else ""
+    _log.info("%s %s once, with %d thread%s%s", doing, pictures, workers, threads, before)
     decode = partial(_decode_block, PageReader(source), source, found, form)
-    with (target / FILE).open("wb") as stream:
-        decoded = in_order(decode, blocks, workers, parts=len)
-        for block in with_progress(decoded, len(indices), "pictures decoded", _seen):
-            reasons += block.reasons
-            flat += block.flat
-            not_read_here |= block.not_read_here
-            count += len(block.images)
-            if stored:
-                for image in block.images:
-                    stream.write(image.data)
-    values = {"stored": stored, "shape": [count, *row_shape], "reasons": reasons, "flat": flat}
-    return values | {"not_read_here": [*not_read_here.values()]}
+    blocks = [left[at : at + per_block] for at in range(0, len(left), per_block)]
+    decoded = in_order(decode, blocks, workers, parts=len)
+    for block in with_progress(decoded, len(left), "pictures decoded", _seen):
+        content = b"".join(image.data for image in block.images) if stored else b""
+        values = block._asdict() | {"images": len(block.images)}
+        kept.add(content, values)
+    kept.close()
+    lacking: dict[str, int] = {}
+    for values in kept.blocks:
+        lacking |= values["not_read_here"]
+    return {
+        "stored": stored,
+        "shape": [sum(values["images"] for values in kept.blocks), form.channels, *form.image_size],
+        "reasons": [reason for values in kept.blocks for reason in values["reasons"]],
+        "flat": [index for values in kept.blocks for index in values["flat"]],
+        "not_read_here": [*lacking.values()],
+    }
 
 
 def _seen(block: _Block) -> int:

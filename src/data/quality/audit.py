@@ -8,7 +8,8 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from itertools import groupby
@@ -42,6 +43,7 @@ __all__ = ["Survey", "content_hash", "copies", "page_hash", "survey"]
 
 _HASH_BYTES = HASH_DTYPE.itemsize // 2
 _FILES_AT_A_TIME = 64
+_SAVED_EVERY_SECONDS = 60.0
 # Valid now, but a later change might go unnoticed, so that the file is read again next time.
 _UNSETTLED = {"mtime_ns": NEVER}
 
@@ -117,7 +119,11 @@ def survey(
         with cache_errors(what, findings_dir), locked(path, what):
             # Another process may have read them while this one waited.
             stored, findings = known()
-            _read_unknown(findings, source, workers)
+            due = time.monotonic() + _SAVED_EVERY_SECONDS
+            for _ in _read_unknown(findings, source, workers):
+                if time.monotonic() > due:  # what a process has read that is killed later
+                    findings.joined(stored).save(path)
+                    due = time.monotonic() + _SAVED_EVERY_SECONDS
             findings.joined(stored).save(path)
     rows = findings.rows
     return Survey(
@@ -191,8 +197,8 @@ def _states(source: Source) -> Int64Array:
     return states
 
 
-def _read_unknown(findings: Findings, source: Source, workers: int) -> None:
-    """Read the files of unknown rows, and fill these in."""
+def _read_unknown(findings: Findings, source: Source, workers: int) -> Iterator[None]:
+    """Read the files of unknown rows, and fill these in; yield after some of them."""
     batches: list[list[int]] = [[]]
     for _, pages in groupby(np.flatnonzero(~findings.rows["known"]).tolist(), source.place):
         if len(batches[-1]) >= _FILES_AT_A_TIME:
@@ -208,6 +214,7 @@ def _read_unknown(findings: Findings, source: Source, workers: int) -> None:
     for batch, seen in with_progress(looked, count, "pictures read", lambda one: len(one[0])):
         for index, one in zip(batch, seen, strict=True):
             findings.fill(index, *one)
+        yield
 
 
 def _look_at(source: Source, pages: list[int], row: Any) -> list[tuple[dict[str, Any], str]]:

@@ -19,6 +19,7 @@ from ...machine.status import with_progress
 from ...records.pictures import Suspect
 from ...storage.array_files import load_arrays
 from ...storage.cache import key_of, opened
+from ...storage.growing import GrowingFile
 from ...targets.labels import label_codes, label_text
 from ..decoding.picture_files import PictureError
 from ..decoding.picture_format import PictureFormat
@@ -217,10 +218,11 @@ def _prints(pictures: PictureStore, source: Source, place: Path, workers: int) -
         return np.concatenate([block(start) for start in range(0, len(source), _BLOCK_PICTURES)])
     # Written, not mapped: a full disk is then an error.
     file = place / _PRINTS
-    with file.open("wb") as stream:
-        blocks = in_order(block, range(0, len(source), _BLOCK_PICTURES), workers)
-        for prints in with_progress(blocks, len(source), "pictures compared", len):
-            stream.write(np.ascontiguousarray(prints).data)
+    kept = GrowingFile(file, _PRINTS)
+    left = range(len(kept.blocks) * _BLOCK_PICTURES, len(source), _BLOCK_PICTURES)
+    blocks = in_order(block, left, workers)
+    for prints in with_progress(blocks, len(source) - left.start, "pictures compared", len):
+        kept.add(prints.tobytes(), {})
     return np.memmap(file, np.uint8, mode="r", shape=(len(source), *size))
 
 
@@ -229,7 +231,9 @@ def _stored(folder: Path, find: Callable[[Path], Columns], pictures: PictureStor
 
     def build(unfinished: Path) -> dict[str, Any]:
         found = find(unfinished)
-        (unfinished / _PRINTS).unlink(missing_ok=True)
+        if (file := unfinished / _PRINTS).exists():
+            GrowingFile(file, _PRINTS).close()
+            file.unlink()
         np.savez(unfinished / _FILE, allow_pickle=False, **found)
         return {}
 

@@ -4,6 +4,8 @@ import itertools
 import os
 import pickle
 import shutil
+import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -16,11 +18,12 @@ from PIL import Image
 
 from src.config.checks import ConfigError
 from src.data.decoding import opening
-from src.data.decoding.picture_files import PictureError
+from src.data.decoding.picture_files import NotReadHere, PictureError
 from src.data.decoding.picture_store import PictureStore
 from src.data.quality.audit import content_hash
 from src.data.sources.source import Source
 from tests.data.pictures import age, decoded, encoded, opened, pixels, png, settings_of, tree, write
+from tests.warm_python import ROOT
 
 
 def forbid(patch: pytest.MonkeyPatch) -> None:
@@ -98,6 +101,88 @@ def test_decoded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     more = opened(root, cache)
     assert not more.from_cache and len(more) == 8
     assert more.fingerprint != first.fingerprint
+
+
+_KILLED = """
+import os, signal, sys
+from pathlib import Path
+from src.data.decoding import opening
+from tests.data.pictures import opened
+
+usual, blocks = opening._decode_block, []
+
+def mortal(*args):
+    blocks.append(args)
+    if len(blocks) == 4:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return usual(*args)
+
+opening._decode_block, opening._BLOCK_BYTES = mortal, 4096
+opened(Path(sys.argv[1]), Path(sys.argv[2]), on_bad_image="skip", cache_limit_gb=float(sys.argv[3]))
+"""
+
+
+@pytest.mark.parametrize("limit", [0, 1])
+def test_a_process_that_is_killed_leaves_the_pictures_that_it_had_decoded(
+    limit: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    root, cache, other = (tmp_path / name for name in ("root", "cache", "other"))
+    tree(root, {"cat": 30, "dog": 10})
+    write(root / "cat" / "0005.png", png(100)[:-40])
+    write(root / "cat" / "0010.png", encoded(Image.new("RGB", (16, 12)), "PNG"))
+    options = {"on_bad_image": "skip", "cache_limit_gb": limit}
+    undisturbed = opened(root, other, **options)
+    words = [sys.executable, "-c", _KILLED, *map(str, (root, cache, limit))]
+    assert subprocess.run(words, check=False, cwd=ROOT).returncode == -signal.SIGKILL
+    assert not list(cache.glob("pictures/*/entry.json"))
+    usual, counts = opening._decode_block, []
+
+    def counted(*args: Any) -> Any:
+        counts.append(len(args[-1]))
+        return usual(*args)
+
+    monkeypatch.setattr(opening, "_decode_block", counted)
+    monkeypatch.setattr(opening, "_BLOCK_BYTES", 4096)
+    caplog.set_level("INFO", logger=opening.__name__)
+    store = opened(root, cache, **options)
+    assert sum(counts) <= 42 - 2 * 7, "at least two blocks were kept"
+    (line,) = [line for line in caplog.messages if " once, with " in line]
+    assert line.endswith(f" ({42 - sum(counts)} were before)")
+    assert len(store.problems) >= 2 and store.problems == undisturbed.problems
+    for index in range(len(store)):
+        np.testing.assert_array_equal(store.read(index), undisturbed.read(index))
+    mine, theirs = (
+        {path.relative_to(place): path.read_bytes() for path in place.glob("pictures/*/*")}
+        for place in (cache, other)
+    )
+    assert mine == theirs
+
+
+def test_pictures_that_a_killed_process_could_not_read_for_a_lack_are_decoded_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, cache = tree(tmp_path / "root", {"cat": 3, "dog": 3}), tmp_path / "cache"
+    usual, lacking = opening._decode_block, NotReadHere("needs a package")
+
+    def lacks(reader: Any, source: Any, found: Any, form: Any, indices: list[int]) -> Any:
+        block = usual(reader, source, found, form, indices)
+        block.images.pop()
+        block.reasons.append((indices[-1], str(lacking)))
+        block.not_read_here[str(lacking)] = indices[-1]
+        return block
+
+    with monkeypatch.context() as patch:
+        patch.setattr(opening, "_decode_block", lacks)
+        patch.setattr(opening.GrowingFile, "close", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            opened(root, cache)
+    store = opened(root, cache)
+    assert len(store) == 6 and store.images is not None
+    np.testing.assert_array_equal(store.images, expected(store, root))
+
+
+def interrupt(file: Any) -> None:
+    raise KeyboardInterrupt
 
 
 def test_the_fingerprint_is_of_pictures_and_labels_alone(tmp_path: Path) -> None:

@@ -4,12 +4,13 @@ import os
 import shutil
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from src.data.quality import findings
+from src.data.quality import audit, findings
 from src.data.quality.audit import Survey, content_hash, copies, survey
 from src.data.quality.findings import Findings
 from src.data.sources.folder import load
@@ -88,6 +89,30 @@ def test_files_are_read_once_until_they_change(tmp_path: Path, looked: list[str]
     assert third.reasons == {5: first.reasons[5]}
     looked.clear()
     assert (surveyed(root).hashes == third.hashes).all() and looked == []
+
+
+def test_what_was_read_is_kept_where_reading_ends_early(
+    tmp_path: Path, looked: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tree(tmp_path / "root", {"a": 3, "b": 2})
+    monkeypatch.setattr(audit, "_SAVED_EVERY_SECONDS", -1.0)
+    monkeypatch.setattr(audit, "_FILES_AT_A_TIME", 1)
+    usual = audit.with_progress
+
+    def killed(items: Any, *args: Any) -> Any:
+        for number, item in enumerate(usual(items, *args)):
+            if number == 3:
+                raise KeyboardInterrupt
+            yield item
+
+    with monkeypatch.context() as patch:
+        patch.setattr(audit, "with_progress", killed)
+        with pytest.raises(KeyboardInterrupt):
+            surveyed(root)
+    looked.clear()
+    found = surveyed(root)
+    assert sorted(looked) == ["003.png", "004.png"]
+    assert found.hashes[0] == content_hash((root / "a" / "000.png").read_bytes())
 
 
 def test_a_file_that_has_just_been_written_is_not_trusted(

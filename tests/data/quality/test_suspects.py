@@ -143,6 +143,34 @@ def test_pictures_are_examined_once(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert gathered(load(root, tmp_path, False), tmp_path / "cache").suspects == first.suspects
 
 
+def test_pictures_are_not_read_again_where_their_comparison_did_not_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    album(tmp_path / "album", ["a", "b"])
+    source = load(tmp_path / "album", tmp_path, False)
+    pictures = open_pictures(source, settings_of(tmp_path / "cache"))
+
+    def examined(cache: Path) -> module.Examination:
+        return module.examine(pictures, cache_dir=cache, workers=1)
+
+    expected = examined(tmp_path / "undisturbed")
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "near_pairs", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            examined(tmp_path / "cache")
+    monkeypatch.setattr(module, "grey", interrupt)
+    monkeypatch.setattr(module.PageReader, "picture", interrupt)
+    found = examined(tmp_path / "cache")
+    np.testing.assert_array_equal(found.near.pairs, expected.near.pairs)
+    np.testing.assert_array_equal(found.near.likeness, expected.near.likeness)
+    files = [path.name for path in (tmp_path / "cache" / "examined").glob("near-*/*")]
+    assert sorted(files) == ["entry.json", "found.npz"]
+
+
+def interrupt(*_: Any) -> Any:
+    raise KeyboardInterrupt
+
+
 def test_bursts_across_folders_are_those_of_given_parts_whatever_was_examined_before(
     tmp_path: Path,
 ) -> None:
