@@ -202,6 +202,7 @@ class ClassificationTask(pl.LightningModule):
 
     def on_fit_end(self) -> None:
         self._passes.release()
+        self.front = None
 
     def set_modes(self, epoch: int | None = None) -> None:
         """Set gradients and modes of the network as an epoch trains it.

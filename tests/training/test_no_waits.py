@@ -21,6 +21,7 @@ from src.data.loading.loaders import Batch, BatchLoader, BatchOrder
 from src.runs import build
 from src.targets import kind_of
 from src.training import inference
+from src.training.frozen_front import StoredFront
 from src.training.inference import on_host, predict
 from src.training.pixels import CollectedPixels, predict_pixels
 from src.training.task import ClassificationTask
@@ -116,6 +117,14 @@ def test_a_validation_step_waits_for_nothing(totals: RunningTotals, shape: tuple
     assert not fetches.events and "_local_scalar_dense" not in str(asked.names)
 
 
+def test_stored_outputs_of_frozen_stages_are_read_without_waiting() -> None:
+    with FakeTensorMode(), Fetches() as fetches:
+        views = torch.empty(2, 9, 4, dtype=torch.float16, device=GPU)
+        front = StoredFront(views, torch.arange(9, device=GPU), nn.Identity())
+        found = front.logits(torch.arange(5, device=GPU), 1)
+    assert found.shape == (5, 4) and found.device.type == "cuda" and not fetches.events
+
+
 class Fetches(TorchFunctionMode):
     """Notes the tensors that are fetched from their device, among other events."""
 
@@ -126,9 +135,11 @@ class Fetches(TorchFunctionMode):
     def __torch_function__(
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        if func in (Tensor.cpu, Tensor.numpy, Tensor.item, Tensor.tolist):
+        found = func(*args, **(kwargs or {}))
+        left = func is Tensor.to and args[0].device != found.device and found.device.type == "cpu"
+        if left or func in (Tensor.cpu, Tensor.numpy, Tensor.item, Tensor.tolist):
             self.events.append("fetch")
-        return func(*args, **(kwargs or {}))
+        return found
 
 
 @pytest.mark.parametrize("pixels", [False, True])
