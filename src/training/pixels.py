@@ -16,7 +16,7 @@ from ..machine.arrays import AnyArray, Int64Array
 from ..models.arithmetic import autocast
 from ..records.pixel_answers import pixel_answers
 from ..targets.labels import IGNORED
-from .inference import averaged_logits, evaluating, on_host
+from .inference import averaged_logits, evaluating, in_pieces, on_host
 from .sliding_windows import over_windows
 from .totals import LossTotal, ValidationMetrics
 
@@ -104,8 +104,11 @@ def predict_pixels(
     """
     network = over_windows(partial(averaged_logits, task.evaluated, kind=tta), task.metadata)
 
+    def logits_of(images: Tensor) -> Tensor:
+        return network(task.normalized(images)).float()
+
     def answered(batch: Batch) -> tuple[Tensor, ...]:
-        logits = network(task.normalized(batch.images.to(device))).float()
+        logits = in_pieces(logits_of, batch.images.to(device))
         return *_computed(logits, batch.targets.to(device)), batch.sample_ids
 
     with evaluating(task), torch.inference_mode(), autocast(device, precision):
