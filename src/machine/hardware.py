@@ -14,7 +14,18 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["device_of", "device_of_run", "has_bfloat16", "machine", "precisions", "processor"]
+__all__ = [
+    "device_of",
+    "device_of_run",
+    "has_bfloat16",
+    "has_room",
+    "machine",
+    "precisions",
+    "processor",
+]
+
+# Fraction of a GPU's free memory for an array; the rest is for the network.
+_SHARE_OF_AN_ARRAY = 0.25
 
 
 def device_of(accelerator: str) -> torch.device:
@@ -74,6 +85,21 @@ def has_bfloat16(device: torch.device) -> bool:
         return False
     can = torch.cpu.get_capabilities()
     return any(can.get(unit, False) for unit in ("avx512_bf16", "amx_bf16", "bf16"))
+
+
+def has_room(device: torch.device, size: int) -> bool:
+    """Return whether an array of `size` bytes takes at most a quarter of a GPU's free memory.
+
+    Never of other devices.
+    """
+    import torch
+
+    if device.type != "cuda":
+        return False
+    free, total = torch.cuda.mem_get_info(device)
+    # Beside other trials on the GPU this process may take a share of it alone.
+    free = min(free, int(torch.cuda.get_per_process_memory_fraction(device) * total))
+    return size <= _SHARE_OF_AN_ARRAY * free
 
 
 def processor() -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable
 from typing import Literal
 
@@ -14,6 +15,15 @@ from .patches import default_patch_size, to_patches
 __all__ = ["RecurrentNet", "recurrent_layers"]
 
 _CELLS: dict[str, Callable[..., nn.RNNBase]] = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}
+# By `RNNBase.mode`: one call of (input, first states, weights, ...), on a GPU of cuDNN.
+_CALLS: dict[str, Callable[..., tuple[Tensor, ...]]] = {
+    "RNN_TANH": torch.rnn_tanh,
+    "LSTM": torch.lstm,
+    "GRU": torch.gru,
+}
+
+# Of layers that cuDNN is given one by one: it copies their weights into one buffer first.
+warnings.filterwarnings("ignore", message="RNN module weights are not part of single contiguous")
 
 
 class RecurrentNet(nn.Module):
@@ -61,7 +71,6 @@ class RecurrentNet(nn.Module):
             hidden_size,
             layers=layers,
             bidirectional=bidirectional,
-            dropout=dropout,
         )
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(hidden_size * (2 if bidirectional else 1), num_classes)
@@ -69,15 +78,42 @@ class RecurrentNet(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Normalised pictures (B, C, H, W) to logits (B, K)."""
         steps = to_patches(images, self.patch).flatten(1, 2)
-        states, final = self.recurrence(steps)
+        states, last = self._read(steps)
         if self.pooling == "mean":
             features = states.mean(1)
         else:
-            hidden = final[0] if isinstance(final, tuple) else final
-            # The last layer's final states come last: one, or forward and backward.
-            directions = 2 if self.recurrence.bidirectional else 1
-            features = hidden[-directions:].transpose(0, 1).flatten(1)
+            features = last.transpose(0, 1).flatten(1)
         return self.head(self.dropout(features))
+
+    def _read(self, steps: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the last layer's states of steps (B, T, D), and its final ones.
+
+        Returns:
+            (B, T, directions * hidden_size), and (directions, B, hidden_size).
+        """
+        stack = self.recurrence
+        directions = 2 if stack.bidirectional else 1
+        if not stack.training or not self.dropout.p or stack.num_layers == 1:
+            states, final = stack(steps)
+            hidden = final[0] if isinstance(final, tuple) else final
+            return states, hidden[-directions:]  # those of the last layer come last
+        # cuDNN's own dropout has a generator that is never seeded again (PyTorch's issue 104697).
+        first = steps.new_zeros(directions, len(steps), stack.hidden_size)
+        weights = [*stack.parameters()]  # of each layer and direction two matrices and two biases
+        count = 4 * directions
+        for layer in range(stack.num_layers):
+            states, hidden, *_ = _CALLS[stack.mode](
+                self.dropout(states) if layer else steps,
+                (first, first) if stack.mode == "LSTM" else first,
+                weights[layer * count :][:count],
+                has_biases=True,
+                num_layers=1,
+                dropout=0.0,
+                train=True,
+                bidirectional=stack.bidirectional,
+                batch_first=True,
+            )
+        return states, hidden
 
 
 def recurrent_layers(
@@ -87,7 +123,6 @@ def recurrent_layers(
     *,
     layers: int = 1,
     bidirectional: bool = True,
-    dropout: float = 0.0,
 ) -> nn.RNNBase:
     """Recurrent layers from (B, T, input_size) to (B, T, directions * hidden_size).
 
@@ -100,8 +135,6 @@ def recurrent_layers(
         num_layers=layers,
         batch_first=True,
         bidirectional=bidirectional,
-        # torch drops between layers only, and warns where there is no between.
-        dropout=dropout if layers > 1 else 0.0,
     )
     with torch.no_grad():
         for name, parameter in recurrence.named_parameters():

@@ -13,7 +13,7 @@ from ..data.augmentation.transforms import normalize
 from ..machine.arrays import Float32Array
 from ..models.arithmetic import MEMORY_FORMATS, autocast
 from ..records.pictures import Pixels
-from ..training.inference import averaged_logits
+from ..training.inference import averaged_logits, in_pieces
 from ..training.links import link_of, outputs_of, probabilities
 from ..training.sliding_windows import over_windows
 from .exported import Logits
@@ -81,7 +81,7 @@ def network_classifier(
 
     def classify(images: Pixels) -> Float32Array:
         with torch.inference_mode(), autocast(device, precision):
-            logits = whole(torch.from_numpy(images).to(device)).cpu()
+            logits = in_pieces(whole, torch.from_numpy(images).to(device)).cpu()
             if logits.ndim == 2:  # in double precision, so that rows sum to 1 within float32
                 logits = probabilities(logits.double(), link).float()
             else:  # of pixels, which are many, in the place of the logits
@@ -153,8 +153,9 @@ def network_describer(network: nn.Module, classify: Classify, outputs: int) -> D
                 probs = classify(images)
             finally:
                 hook.remove()
-        # Of several views of test-time augmentation the first is the picture itself.
-        return probs, _averaged(taken[0]).float().cpu().numpy()
+        # Of several views of test-time augmentation the first is the pictures themselves.
+        views = sum(map(len, taken)) // len(images)
+        return probs, torch.cat([*map(_averaged, taken[::views])]).float().cpu().numpy()
 
     return describe
 

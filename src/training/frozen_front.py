@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from ..data.loading.loaders import Batch
 from ..machine.arrays import BytesArray, Int64Array
+from ..machine.hardware import has_room
 from ..models.arithmetic import autocast
 from ..storage.array_files import header_bytes
 from ..storage.cache import Entry, opened
@@ -40,24 +41,24 @@ class StoredFront:
     """Stored outputs of a network's frozen part for training pictures, and its trained rest.
 
     Attributes:
-        activations: (V, n, ...) float16, of V views of n pictures.
-        ids: (n,) int64: the pictures' sample ids.
+        activations: (V, n, ...) float16, of V views of n pictures, on a GPU or in a mapped file.
+        ids: (n,) int64: the pictures' sample ids, on the same device.
         rest: activations (B, ...) -> logits (B, K), with the network's own parameters.
     """
 
-    activations: NDArray[np.float16]
-    ids: Int64Array
+    activations: Tensor
+    ids: Tensor
     rest: nn.Module
 
     @cached_property
-    def _order(self) -> Int64Array:
-        return np.argsort(self.ids)
+    def _order(self) -> Tensor:
+        return self.ids.argsort()
 
     def logits(self, sample_ids: Tensor, view: int) -> Tensor:
         """Return logits (B, K) of one view of pictures by sample ids, on the device of these."""
-        places = np.searchsorted(self.ids, sample_ids.cpu().numpy(), sorter=self._order)
-        rows = self._order[places]
-        found = torch.from_numpy(self.activations[view][rows]).to(sample_ids.device).float()
+        places = torch.searchsorted(self.ids, sample_ids.to(self.ids.device), sorter=self._order)
+        found = self.activations[view].index_select(0, self._order[places])
+        found = found.to(sample_ids.device).float()
         if found.ndim == 4:
             found = found.contiguous(memory_format=torch.channels_last)
         return self.rest(found)
@@ -80,7 +81,8 @@ def store_front(
     View v of a picture is the one that epoch v would train on. They are kept as float16, which
     holds every bfloat16 number of usual size. None where the array would be too large or a value is
     beyond float16 (65,504), or where the rest of the network needs more than the output of the last
-    frozen module; the frozen part is then computed in every epoch.
+    frozen module; the frozen part is then computed in every epoch. A GPU that `has_room` for the
+    outputs keeps them.
 
     Args:
         task: with frozen stages; moved to `device`.
@@ -125,15 +127,18 @@ def store_front(
 
     folder = cache_dir / "activations" / key
     try:
-        array = opened(folder, build, _mapped, what="the frozen stages' outputs")
+        activations = opened(folder, build, _mapped, what="the frozen stages' outputs")
     except _NotFloat16:
         return None
-    return StoredFront(array, ids, _rest_of(task.network, name))
+    there = device if has_room(device, activations.nbytes) else torch.device("cpu")
+    rest = _rest_of(task.network, name)
+    return StoredFront(activations.to(there), torch.from_numpy(ids).to(there), rest)
 
 
-def _mapped(entry: Entry) -> NDArray[np.float16]:
-    array: NDArray[np.float16] = np.load(entry.folder / _FILE, mmap_mode="r", allow_pickle=False)
-    return array
+def _mapped(entry: Entry) -> Tensor:
+    # To be written as far as NumPy knows, which torch asks for; nothing of it reaches the file.
+    array: NDArray[np.float16] = np.load(entry.folder / _FILE, mmap_mode="c", allow_pickle=False)
+    return torch.from_numpy(array)
 
 
 class _LastFrozenDone(Exception):

@@ -26,7 +26,9 @@ __all__ = [
     "VIEWS",
     "averaged_logits",
     "evaluating",
+    "in_pieces",
     "memory_formats",
+    "on_host",
     "predict",
     "require_finite",
     "views",
@@ -37,6 +39,10 @@ VIEWS = ("none", "flip", "shift", "flip_shift")
 # A shift of one pixel per this many pixels of the shorter side, as in Jordan (2024), who moves
 # pictures of 32 x 32 by one pixel towards two opposite corners.
 _PIXELS_PER_SHIFT = 32
+# Pixels of the pictures that a core of a CPU takes at once, see `in_pieces`.
+_PIXELS_A_CORE = 2**18
+# Bytes of answers that stay on a device, about.
+_HELD_BYTES = 2**26
 
 
 def memory_formats(network: nn.Module) -> list[str]:
@@ -87,16 +93,57 @@ def predict(
         precision: see `autocast`.
         tta: test-time augmentation, see `views`.
     """
-    probs, targets, ids = [], [], []
     link = link_of(task.metadata)
+
+    def logits_of(images: Tensor) -> Tensor:
+        return averaged_logits(task.evaluated, task.normalized(images), tta, link)
+
+    def answered(batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+        logits = in_pieces(logits_of, batch.images.to(device))
+        return logits, batch.targets, batch.sample_ids
+
     with evaluating(task), torch.inference_mode(), autocast(device, precision):
-        for batch in batches:
-            images = task.normalized(batch.images.to(device))
-            logits = averaged_logits(task.evaluated, images, tta, link)
-            probs.append(kept_probabilities(logits, link))
-            targets.append(batch.targets.cpu())
-            ids.append(batch.sample_ids.cpu())
-    return np.concatenate(probs), torch.cat(targets).numpy(), torch.cat(ids).numpy()
+        found = [
+            (kept_probabilities(logits, link), targets.numpy(), ids.numpy())
+            for logits, targets, ids in on_host(map(answered, batches))
+        ]
+    probs, targets, ids = (np.concatenate(one) for one in zip(*found, strict=True))
+    return probs, targets, ids
+
+
+def in_pieces(network: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
+    """Return a network's outputs for pictures (B, C, H, W), computed on a CPU for some at a time.
+
+    What the layers give for many pictures leaves the caches of a CPU, and is waited for. A GPU gets
+    all of them, for it needs many to be busy.
+
+    Args:
+        network: (N, C, H, W) -> (N, ...), in eval mode.
+    """
+    if images.device.type != "cpu":
+        return network(images)
+    pixels = images.shape[-2] * images.shape[-1]
+    count = max(1, _PIXELS_A_CORE * torch.get_num_threads() // pixels)
+    found = [network(piece) for piece in images.split(count)]
+    return found[0] if len(found) == 1 else torch.cat(found)
+
+
+def on_host(batches: Iterator[tuple[Tensor, ...]]) -> Iterator[tuple[Tensor, ...]]:
+    """Yield the tensors of batches on the CPU, and wait for a device once in many batches.
+
+    To fetch what a device has computed waits for all that it was asked for, and leaves it without
+    work meanwhile. Further batches are asked for until they hold 64 MB.
+    """
+    while True:
+        held: list[tuple[Tensor, ...]] = []
+        room = _HELD_BYTES
+        while room > 0 and (tensors := next(batches, None)) is not None:
+            held.append(tensors)
+            room -= sum(one.nbytes for one in tensors)
+        if not held:
+            return
+        for tensors in held:
+            yield tuple(one.cpu() for one in tensors)
 
 
 def views(images: Tensor, kind: str) -> Iterator[Tensor]:

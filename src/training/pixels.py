@@ -16,7 +16,7 @@ from ..machine.arrays import AnyArray, Int64Array
 from ..models.arithmetic import autocast
 from ..records.pixel_answers import pixel_answers
 from ..targets.labels import IGNORED
-from .inference import averaged_logits, evaluating
+from .inference import averaged_logits, evaluating, in_pieces, on_host
 from .sliding_windows import over_windows
 from .totals import LossTotal, ValidationMetrics
 
@@ -35,10 +35,12 @@ def confusion_matrices(preds: Tensor, targets: Tensor, classes: int) -> Tensor:
         targets: (B, H, W) int64 in [0, K), or `IGNORED` for pixels that do not count.
         classes: K.
     """
-    picture = torch.arange(len(preds), device=preds.device)[:, None, None]
-    places = (picture * classes + targets) * classes + preds
-    counts = torch.bincount(places[targets != IGNORED], minlength=len(preds) * classes**2)
-    return counts.view(len(preds), classes, classes)
+    # What does not count has a place of its own: to select the rest would wait for the device.
+    left_out = classes**2
+    places = torch.where(targets == IGNORED, left_out, targets * classes + preds).flatten(1)
+    counts = places.new_zeros(len(preds), left_out + 1)
+    counts.scatter_add_(1, places, torch.ones_like(places))
+    return counts[:, :left_out].unflatten(1, (classes, classes))
 
 
 class CollectedPixels(LossTotal):
@@ -77,7 +79,7 @@ class CollectedPixels(LossTotal):
         loss = {name: per_pixel * value for name, value in super().read().items()}
         found = self._metrics(pixel_answers(matrix[None], np.zeros(1), [None]), held)
         if self._losses:
-            losses = torch.cat(self._losses).numpy().astype(np.float32)
+            losses = torch.cat(self._losses).cpu().numpy().astype(np.float32)
             found["log_loss"] = float(losses.mean(dtype=np.float64))
         return loss | found
 
@@ -100,14 +102,21 @@ def predict_pixels(
         task: on `device`; the modes of its modules are kept.
         batches, precision, tta: as of `predict`.
     """
-    found, ids = [], []
     network = over_windows(partial(averaged_logits, task.evaluated, kind=tta), task.metadata)
+
+    def logits_of(images: Tensor) -> Tensor:
+        return network(task.normalized(images)).float()
+
+    def answered(batch: Batch) -> tuple[Tensor, ...]:
+        logits = in_pieces(logits_of, batch.images.to(device))
+        return *_computed(logits, batch.targets.to(device)), batch.sample_ids
+
     with evaluating(task), torch.inference_mode(), autocast(device, precision):
-        for batch in batches:
-            images = task.normalized(batch.images.to(device))
-            found.append(answers_of(network(images).float(), batch.targets.to(device)))
-            ids.append(batch.sample_ids.cpu())
-    return np.concatenate(found), torch.cat(ids).numpy()
+        found = [
+            (_kept(*answers), ids.numpy()) for *answers, ids in on_host(map(answered, batches))
+        ]
+    answers, ids = (np.concatenate(one) for one in zip(*found, strict=True))
+    return answers, ids
 
 
 def answers_of(logits: Tensor, targets: Tensor) -> AnyArray:
@@ -117,16 +126,28 @@ def answers_of(logits: Tensor, targets: Tensor) -> AnyArray:
         logits: (B, K, H, W) float32.
         targets: (B, H, W) int64 in [0, K), or `IGNORED`.
     """
+    return _kept(*(one.cpu() for one in _computed(logits, targets)))
+
+
+def _computed(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return matrices (B, K, K) int64, log-losses (B,) float64 and predictions (B, H, W) uint8."""
     preds = logits.argmax(dim=1)
     matrices = confusion_matrices(preds, targets, logits.shape[1])
-    means = _log_losses(logits, targets, matrices)
-    maps = [mask_png(one) for one in preds.to(torch.uint8).cpu().numpy()]
-    return pixel_answers(matrices.cpu().numpy(), means.numpy(), maps)
+    return matrices, _log_losses(logits, targets, matrices), preds.to(torch.uint8)
+
+
+def _kept(matrices: Tensor, log_losses: Tensor, preds: Tensor) -> AnyArray:
+    maps = [mask_png(one) for one in preds.numpy()]
+    return pixel_answers(matrices.numpy(), log_losses.numpy(), maps)
 
 
 def _log_losses(logits: Tensor, targets: Tensor, matrices: Tensor) -> Tensor:
-    """Return (B,) float64 on the CPU: the mean log-loss of each picture's pixels that count."""
+    """Return (B,) float64: the mean log-loss of each picture's pixels that count.
+
+    They lie on the device of the logits, but for Apple's GPU, which has no double precision.
+    """
     losses = F.cross_entropy(logits, targets, reduction="none", ignore_index=IGNORED)
-    # Summed on the CPU: Apple's GPU has no double precision.
-    sums = losses.cpu().sum(dim=(1, 2), dtype=torch.float64)
-    return sums / matrices.cpu().sum(dim=(1, 2)).clamp_min(1)
+    if losses.device.type == "mps":
+        losses, matrices = losses.cpu(), matrices.cpu()
+    sums = losses.sum(dim=(1, 2), dtype=torch.float64)
+    return sums / matrices.sum(dim=(1, 2)).clamp_min(1)

@@ -15,6 +15,7 @@ from ..data.randomness import derive_seed
 from ..models.arithmetic import depthwise_in_float32
 from .cuda_graphs import GraphedPasses
 from .freezing import Freezing, head_prefixes
+from .inference import in_pieces
 from .links import link_of
 from .losses import plain_loss
 from .sliding_windows import over_windows
@@ -188,7 +189,7 @@ class ClassificationTask(pl.LightningModule):
         return usual / min(usual, int(batches) - first)
 
     def validation_step(self, batch: Batch, batch_index: int) -> None:
-        logits = self(batch.images)
+        logits = in_pieces(self, batch.images)
         loss = self._validation_loss(logits.float(), batch.targets)
         self.totals["val"].add(loss, logits, batch.targets)
 
@@ -202,6 +203,7 @@ class ClassificationTask(pl.LightningModule):
 
     def on_fit_end(self) -> None:
         self._passes.release()
+        self.front = None
 
     def set_modes(self, epoch: int | None = None) -> None:
         """Set gradients and modes of the network as an epoch trains it.

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from src.models.recurrent import RecurrentNet, recurrent_layers
 
@@ -93,6 +94,59 @@ def test_recurrent_weights_start_orthogonal_and_forget_gates_open() -> None:
     for gate in lstm.weight_hh_l0.split(4):
         torch.testing.assert_close(gate @ gate.T, torch.eye(4))
     assert lstm.bias_ih_l0.tolist() == [0.0] * 4 + [1.0] * 4 + [0.0] * 8
+
+
+class Rates(TorchFunctionMode):
+    """Keeps the dropout that torch's recurrent layers are asked for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[float] = []
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func.__name__ in ("rnn_tanh", "lstm", "gru"):
+            self.found.append(kwargs["dropout"] if kwargs else args[5])
+        return func(*args, **kwargs)
+
+
+@pytest.mark.parametrize("cell", ["rnn", "lstm", "gru"])
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_dropout_between_layers_is_that_of_torch_and_drawn_by_the_seeded_generator(
+    cell: str, bidirectional: bool
+) -> None:
+    """Recurrent layers of a GPU would draw by a generator of cuDNN's, which no seed reaches."""
+    network = build(cell=cell, layers=3, bidirectional=bidirectional, dropout=0.4).train()
+    stack = network.recurrence
+    theirs = type(stack)(
+        *(stack.input_size, stack.hidden_size, 3), batch_first=True, bidirectional=bidirectional
+    )
+    theirs.load_state_dict(stack.state_dict())
+    theirs.dropout = 0.4
+    network.head = nn.Identity()
+    images = torch.randn(4, 2, 6, 9)
+    torch.manual_seed(0)
+    with Rates() as rates:
+        found = network(images)
+    assert rates.found == [0.0, 0.0, 0.0]
+    torch.manual_seed(0)
+    _, final = theirs(images.transpose(1, 2).flatten(2))
+    hidden = final[0] if isinstance(final, tuple) else final
+    expected = hidden[-2 if bidirectional else -1 :].transpose(0, 1).flatten(1)
+    assert torch.equal(found, nn.functional.dropout(expected, 0.4))
+
+
+def test_frozen_layers_have_no_dropout_between_them() -> None:
+    network = build(layers=2, dropout=0.4).train()
+    network.recurrence.eval()  # as `Freezing` does
+    images = torch.randn(4, 2, 6, 9)
+    torch.manual_seed(0)
+    found = network(images)
+    torch.manual_seed(0)
+    _, (hidden, _) = network.recurrence(images.transpose(1, 2).flatten(2))
+    assert torch.equal(found, network.head(network.dropout(hidden[-1])))
 
 
 def test_one_layer_with_dropout_does_not_warn() -> None:

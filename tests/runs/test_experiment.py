@@ -46,7 +46,8 @@ REPEATABLE = ("loss", "accuracy", "log_loss", "brier")
 
 
 def train(output_dir: Path, *overrides: str, on_epoch=None) -> RunSummary:
-    narrow = [] if "model=cnn" in overrides else ["model.hidden=[32]"]
+    other = any(one.startswith("model=") for one in overrides)
+    narrow = [] if other else ["model.hidden=[32]"]
     settings = read_run_settings([*SMALL, *narrow, f"output_dir={output_dir}", *overrides])
     summary = run_experiment(settings, on_epoch)
     assert summary is not None
@@ -107,6 +108,7 @@ def signal_at_step(monkeypatch: pytest.MonkeyPatch, number: int, times: int = 1)
         pytest.param(["trainer.accumulate_batches=3"], 8, 1, 0, marks=slow),
         pytest.param(["model.freeze_epochs=1", "optimizer=sgd"], 2, 0, 2, marks=slow),
         (["data.cache_limit_gb=0", "data.num_workers=2"], 6, 1, 2),
+        (["model=lstm", "model.layers=2", "model.hidden_size=8"], 6, 1, 2),
         pytest.param(
             ["model=cnn", "model.widths=[8,8,8]", "scheduler=cosine"], 5, 1, 1, marks=slow
         ),

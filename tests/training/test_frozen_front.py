@@ -66,7 +66,12 @@ def task_of(
     )
 
 
-def stored(task: ClassificationTask, cache: Path, limit: int = 10**9) -> StoredFront | None:
+def stored(
+    task: ClassificationTask,
+    cache: Path,
+    limit: int = 10**9,
+    device: str = "cpu",
+) -> StoredFront | None:
     return store_front(
         task,
         batches(),
@@ -75,7 +80,7 @@ def stored(task: ClassificationTask, cache: Path, limit: int = 10**9) -> StoredF
         identity={"seed": 3},
         cache_dir=cache,
         limit_bytes=limit,
-        device=torch.device("cpu"),
+        device=torch.device(device),
         precision="float32",
     )
 
@@ -137,6 +142,29 @@ def test_what_is_stored_is_the_view_of_its_epoch(tmp_path: Path) -> None:
             )
     first, second = (front.logits(batches()[0].sample_ids, view) for view in (0, 1))
     assert not torch.allclose(first, second, atol=5e-2)
+
+
+@pytest.mark.parametrize("room", [True, False])
+def test_what_is_stored_lies_on_a_gpu_with_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, room: bool
+) -> None:
+    gpu, to = torch.device("cpu:0"), Tensor.to  # a name of its own for the only device here
+    moved: list[tuple[torch.Size, torch.device]] = []
+
+    def noted(tensor: Tensor, place: Any, *args: Any, **options: Any) -> Tensor:
+        moved.append((tensor.shape, place))
+        return to(tensor, place, *args, **options)
+
+    asked: list[tuple[torch.device, int]] = []
+    monkeypatch.setattr(
+        frozen_front, "has_room", lambda device, size: asked.append((device, size)) or room
+    )
+    monkeypatch.setattr(Tensor, "to", noted)
+    front = stored(task_of(), tmp_path, device=str(gpu))
+    assert front is not None and asked == [(gpu, 2 * front.activations.numel())]
+    there = gpu if room else torch.device("cpu")
+    assert [place for shape, place in moved if shape == front.activations.shape] == [there]
+    assert moved[-1] == (front.ids.shape, there)
 
 
 def test_views_come_in_turn_whether_they_are_stored_or_not(tmp_path: Path) -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torchvision.transforms import v2
 
-from src.training.inference import VIEWS, averaged_logits, views
+from src.training import inference
+from src.training.inference import VIEWS, averaged_logits, in_pieces, views
 
 
 @pytest.fixture
@@ -58,6 +60,40 @@ def test_the_softmax_is_the_mean_of_the_probabilities(
     expected = torch.stack([network(v).softmax(dim=1) for v in views(images, kind)]).mean(dim=0)
     logits = averaged_logits(network, images, kind)
     torch.testing.assert_close(logits.softmax(dim=1), expected)
+
+
+@pytest.mark.parametrize(("room", "sizes"), [(324, [3, 2]), (107, [1] * 5), (10**6, [5])])
+def test_a_cpu_gets_as_many_pictures_as_its_caches_hold(
+    monkeypatch: pytest.MonkeyPatch,
+    images: Tensor,
+    network: nn.Module,
+    room: int,
+    sizes: list[int],
+) -> None:
+    monkeypatch.setattr(inference, "_PIXELS_A_CORE", room)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    seen: list[int] = []
+
+    def noted(piece: Tensor) -> Tensor:
+        seen.append(len(piece))
+        return network(piece)
+
+    torch.testing.assert_close(in_pieces(noted, images), network(images))
+    assert seen == sizes
+    seen.clear()
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 5)  # with a cache each
+    in_pieces(noted, images)
+    assert seen == ([4, 1] if room == 107 else [5])
+
+
+def test_a_gpu_gets_all_pictures_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inference, "_PIXELS_A_CORE", 1)
+    seen: list[int] = []
+    with FakeTensorMode():
+        in_pieces(
+            lambda piece: seen.append(len(piece)) or piece, torch.empty(5, 1, 2, 2, device="cuda")
+        )
+    assert seen == [5]
 
 
 def test_no_augmentation_is_the_network_itself(images: Tensor, network: nn.Module) -> None:

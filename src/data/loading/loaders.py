@@ -251,7 +251,11 @@ class StreamLoader(_Loader):
         for batch in self._loader:
             if isinstance(batch, PictureLost):
                 raise batch
-            yield batch
+            # What a worker sends keeps a file open as long as it lives, and labels may be kept.
+            images, targets, ids, step = batch
+            yield Batch(
+                images, targets if targets.ndim == 3 else targets.clone(), ids.clone(), step
+            )
 
 
 def _leave_signals_to_parent(_: int) -> None:

@@ -13,6 +13,7 @@ import torch.distributed as dist
 from ...config.checks import ConfigError
 from ...config.data import DataSettings
 from ...machine.arrays import Float64Array, Int64Array
+from ...machine.hardware import has_room
 from ...records.pictures import Suspect
 from ...storage.cache import cache_folder
 from ...targets.labels import label_counts
@@ -34,8 +35,6 @@ __all__ = ["PictureData"]
 
 # Batch size of an evaluation, at least: without gradients there is memory for it, and it is faster.
 _EVALUATED_AT_ONCE = 256
-# Fraction of a GPU's free memory for pictures; the rest is for the network.
-_SHARE_FOR_PICTURES = 0.25
 
 
 class PictureData:
@@ -269,11 +268,8 @@ class PictureData:
         """
         self._resident = None  # an earlier training may have been on another device
         images = self.pictures.array
-        if device.type == "cuda" and images is not None:
-            free, total = torch.cuda.mem_get_info(device)
-            # Beside other trials on the GPU this process may take a share of it alone.
-            free = min(free, int(torch.cuda.get_per_process_memory_fraction(device) * total))
-            if device not in self._on_device and images.nbytes <= _SHARE_FOR_PICTURES * free:
+        if images is not None:
+            if device not in self._on_device and has_room(device, images.nbytes):
                 self._on_device[device] = torch.tensor(images, device=device)
             self._resident = self._on_device.get(device)
         return self._resident is not None

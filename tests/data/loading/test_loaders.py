@@ -54,6 +54,8 @@ def test_batches_hold_the_pictures_of_their_ids(kind: str, training: bool) -> No
         assert batch.targets.dtype == batch.sample_ids.dtype == torch.int64
         assert np.array_equal(batch.images.numpy(), IMAGES[batch.sample_ids.numpy()])
         assert np.array_equal(batch.targets.numpy(), TARGETS[batch.sample_ids.numpy()])
+        # A shared tensor keeps a file open, and evaluations keep the labels of all batches.
+        assert not batch.targets.is_shared() and not batch.sample_ids.is_shared()
 
 
 @pytest.mark.parametrize("kind", ["array", "2"])
