@@ -8,6 +8,7 @@ in the groups alone, so that `LambdaLR` scales each group's own rate.
 from __future__ import annotations
 
 import re
+from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, TypeVar
@@ -132,7 +133,7 @@ class _AdamW(torch.optim.AdamW):
         pass
 
 
-class _Orthogonalized(torch.optim.Optimizer):
+class _Orthogonalized(torch.optim.Optimizer, ABC):
     """Momentum orthogonalised by Newton-Schulz for hidden matrices, another optimizer for the rest.
 
     Muon (Jordan et al. 2024) updates the matrices of the backbone's groups; convolution kernels
@@ -151,16 +152,16 @@ class _Orthogonalized(torch.optim.Optimizer):
         self._set_halves()
         _portable(self)
 
+    @abstractmethod
     def _made_rest(self, groups: list[ParamGroup]) -> torch.optim.Optimizer:
         """Return the optimizer of the groups without hidden matrices, and on these very groups."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _size(self, rows: int, columns: int) -> float:
         """Return the singular values of a step of a rate of one."""
-        raise NotImplementedError
 
     def _prepare(self, matrices: list[Tensor]) -> None:
-        """Change matrices before they are moved."""
+        """Change matrices before they are moved; most are moved as they are."""
 
     def _set_halves(self) -> None:
         """Build the other half on this optimizer's own groups and state, as they share a dict."""
