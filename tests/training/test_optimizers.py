@@ -285,11 +285,15 @@ def test_orthogonalize_maps_singular_values_by_the_quintic(
     for matrix, ours in zip(matrices, result, strict=True):
         left, values, right = np.linalg.svd(matrix, full_matrices=False)
         values = values / np.linalg.norm(values)
+        kept = values > 0.02
         for _ in range(5):
             values = 3.4445 * values - 4.7750 * values**3 + 2.0315 * values**5
-        expected = left @ np.diag(values) @ right
-        # bfloat16 has 8 bits, and each of five steps stretches an error in small values 3.4-fold.
-        assert np.linalg.norm(ours - expected) < 0.2 * np.linalg.norm(expected)
+        # bfloat16 has 8 bits, and each of five steps stretches an error in small values 3.4-fold:
+        # directions of less than a fiftieth of the norm may be anything, as long as they are small.
+        error = left.T @ ours @ right.T - np.diag(values)
+        error = error[np.ix_(kept, kept)]
+        assert np.linalg.norm(error) < 0.15 * np.linalg.norm(values)
+        assert np.linalg.norm(ours, 2) < 1.3
 
 
 def test_orthogonalize_of_zero_is_zero() -> None:
