@@ -48,10 +48,9 @@ from ..tracking.mlflow_pages import METRIC_TAG
 from ..tracking.provenance import Provenance
 from ..tracking.spool import writer_lock
 from ..tracking.tracker import NOTE, Tracker
-from .choices import found_settings, write_choices
 from .folder import RunFolder
 from .printed_summary import print_summary
-from .resolve import Resolved
+from .resolve import Resolved, found_settings
 from .resume import refuse_ended, reopen_record
 from .seal import amending, seal
 
@@ -285,7 +284,7 @@ class ActiveRun(ABC):
         )
         for file in (folder.config, folder.split, folder.suspects):
             tracker.artifact(file)
-        for file in write_choices(self.resolved, folder.path / "choices"):
+        for file in self.resolved.write(folder.path / "choices"):
             tracker.artifact(file, "choices")
         for file in provenance.write(folder.path / "provenance"):
             tracker.artifact(file, "provenance")

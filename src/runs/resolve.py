@@ -8,12 +8,14 @@ at the start and then stays: with another number sums are rounded differently.
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from itertools import count
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -27,6 +29,7 @@ from ..machine.cpu_load import CpuLoad, is_idle, others_load, slowdown, threads_
 from ..machine.hardware import device_of, machine
 from ..models.arithmetic import own_threads
 from ..storage.cache import CachedMeasurement, load_measurement, store_measurement
+from ..storage.files import write_atomically
 from ..training.stepper import RangeTest, Stepper, range_test, step_seconds
 from ..training.training_plan import (
     ChosenPlan,
@@ -41,7 +44,17 @@ from . import build
 if TYPE_CHECKING:  # Lightning takes seconds to import
     from ..training.task import ClassificationTask
 
-__all__ = ["Resolved", "resolve", "seconds_per_epoch", "threads_of", "use_threads"]
+__all__ = [
+    "Resolved",
+    "found_settings",
+    "resolve",
+    "seconds_per_epoch",
+    "threads_of",
+    "use_threads",
+]
+
+# The keys of the settings that were measured.
+_MEASURED_KEYS_FILE = "found.json"
 
 _AUTO = "auto"
 # The settings of the runtime that timing decides.
@@ -72,6 +85,36 @@ class Resolved:
     timings: tuple[PlanTiming, ...] = ()
     rates: RangeTest | None = None
     found: tuple[str, ...] = ()
+
+    def write(self, folder: Path) -> list[Path]:
+        """Write what was measured to choose the settings that were left open; return the files."""
+        written = []
+        if self.found:
+            written.append(folder / _MEASURED_KEYS_FILE)
+            write_atomically(written[-1], json.dumps(self.found) + "\n")
+        if self.timings:
+            written.append(folder / "runtime.json")
+            timings = [timing.plain() for timing in self.timings]
+            record = {"chosen": to_plain(self.settings.runtime), "timings": timings}
+            write_atomically(written[-1], json.dumps(record, indent=1) + "\n")
+        if self.rates is not None:
+            from ..reporting.run_figures import range_figure
+            from ..reporting.style import save
+
+            found = self.rates
+            written.append(folder / "learning_rate.png")
+            figure = range_figure(found.rates, found.losses, found.suggestion, found.given)
+            save(figure, written[-1])
+        return written
+
+
+def found_settings(folder: Path) -> list[str] | None:
+    """Return the keys of measured settings, as `Resolved.write` left them; None without any."""
+    try:
+        found: list[str] = json.loads((folder / _MEASURED_KEYS_FILE).read_text())
+    except (OSError, ValueError):
+        return None
+    return found
 
 
 def resolve(settings: RunSettings, data: PictureData, deadline: float | None = None) -> Resolved:
