@@ -64,7 +64,8 @@ FOR_ENSEMBLES = ("ensembles/__init__", "ensembles/mixing", "serving/ensemble_pre
 FOR_PLUGINS = (
     *("config/__init__", "config/augment", "config/checks", "config/credentials"),
     *("config/data", "config/features", "config/added_groups", "config/metrics"),
-    *("config/models", "config/plugins", "config/type_messages", "machine/yaml_text"),
+    *("config/models", "config/plugins", "config/training", "config/type_messages"),
+    "machine/yaml_text",
 )
 
 
