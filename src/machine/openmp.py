@@ -1,4 +1,4 @@
-"""The waiting of OpenMP's threads for each other, set before a library loads OpenMP.
+"""The waiting of the threads of OpenMP and OpenBLAS, set before a library loads these.
 
 A thread that has finished its part of a loop waits for the others by spinning, for some 20 ms as
 GNU's OpenMP comes. Where other programs hold the cores it spins on a core that the thread it waits
@@ -6,9 +6,10 @@ for could use. A short spin costs next to nothing on an idle machine, where all 
 within microseconds, and bounds what is lost on a busy one.
 
 GNU's OpenMP (GOMP_SPINCOUNT) and Intel's or LLVM's (KMP_BLOCKTIME) read the variables once, when
-torch, its MKL or scikit-learn load them, so this is imported before any of them, by the package
-itself. The barriers inside oneDNN's kernels do not heed them; against those only fewer threads help
-(`src.machine.cpu_load`).
+torch, its MKL or scikit-learn load them, and so does NumPy's OpenBLAS, whose threads spin as long
+for further work, on the cores that a network of torch computes with next. So this is imported
+before any of them, by the package itself. The barriers inside oneDNN's kernels do not heed them;
+against those only fewer threads help (`src.machine.cpu_load`).
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ __all__ = ["WAITING", "compute_alone", "wait_briefly"]
 WAITING = {
     "GOMP_SPINCOUNT": "10000",  # some 0.5 ms
     "KMP_BLOCKTIME": "1",  # ms
+    "OPENBLAS_THREAD_TIMEOUT": "20",  # 2^20 cycles, some 0.5 ms
 }
 # Any of these is the user's own choice.
 _CHOICES = ("OMP_WAIT_POLICY", *WAITING)

@@ -1,4 +1,4 @@
-"""How OpenMP's threads wait is set before anything loads OpenMP, and the user's choice holds."""
+"""How threads wait is set before anything loads OpenMP, and the user's choice holds."""
 
 from __future__ import annotations
 
@@ -21,16 +21,22 @@ VARIABLES = ("OMP_WAIT_POLICY", *WAITING)
 _SPY = """
 import atexit, json, os, sys
 
-def note(how):
+before_numpy = []
+
+def seen():
     names = os.environ["SPY_NAMES"].split()
+    return {name: os.environ[name] for name in names if name in os.environ}
+
+def note(how):
     if not os.path.exists(os.environ["SPY_FILE"]):
-        found = {name: os.environ[name] for name in names if name in os.environ}
         with open(os.environ["SPY_FILE"], "w") as file:
-            json.dump({"how": how, "found": found}, file)
+            json.dump({"how": how, "found": seen(), "before_numpy": before_numpy}, file)
 
 class Spy:
     @staticmethod
     def find_spec(name, path=None, target=None):
+        if name == "numpy":
+            before_numpy.append(seen())
         if name in ("torch", "sklearn"):
             note(name)
             leave(0)
@@ -103,6 +109,8 @@ def test_a_process_says_how_threads_wait_before_it_loads_them(
     seen = json.loads((tmp_path / "found.json").read_text())
     assert (seen["how"] != "exit") == imports, process.stderr
     assert seen["found"] == (own or WAITING)
+    if name != "tests":  # a plugin of pytest imports NumPy, which loads OpenBLAS
+        assert all(found == (own or WAITING) for found in seen["before_numpy"])
 
 
 def test_any_choice_of_the_user_stands_alone() -> None:
