@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from src.machine.openmp import WAITING, wait_briefly
@@ -121,3 +122,30 @@ def test_any_choice_of_the_user_stands_alone() -> None:
     empty: dict[str, str] = {}
     wait_briefly(empty)
     assert empty == WAITING
+
+
+_SPIN = """
+import src, time
+import numpy as np
+matrix = np.ones((600, 600))
+matrix @ matrix
+began = time.process_time()
+time.sleep(0.2)
+print(time.process_time() - began)
+"""
+
+
+@pytest.mark.skipif(
+    "openblas" not in np.show_config("dicts")["Build Dependencies"]["blas"]["name"]
+    or (os.cpu_count() or 1) < 2,
+    reason="NumPy has no OpenBLAS with several threads here",
+)
+def test_threads_of_openblas_do_not_spin_while_nothing_is_computed() -> None:
+    """By processor time, of which they take 20 ms after each product as they come."""
+    environment = {name: value for name, value in os.environ.items() if name not in VARIABLES}
+    environment |= import_environment() | {"OPENBLAS_NUM_THREADS": "2"}
+    command = [sys.executable, "-c", _SPIN]
+    spent = subprocess.run(
+        command, env=environment, cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert float(spent.stdout) < 0.008
