@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from ..machine.text import counted, percent
 from ..metrics.summary import metric_name
 from ..records.comparison import Collapses, Comparison, Interval, Pair, Recommendation, Standing
+from ..records.ties import MEAN_DIGITS
 from .formatting import chance_text, change_text, gap_text, is_percent, metric_text
 
 __all__ = [
@@ -248,10 +249,16 @@ def _likelier(verdict: Recommendation) -> str:
     chance = chance_text(other.best)
     if len(verdict.standings) == 2 or chance == chance_text(verdict.winner.best):
         return ""
+    higher = f"{_called(other)} has a higher probability of being the best ({chance})"
+    if round(other.figure, MEAN_DIGITS) == round(verdict.winner.figure, MEAN_DIGITS):
+        return (
+            f"{higher}, with the same figure, and so the same expected loss: of equal figures the "
+            "lower log-loss ranks first, then the lower latency."
+        )
     return (
-        f"{_called(other)} has a higher probability of being the best ({chance}), but ranks lower "
-        "by its figure, and so by its expected loss: a candidate that is less certain, or less "
-        "like the others, is more often the best, and further behind where it is not."
+        f"{higher}, but ranks lower by its figure, and so by its expected loss: a candidate that "
+        "is less certain, or less like the others, is more often the best, and further behind "
+        "where it is not."
     )
 
 

@@ -175,10 +175,21 @@ def test_a_higher_probability_of_being_the_best_than_the_winners_is_explained() 
     assert said.startswith(
         f"c2 has a higher probability of being the best ({100 * other.best:.0f} %)"
     )
+    assert "but ranks lower by its figure" in said
     assert not any("higher probability" in one for one in sentences(twins[1:]))
     assert not any(
         "higher probability" in one for one in sentences(random_field([0.9, 0.8], [3, 3]))
     )
+
+
+def test_a_higher_probability_with_the_same_figure_is_no_lower_rank_by_it() -> None:
+    """Of three with 41 of the last 120 right each, the first two have 31 in common."""
+    right = np.ones((3, 400), np.bool_)
+    right[:, 280:] = False
+    right[0, 280:321] = right[1, 290:331] = right[2, 335:376] = True
+    twins = [candidate(f"c{number}", one[None]) for number, one in enumerate(right)]
+    (said,) = (one for one in sentences(twins) if "higher probability" in one)
+    assert said.startswith("c2 has") and "with the same figure, and so the same expected" in said
 
 
 def test_long_lists_are_of_ranks_which_are_joined_where_they_follow_each_other() -> None:
