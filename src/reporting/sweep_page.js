@@ -185,11 +185,18 @@
     const drawn = data.trials.filter((trial) => trial.place !== null || trial.state === "failed");
     const some = (sign, ...states) => drawn.some((trial) => states.includes(trial.state)) && html("span", sign, $("legend"));
     drawFamilies(new Set(drawn.map((trial) => trial.family)));
-    some("▽ pruned", "pruned", "running");
+    const unended = ["pruned", "running"].filter((state) => drawn.some((trial) => trial.state === state));
+    some(`▽ ${unended.join(" or ")}`, ...unended);
     some("× failed", "failed");
     some("― best so far", "complete");
   }
 
+  // What a reader has opened, chosen or marked stays as it is.
+  function isReadFrom() {
+    return document.querySelector("details[open]") || !$("card").hidden || String(getSelection());
+  }
+
+  if (data.live) setInterval(() => document.hidden || isReadFrom() || location.reload(), 10000);
   if ($("history")) drawLegend();
   if (data.spaces.length) drawTabs();
   drawWhereOpen(draw);

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
 from ..machine.text import counted, csv_text
@@ -163,14 +165,23 @@ def _test_texts(record: SweepRecord) -> dict[str, str | None]:
     return first | part_texts(record.test, "test", "test")
 
 
-def sweep_page(record: SweepRecord) -> str:
-    """Return the page of a study; its tables are there without the script too."""
+def sweep_page(record: SweepRecord, as_of: datetime | None = None) -> str:
+    """Return the page of a study; its tables are there without the script too.
+
+    Args:
+        record: of the study.
+        as_of: when this was so, of a race that is running, whose page loads itself again; None of
+            one that has ended.
+    """
     from .page import html_page  # with Jinja2, which a terminal does not need
 
+    if as_of is not None:  # there is nothing to do yet
+        record = replace(record, next_step="", short=("", ""))
     table, trials = leaderboard_table(record), leaderboard(record)
     colors = family_colors([*dict.fromkeys((*record.families, *(t.family for t in trials)))])
-    data = _data(record)
+    data = _data(record) | {"live": as_of is not None}
     values = {
+        "as_of": "" if as_of is None else f"{as_of:%Y-%m-%d %H:%M:%S}",
         "kicker": f"Sweep {headline(record)}",
         "headline": _page_headline(record),
         "lead": _page_lead(record),

@@ -48,6 +48,7 @@ class ParentRun(Observer):
 
     def __init__(self, settings: SweepSettings, study: SweepStudy, command: str) -> None:
         self.folder = settings.study_folder
+        self.page = self.folder / "sweep.html"
         known = study.recall("run_id")
         self.run_id = str(known or uuid.uuid4().hex)
         if known is None:
@@ -181,7 +182,7 @@ class ParentRun(Observer):
         contents: dict[str, str | bytes] = {
             _SUMMARY: checked_json(_finite(asdict(record))),
             "leaderboard.csv": leaderboard_csv(record),
-            "sweep.html": sweep_page(record),
+            self.page.name: sweep_page(record),
         }
         if record.networks:
             contents["networks.csv"] = networks_csv(record)

@@ -37,6 +37,7 @@ from .display import Display
 from .families import default_values, trial_overrides
 from .finalists import Finals
 from .finals_time import FinalsTime
+from .live_page import LivePage
 from .minimal_trial import minimal_trial
 from .parent_run import ParentRun
 from .prepare import Preparation
@@ -106,6 +107,7 @@ class Race:
             best=study.best(),
             steps=steps_of(settings),
         )
+        self._page = LivePage(parent.page, self.record, self._display.show)
 
     def run(self) -> SweepRecord:
         """Run the sweep from the first trial to the winner, and return its record.
@@ -312,7 +314,7 @@ class Race:
             self._study,
             self._pool,
             rules,
-            observers=(self._display, self._parent, self._finals_time),
+            observers=(self._display, self._parent, self._finals_time, self._page),
             trials=trials,
             epochs=self._settings.budget.epochs if until is None else None,
             at_once=1 if any(one.takes_turns for one in self._prepared.values()) else None,
@@ -343,7 +345,7 @@ class Race:
             self._display,
             check=self._check,
             upkeep=self._upkeep,
-            observers=(self._display, self._parent),
+            observers=(self._display, self._parent, self._page),
             interrupted=lambda: self._interruption.pending,
         ).run()
 

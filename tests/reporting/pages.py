@@ -92,7 +92,7 @@ def visit(browser: Browser, tmp_path: Path) -> Iterator[Visit]:
     yield open_page
     for page in pages:
         page.close()
-    assert complaints == []
+    assert complaints == [], complaints
     assert all(url.startswith(("file:", "data:")) for url in asked)
 
 

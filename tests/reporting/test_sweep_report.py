@@ -7,6 +7,8 @@ import hashlib
 import json
 import math
 import re
+from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -262,6 +264,42 @@ def test_a_click_on_a_header_sorts(visit: Visit) -> None:
     shown = [int(row.get_attribute("data-trial") or "") for row in column.all()]
     ranked = [t.number for t in whole.ranked()]
     assert shown[: len(ranked)] == ranked[::-1]  # trials without a rank stay last
+
+
+def test_the_page_of_a_running_race_asks_for_nothing_yet() -> None:
+    whole = dataclasses.replace(
+        RECORD, next_step="python -m src.compare sweep=digits", short=("too little time", "again")
+    )
+    running = sweep_page(whole, datetime(2026, 11, 30, 12, 5, 9))
+    for text in ("src.compare", "too little time"):
+        assert text in sweep_page(whole) and text not in running
+    assert "The race is running" in running and "The race is running" not in sweep_page(whole)
+
+
+@pytest.mark.slow
+@in_a_browser
+def test_the_page_of_a_running_race_loads_itself_again_while_nothing_is_open(
+    visit: Visit, tmp_path: Path
+) -> None:
+    early, late = race(4), race(30)
+    page = visit(sweep_page(early, datetime(2026, 11, 30, 12, 5, 9)))
+    assert "This page is of 2026-11-30 12:05:09" in page.inner_text("header")
+    page.clock.install()
+    page.reload()
+    file = tmp_path / "page.html"
+    file.write_text(sweep_page(late, datetime(2026, 11, 30, 12, 6)), encoding="utf-8")
+    page.locator("summary").first.click()
+    page.clock.run_for(30_000)
+    assert "4 trials" in page.inner_text("header"), "a part is open"
+    page.locator("summary").first.click()
+    page.clock.run_for(11_000)
+    page.get_by_text("30 trials").wait_for()
+    file.write_text(sweep_page(late), encoding="utf-8")
+    page.clock.run_for(11_000)
+    page.get_by_text("The race is running").wait_for(state="detached")
+    page.evaluate("mark = 2")
+    page.clock.run_for(60_000)
+    assert page.evaluate("mark") == 2, "that of a race that has ended does not"
 
 
 @pytest.mark.slow
