@@ -107,7 +107,8 @@ class Race:
             best=study.best(),
             steps=steps_of(settings),
         )
-        self._page = LivePage(parent.page, self.record, self._display.show)
+        page = LivePage(parent.page, self.record, self._display.show)
+        self._observers = self._display, parent, page
 
     def run(self) -> SweepRecord:
         """Run the sweep from the first trial to the winner, and return its record.
@@ -314,7 +315,7 @@ class Race:
             self._study,
             self._pool,
             rules,
-            observers=(self._display, self._parent, self._finals_time, self._page),
+            observers=(*self._observers, self._finals_time),
             trials=trials,
             epochs=self._settings.budget.epochs if until is None else None,
             at_once=1 if any(one.takes_turns for one in self._prepared.values()) else None,
@@ -345,7 +346,7 @@ class Race:
             self._display,
             check=self._check,
             upkeep=self._upkeep,
-            observers=(self._display, self._parent, self._page),
+            observers=self._observers,
             interrupted=lambda: self._interruption.pending,
         ).run()
 

@@ -108,6 +108,23 @@ def test_what_was_killed_while_it_wrote_its_end_writes_it_at_the_next_start(
     assert log(tmp_path) == done and (folder / "sweep.json").is_file()
 
 
+def test_the_page_is_there_before_a_race_has_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page, pages = tmp_path / "sweeps" / "s" / "sweep.html", []
+
+    def seen(finals: Any) -> None:
+        pages.append(page.read_text(encoding="utf-8"))
+        run_finals(finals)
+
+    run_finals = race_module.Finals.run
+    monkeypatch.setattr(race_module.Finals, "run", seen)
+    sweep(tmp_path, "families=[embedding]", "budget.trials=2", "finalist_seeds=1")
+    assert capsys.readouterr().err.count(f"page: {page}, up to date while the race runs") == 1
+    assert "The race is running" in pages[0]
+    assert "The race is running" not in page.read_text(encoding="utf-8")
+
+
 def test_a_search_for_the_fit_of_pictures_begins_with_that_of_the_frozen_networks(
     tmp_path: Path,
 ) -> None:
