@@ -94,6 +94,11 @@ class TrialRecord:
         """`epochs`; None of a complete trial of which the metric was known at the end alone."""
         return None if self.state == COMPLETE and not self.curve else self.epochs
 
+    def interval(self, metric: str) -> tuple[float, float] | None:
+        """Return the 95 % interval of a metric; None where there is none."""
+        low, high = (self.figures.get(f"{metric}_{end}", math.nan) for end in ("low", "high"))
+        return (low, high) if math.isfinite(high - low) else None
+
     def place(self, direction: str) -> Place:
         """Return the key that sorts trials by their values; see `src.records.ties`."""
         log_loss, latency = map(self.figures.get, METRICS)

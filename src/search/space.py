@@ -204,19 +204,18 @@ class Family:
             for option in options
         )
 
-    def are_near(self, one: Mapping[str, Value], other: Mapping[str, Value]) -> bool:
-        """Return whether two configurations differ by little.
-
-        That is in numbers alone, each by at most a tenth of its range.
-        """
+    def are_near(
+        self, one: Mapping[str, Value], other: Mapping[str, Value], share: float = _NEAR
+    ) -> bool:
+        """Return whether two configurations differ in numbers alone, by a share of each range."""
         if one.keys() != other.keys():
             return False
         known = {**self.constants, **one}
         used = {p.key: p for p in self.parameters if p.key in one and p.applies(known)}
         differing = [key for key in one if one[key] != other[key]]
-        return all(
-            key in used and used[key].distance(one[key], other[key]) <= _NEAR for key in differing
-        )
+        if any(key not in used or used[key].choices for key in differing):
+            return False
+        return all(used[key].distance(one[key], other[key]) <= share for key in differing)
 
     def stored_name(self, parameter: Parameter) -> str:
         """Return the name of the study's parameter, unique among all families."""

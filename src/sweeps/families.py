@@ -34,6 +34,7 @@ from ..search.space import Family, Kind, Parameter, Value, parse_space
 from ..targets import kind_of
 
 __all__ = [
+    "CLASSIFIER",
     "SIDE",
     "chooses_network",
     "default_values",
@@ -47,6 +48,7 @@ __all__ = [
     "trial_variants",
 ]
 
+CLASSIFIER = "model.classifier"  # key of models that classify features
 _SPACES = SWEEPS / "spaces"
 # Search space of a network with published weights.
 _TUNED = _SPACES / "shared" / "finetune.yaml"
@@ -57,7 +59,7 @@ _FILE_KEYS = {"words", "use", "space"}
 _UNFIT = "the space does not fit the config"
 _ENDS = ":", " is "  # of a key, at the beginning of a sentence about it
 # Keys that decide whether a classifier takes seconds or minutes on the same features.
-_COST_KEYS = ("model.classifier", "model.selection")
+_COST_KEYS = (CLASSIFIER, "model.selection")
 # Key that decides, with the keys that depend on it, the number of hand-crafted features. Times are
 # not estimated for each value of a range of floats, or of more whole numbers than `_MAX_STEPS`, nor
 # by a further key if there would be more variants than `_MAX_VARIANTS`.

@@ -16,12 +16,11 @@ from ..config.overrides import without_keys
 from ..records.trials import COMPLETE, PRUNED, TrialRecord
 from ..reporting.formatting import metric_text
 from ..search.space import Family, Kind, Value
-from .families import kinds_of, name_of_kind, trial_variants
+from .families import CLASSIFIER, kinds_of, name_of_kind, trial_variants
 from .prepared import Prepared
 
 __all__ = ["SAFETY_FACTOR", "TimeForecast"]
 
-_CLASSIFIER = "model.classifier"
 _DEFAULTS: Mapping[str, Value] = MappingProxyType({})
 # A trial of a family that was not tried yet may take so many times as long as was measured. The fit
 # is measured on few pictures and with other hyperparameters (a kernel machine on 3,068 photos: 23
@@ -288,10 +287,9 @@ def _first_contained(
 
 def _half_interval(trial: TrialRecord, metric: str) -> float:
     """Return half the length of a trial's 95 % interval; infinite if it has none."""
-    ends = [trial.figures.get(f"{metric}_{end}", math.nan) for end in ("low", "high")]
-    half = (ends[1] - ends[0]) / 2
-    return half if math.isfinite(half) else math.inf
+    low, high = trial.interval(metric) or (-math.inf, math.inf)
+    return (high - low) / 2
 
 
 def _searches(values: Mapping[str, Value]) -> bool:
-    return values.get(_CLASSIFIER, "auto") == "auto"
+    return values.get(CLASSIFIER, "auto") == "auto"

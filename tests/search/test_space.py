@@ -252,8 +252,11 @@ def test_configurations_are_near_that_differ_in_numbers_alone_by_a_tenth_of_thei
     assert near() and near(rate=0.19, keep=60) and near(rate=0.06, keep=40)
     assert not near(rate=0.21) and not near(rate=0.04) and not near(keep=61)
     assert not near(size=4), "a step is a quarter of its range"
+    assert one.are_near(first, {**first, "rate": 0.001, "size": 5}, 1.0)
     second: dict[str, Value] = {"kind": "y", "part": 0.5, "size": 3, "keep": 50}
     assert not one.are_near(first, second) and not one.are_near(second, first)
+    other = {"kind": "y", "size": 3, "keep": 50}
+    assert not one.are_near({**other, "kind": "x"}, other, 1.0), "a choice is no number"
     assert one.are_near(second, {**second, "part": 0.6})
     assert not one.are_near(second, {**second, "part": 0.61})
 

@@ -160,6 +160,49 @@ def test_a_trial_near_a_better_finalist_comes_behind_all_others(
     assert [trial.number for trial in made._chosen(trials)] == chosen
 
 
+def test_one_classifier_with_other_numbers_comes_behind_other_classifiers() -> None:
+    kinds = [("logistic", 0.1), ("logistic", 0.9), ("forest", 0.5), ("forest", 0.4), ("mean", 0.5)]
+    study = study_of([10.0] * len(kinds))
+    trials = [
+        replace(trial, values={"model.classifier": kind, "rate": rate})
+        for trial, (kind, rate) in zip(study.trials(), kinds, strict=True)
+    ]
+    space = {
+        "model.classifier": {"choices": ["logistic", "forest", "mean"]},
+        "rate": {"low": 0.0, "high": 1.0},
+    }
+    made, _ = finals(study, None)
+    family = Family("cnn", (), tuple(parse_space(space)), {})
+    made._jobs = replace(made._jobs, families={**FAMILIES, "cnn": family})
+    assert [trial.number for trial in made._chosen(trials)] == [0, 2, 4]
+    fixed = [replace(one, values={"rate": one.values["rate"]}) for one in trials[:2]]
+    rate = tuple(parse_space({"rate": space["rate"]}))
+    family = Family("cnn", (), rate, {"model.classifier": "logistic"})
+    made._jobs = replace(made._jobs, families={**FAMILIES, "cnn": family})
+    other = replace(trials[2], family="fcn", values={"rate": 0.5})
+    assert [trial.number for trial in made._chosen([*fixed, other])] == [0, 2, 1]
+
+
+def test_what_is_clearly_worse_comes_behind_trials_near_the_best() -> None:
+    study = study_of([10.0] * 4)
+    ends = [(0.9, 0.94), (0.89, 0.93), (0.8, 0.91), (0.6, 0.7)]
+    metric = "val/accuracy"
+    trials = [
+        replace(
+            trial,
+            family="cnn" if number < 2 else "fcn",
+            values={"rate": 0.5 if number < 3 else 0.9},
+            figures={f"{metric}_low": low, f"{metric}_high": high},
+        )
+        for number, (trial, (low, high)) in enumerate(zip(study.trials(), ends, strict=True))
+    ]
+    made, _ = finals(study, None)
+    assert [trial.number for trial in made._chosen(trials)] == [0, 2, 1]
+    unknown = [*trials[:3], replace(trials[3], figures={})]
+    assert [trial.number for trial in made._chosen(unknown)] == [0, 2, 3]
+    assert [trial.number for trial in made._chosen([trials[0], trials[3]])] == [0, 3]
+
+
 def test_trials_on_other_pictures_are_no_seeds_of_one_another() -> None:
     study = study_of([10.0] * 4)
     trials = [replace(trial, values={"rate": 0.5}) for trial in study.trials()]
