@@ -248,19 +248,12 @@ class Predictor:
         probs = [np.empty((0, len(self.class_names)), np.float32)]
         answers: list[JudgedAnswer] = []
         for batch in _batched(enumerate(rows), self._batch_size):
-            decoded = []
             with self.decoding([value for _, value in batch]) as waiting:
-                for (row, value), picture in zip(batch, waiting, strict=True):
-                    with named_picture(row, value):
-                        try:
-                            decoded.append(picture.result().pixels)
-                        except PictureError as error:
-                            if left_out is None or not isinstance(value, Path | Page):
-                                raise
-                            left_out[row] = Problem(str(value), str(error))
+                found = [_of_row(*one, left_out) for one in zip(batch, waiting, strict=True)]
+            decoded = [pixels for pixels in found if pixels is not None]
             if decoded:
-                found, judged = self._judged(decoded, trust)
-                probs.append(found)
+                answered, judged = self._judged(decoded, trust)
+                probs.append(answered)
                 answers += judged
         return np.concatenate(probs), answers
 
@@ -394,6 +387,27 @@ def _finite(values: Float32Array) -> Float32Array:
             "damaged, or it does not suit this machine's arithmetic"
         )
     return values
+
+
+def _of_row(
+    numbered: tuple[int, object],
+    picture: Future[Decoded],
+    left_out: dict[int, Problem] | None,
+) -> list[Pixels] | None:
+    """Return the pixels of a row; None of a file that is left out, and noted as such.
+
+    Raises:
+        ValueError: as `Predictor.answer`.
+    """
+    row, value = numbered
+    with named_picture(row, value):
+        try:
+            return picture.result().pixels
+        except PictureError as error:
+            if left_out is None or not isinstance(value, Path | Page):
+                raise
+            left_out[row] = Problem(str(value), str(error))
+            return None
 
 
 def _of_file(path: Path | Page, picture: Future[Decoded]) -> list[Pixels] | Problem:
