@@ -30,7 +30,7 @@ from .console import on_plain_output
 from .credentials import problem_of_overrides, without_password
 from .nested import put
 from .other_names import hint_for_option, known_as
-from .plugins import faulty_line, take_plugins
+from .plugins import fault_text, faulty_line, take_plugins
 from .tracking import environment_overrides
 
 __all__ = [
@@ -320,9 +320,8 @@ def _guarded(action: Callable[[], None], folder: Path | None = None) -> int:
             _complain(f"error: {error}")
             return 2 if isinstance(error, ConfigError) else 1
         _complain(traceback.format_exc().rstrip())
-        line = faulty_line(error)
-        whose = f"the plugin {line}" if line else "a fault of Bakeoff, not of your input"
-        _complain(f"error: {whose}: {error}")
+        whose = "" if faulty_line(error) else "a fault of Bakeoff, not of your input: "
+        _complain(f"error: {whose}{fault_text(error)}")
         return 1
     return 0
 

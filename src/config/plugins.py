@@ -28,6 +28,7 @@ from .checks import ConfigError
 __all__ = [
     "Plugin",
     "code_digest",
+    "fault_text",
     "faulty_line",
     "plugin_folders",
     "plugin_of",
@@ -40,6 +41,7 @@ _KEY = "plugins"
 # The names of this package, in the checkout and installed.
 _PACKAGES = ("src", "bakeoff")
 _OWN_FOLDER = Path(__file__).resolve().parents[1]
+_FRAME = re.compile(r'^  File "(.+)", line ([0-9]+)', re.MULTILINE)
 _MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 _NO_MODULES = ("test_", "conftest", "setup")
 
@@ -126,13 +128,23 @@ def faulty_line(error: BaseException) -> str | None:
     files = {
         os.path.realpath(plugin.root / file) for plugin in _loaded() for file in plugin.files()
     }
-    for frame in reversed(traceback.extract_tb(error.__traceback__)):
-        file = os.path.realpath(frame.filename)
+    frames = [(one.filename, one.lineno) for one in traceback.extract_tb(error.__traceback__)]
+    # Those of another process, as its pool tells of them.
+    frames += _FRAME.findall(str(getattr(error.__cause__, "tb", "")))
+    for name, line in reversed(frames):
+        file = os.path.realpath(name)
         if file in files:
-            return f"{frame.filename}, line {frame.lineno}"
+            return f"{name}, line {line}"
         if Path(file).is_relative_to(_OWN_FOLDER):
             return None
     return None
+
+
+def fault_text(error: BaseException) -> str:
+    """Return an error with its type, after the file and line of the plugin whose code raised it."""
+    text = f"{type(error).__name__}: {error}".removesuffix(": ")
+    line = faulty_line(error)
+    return f"the plugin {line}: {text}" if line else text
 
 
 def code_digest(*targets: str) -> str:

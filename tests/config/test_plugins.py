@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import importlib
 import json
+import multiprocessing
 import os
 import subprocess
 import sys
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ from src.config.checks import ConfigError
 from src.config.command_line import run_entry
 from src.config.compose import read_run_settings
 from src.config.overrides import split_override
-from src.config.plugins import faulty_line, plugin_folders, take_plugins
+from src.config.plugins import fault_text, faulty_line, plugin_folders, take_plugins
 
 _DIGESTS = """
 import json
@@ -113,13 +115,21 @@ def test_an_error_is_that_of_the_plugin_whose_code_raised_it(
 ) -> None:
     monkeypatch.setenv("BAKEOFF_PLUGINS", "")
     monkeypatch.setattr(sys, "path", list(sys.path))
-    module = f"called_{name}"
-    (tmp_path / f"{module}.py").write_text(_CALLED)
-    take_plugins([f"plugins={tmp_path}"])
+    folder, module = tmp_path / name, f"called_{name}"  # a folder is imported once in a process
+    folder.mkdir()
+    (folder / f"{module}.py").write_text(_CALLED)
+    take_plugins([f"plugins={folder}"])
+    called = getattr(importlib.import_module(module), name)
     with pytest.raises(raised) as caught:
-        getattr(importlib.import_module(module), name)()
-    expected = f"{tmp_path / module}.py, line {line}" if line else None
+        called()
+    expected = f"{folder / module}.py, line {line}" if line else None
     assert faulty_line(caught.value) == expected
+    fork = multiprocessing.get_context("fork")
+    with ProcessPoolExecutor(1, fork) as pool, pytest.raises(raised) as remote:
+        pool.submit(called).result()
+    assert faulty_line(remote.value) == expected
+    text = f"{raised.__name__}: {remote.value}"
+    assert fault_text(remote.value) == (f"the plugin {expected}: {text}" if expected else text)
     with pytest.raises(AttributeError) as ours:
         split_override(None)  # type: ignore[arg-type]
     assert faulty_line(ours.value) is None
@@ -138,4 +148,7 @@ def test_a_command_says_whose_code_failed(
     assert run_entry("", read_run_settings, fail, argv=[f"plugins={tmp_path}"]) == 1
     said = capsys.readouterr().err
     assert "Traceback" in said and "a fault of Bakeoff" not in said
-    assert f"error: the plugin {tmp_path}/whose_code.py, line 1: division by zero" in said
+    assert (
+        f"error: the plugin {tmp_path}/whose_code.py, line 1: ZeroDivisionError: division by zero"
+        in said
+    )

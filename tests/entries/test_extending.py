@@ -250,6 +250,24 @@ def test_a_descriptor_and_a_classifier_of_ones_own(
 
 
 @pytest.mark.slow
+def test_a_race_says_which_line_of_a_descriptor_of_ones_own_failed(
+    start: Start, folder: Path, tmp_path: Path
+) -> None:
+    file = folder / "projections.py"
+    lines = file.read_text().replace(
+        "        means = []\n",
+        "        means = []\n        if grey.mean() > 0.3: raise KeyError('bright')\n",
+    )
+    file.write_text(lines)
+    number = 1 + next(n for n, line in enumerate(lines.splitlines()) if "bright" in line)
+    race = ("study=s", "families=[projections]", "budget.trials=1", "finalists=0")
+    done = start(tmp_path, "sweep", f"plugins={folder}", *race, "tracking=none")
+    assert done.returncode == 1
+    last = done.stderr.splitlines()[-1]
+    assert last.endswith(f"the plugin {file}, line {number}: KeyError: 'bright'"), done.stderr
+
+
+@pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_from_a_race_over_them_to_a_champion(
     start: Start,

@@ -14,6 +14,7 @@ from contextlib import suppress
 from multiprocessing.connection import Connection
 from typing import Any, NoReturn
 
+from ...config.plugins import fault_text
 from ...machine.interruption import give_reason, signals_so_far
 from ..jobs import (
     Ending,
@@ -109,7 +110,7 @@ def serve(connection: Connection, make: Callable[[], Runner]) -> NoReturn:
             ending = run(job, driver)
         except Exception as error:
             traceback.print_exc()
-            ending = Ending("failed", reason=f"{type(error).__name__}: {error}")
+            ending = Ending("failed", reason=fault_text(error))
         sys.stdout.flush()
         driver.send(ending)
 
