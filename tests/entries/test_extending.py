@@ -259,7 +259,7 @@ def test_a_race_says_which_line_of_a_descriptor_of_ones_own_failed(
         "        means = []\n        if grey.mean() > 0.3: raise KeyError('bright')\n",
     )
     file.write_text(lines)
-    number = 1 + next(n for n, line in enumerate(lines.splitlines()) if "bright" in line)
+    number = 1 + next(n for n, line in enumerate(lines.splitlines()) if "'bright'" in line)
     race = ("study=s", "families=[projections]", "budget.trials=1", "finalists=0")
     done = start(tmp_path, "sweep", f"plugins={folder}", *race, "tracking=none")
     assert done.returncode == 1
