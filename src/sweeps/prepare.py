@@ -129,8 +129,9 @@ class Preparation:
         needed, count = estimate_handcrafted_trial(family, known), count_training_pictures(known)
         few = affordable_pictures(CHEAP_TRIAL_FRACTION * left, count, needed, base)
         if few is None:
-            took = f": a trial would take about {duration(needed)} of {duration(left)}"
-            return f"the time left is kept for trials of the others{took if needed else ''}"
+            others = " and ".join(self._jobs.ready)
+            took = f", and one of its own would take about {duration(needed)}" if needed else ""
+            return f"the {duration(left)} left for trials are those of {others}{took}"
         if few >= count:
             return self._reduction.measure(family)
         return self._reduction.measure_few_pictures(family, few, count, left)

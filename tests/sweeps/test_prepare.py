@@ -105,7 +105,10 @@ def test_hand_crafted_features_have_a_cheap_try_where_the_others_time_allows_it(
     assert part.task["seconds"] == pytest.approx(17.5)
     assert "data.train_limit=250 of 1,000 training pictures" in capsys.readouterr().out
     assert jobs_of(130, crafted, 200, speed=5) == []
-    assert "is kept for trials of the others: a trial would take" in capsys.readouterr().out
+    said = (
+        "left out: the 1 min 10 s left for trials are those of embedding, and one of its own would"
+    )
+    assert said in capsys.readouterr().out
     assert jobs_of(200, crafted, 200, speed=100) == []
     assert "handcrafted: left out: no time is left for trials" in capsys.readouterr().out
     # Others need too many epochs for a cheap try; and where no trial waits, all have their turn.
@@ -130,7 +133,7 @@ def test_a_tuned_network_is_measured_late_as_well_once_the_others_had_a_trial(
     tuned = family("net", "model=efficientnet_lite0", "recipe=finetune")
     assert measured(130, tuned)
     assert measured(130, tuned, trials=0) == [], "no family has an answer yet"
-    assert "the time left is kept for trials of the others" in capsys.readouterr().out
+    assert "left for trials are those of embedding\n" in capsys.readouterr().out
     assert measured(145, tuned) == [], "it would hardly be tried"
     # 40 s are left if finals take all that they may; of 80 s, 28 are for measuring.
     assert measured(100, tuned, kept=60) == [] and measured(100, tuned, kept=20) == [28]
