@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from .ties import MEAN_DIGITS, METRICS, Place, place
@@ -273,7 +274,7 @@ class SweepRecord:
         """Of the first metric."""
         return self.directions[0] == "maximize"
 
-    @property
+    @cached_property
     def sets(self) -> bool:
         """Whether pictures have sets of labels: a mean average precision is measured of them."""
         keys = [*self.metrics, *self.test, *(key for one in self.trials for key in one.figures)]
