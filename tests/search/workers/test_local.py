@@ -166,7 +166,8 @@ def test_what_imports_for_workers_leaves_no_thread_and_touches_no_gpu() -> None:
 
 def _importer() -> psutil.Process:
     children = psutil.Process().children()
-    (found,) = (one for one in children if "src.search.workers.forking" in one.cmdline())
+    living = [one for one in children if not gone(one.pid)]  # a zombie has no command
+    (found,) = (one for one in living if "src.search.workers.forking" in one.cmdline())
     return found
 
 
