@@ -165,13 +165,14 @@ def _test_texts(record: SweepRecord) -> dict[str, str | None]:
     return first | part_texts(record.test, "test", "test")
 
 
-def sweep_page(record: SweepRecord, as_of: datetime | None = None) -> str:
+def sweep_page(record: SweepRecord, *, as_of: datetime | None = None, stopped: bool = False) -> str:
     """Return the page of a study; its tables are there without the script too.
 
     Args:
         record: of the study.
         as_of: when this was so, of a race that is running, whose page loads itself again; None of
             one that has ended.
+        stopped: whether it was stopped before its end.
     """
     from .page import html_page  # with Jinja2, which a terminal does not need
 
@@ -182,6 +183,7 @@ def sweep_page(record: SweepRecord, as_of: datetime | None = None) -> str:
     data = _data(record) | {"live": as_of is not None}
     values = {
         "as_of": "" if as_of is None else f"{as_of:%Y-%m-%d %H:%M:%S}",
+        "stopped": stopped,
         "kicker": f"Sweep {headline(record)}",
         "headline": _page_headline(record),
         "lead": _page_lead(record),

@@ -145,7 +145,7 @@ class ParentRun(Observer):
         try:
             if record is not None:
                 with doing("drawing the figures and pages of the sweep"):
-                    self._show(tracker, record)
+                    self._show(tracker, record, stopped=status == "KILLED")
         finally:  # a full disk costs no more than the figures
             patient = record is not None and signals_so_far() == signals
             tracker.finish(
@@ -160,8 +160,8 @@ class ParentRun(Observer):
                     f"or: {command('replay', f'output_dir={self._settings.output_dir}')}"
                 )
 
-    def _show(self, tracker: Tracker, record: SweepRecord) -> None:
-        for path in self._write(record):
+    def _show(self, tracker: Tracker, record: SweepRecord, *, stopped: bool) -> None:
+        for path in self._write(record, stopped=stopped):
             tracker.artifact(path, "" if path.parent == self.folder else path.parent.name)
         counts = Counter(trial.state for trial in record.trials)
         states = {COMPLETE, PRUNED, FAILED, *counts}
@@ -173,7 +173,7 @@ class ParentRun(Observer):
             winner = {"bakeoff.winner": results["winner"]}
             tracker.tags(winner | {"bakeoff.winner_command": record.commands[record.winner]})
 
-    def _write(self, record: SweepRecord) -> list[Path]:
+    def _write(self, record: SweepRecord, *, stopped: bool) -> list[Path]:
         """Write the files with the results of the study, and return their paths."""
         # matplotlib takes a second to import, which is not needed before a race.
         from ..reporting.sweep_figures import draw_sweep_figures
@@ -182,7 +182,7 @@ class ParentRun(Observer):
         contents: dict[str, str | bytes] = {
             _SUMMARY: checked_json(_finite(asdict(record))),
             "leaderboard.csv": leaderboard_csv(record),
-            self.page.name: sweep_page(record),
+            self.page.name: sweep_page(record, stopped=stopped),
         }
         if record.networks:
             contents["networks.csv"] = networks_csv(record)

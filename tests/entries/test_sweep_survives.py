@@ -97,6 +97,7 @@ def test_stopped_six_times_it_has_the_same_trials_and_the_same_winner(
         assert "Traceback" not in error, error
         page = (folder(torn) / "sweep.html").read_text(encoding="utf-8")
         assert ("The race is running" in page) == (stop in (_kill_driver, _kill_all, _insist))
+        assert ("The race was stopped before its end" in page) != ("The race is running" in page)
         if code > 0:
             assert all(gone(pid) for pid in started), f"{stop.__name__} leaves a child"
         if stop is _interrupt:  # the first of them, and MLflow is told

@@ -270,10 +270,13 @@ def test_the_page_of_a_running_race_asks_for_nothing_yet() -> None:
     whole = dataclasses.replace(
         RECORD, next_step="python -m src.compare sweep=digits", short=("too little time", "again")
     )
-    running = sweep_page(whole, datetime(2026, 11, 30, 12, 5, 9))
+    running = sweep_page(whole, as_of=datetime(2026, 11, 30, 12, 5, 9))
     for text in ("src.compare", "too little time"):
         assert text in sweep_page(whole) and text not in running
     assert "The race is running" in running and "The race is running" not in sweep_page(whole)
+    stopped = sweep_page(dataclasses.replace(whole, winner=None, finalists=()), stopped=True)
+    assert "The race was stopped before its end" in stopped and "src.compare" in stopped
+    assert not any("The race was stopped" in page for page in (running, sweep_page(whole)))
 
 
 @pytest.mark.slow
@@ -282,12 +285,12 @@ def test_the_page_of_a_running_race_loads_itself_again_while_nothing_is_open(
     visit: Visit, tmp_path: Path
 ) -> None:
     early, late = race(4), race(30)
-    page = visit(sweep_page(early, datetime(2026, 11, 30, 12, 5, 9)))
+    page = visit(sweep_page(early, as_of=datetime(2026, 11, 30, 12, 5, 9)))
     assert "This page is of 2026-11-30 12:05:09" in page.inner_text("header")
     page.clock.install()
     page.reload()
     file = tmp_path / "page.html"
-    file.write_text(sweep_page(late, datetime(2026, 11, 30, 12, 6)), encoding="utf-8")
+    file.write_text(sweep_page(late, as_of=datetime(2026, 11, 30, 12, 6)), encoding="utf-8")
     page.locator("summary").first.click()
     page.clock.run_for(30_000)
     assert "4 trials" in page.inner_text("header"), "a part is open"
