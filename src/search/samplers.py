@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Proposer", "check_sampler"]
 
+# Tells whether a family has a configuration with these values of parameters left to try.
+_IsOpen = Callable[[Family, Mapping[str, Any]], bool]
 _ONE_PLAIN_SPACE = ("cmaes", "grid", "qmc")
 # Samplers that learn only from trials, not from attributes that they store in the study.
 _LEARN = ("tpe", "gp")
@@ -88,7 +90,7 @@ class Proposer:
         are enqueued, None where there is nothing left to propose; `tried` is that of `draw`.
         """
         families = {family.name: family for family in self.spec.families}
-        trials, seen = self.study.get_trials(deepcopy=False), self._tried(tried, None)
+        is_open = self._openness(tried, None)
         free = kinds is None or all(Kind(name) in kinds for name in families)
         fitting: list[tuple[Kind, dict[str, Any], list[dict[str, Any]]]] = []
         for kind in map(Kind, families) if kinds is None or free else kinds:
@@ -96,12 +98,13 @@ class Proposer:
             if len(families) > 1:
                 chosen[FAMILY] = kind.family
             every = [family.stored_choices({**kind.values, **one}) for one in kind.among or ({},)]
-            if some := [one for one in every if family.is_open(seen[kind.family], one)]:
+            if some := [one for one in every if is_open(family, one)]:
                 fitting.append((kind, chosen | family.stored_choices(kind.values), some))
         if not fitting:
             return None
         if free:
             return 0
+        trials = self.study.get_trials(deepcopy=False)
         which = self._turn([own for _, own, _ in fitting], trials, len(trials))
         kind, own, some = fitting[which]
         rng = random.Random(_seed(self.spec.seed, f"among {len(trials)}"))
@@ -132,12 +135,12 @@ class Proposer:
         which the storage knows by `trial_id`, has already is kept. Where that is possible it is
         none of those whose numbers are `tried`, and none that waits.
         """
-        seen, learns = self._tried(tried, trial.number), self.spec.sampler in _LEARN
+        is_open, learns = self._openness(tried, trial.number), self.spec.sampler in _LEARN
         if len(self.spec.families) == 1:  # no choice, and some samplers take none
             family = self.spec.families[0]
             trials = self._trials() if learns else []
             self.study.sampler = self._sampler(trial.number, family.name)
-            self._avoid(self.study.sampler, family, seen[family.name])
+            self._avoid(self.study.sampler, family, is_open)
             if learns:
                 subset = self._subset(trials, None, trial.number, self.study.sampler)
                 trial = Trial(subset, trial_id)
@@ -149,23 +152,21 @@ class Proposer:
         self._correct(
             self.study.sampler,
             lambda _: [*by_name],
-            lambda values: by_name[values[FAMILY]].is_open(seen[values[FAMILY]], values),
+            lambda values: is_open(by_name[values[FAMILY]], values),
         )
         every = self._subset(trials, None, trial.number, self.study.sampler)
         name = Trial(every, trial_id).suggest_categorical(FAMILY, tuple(by_name))
         sampler = self._sampler(trial.number, name)
-        self._avoid(sampler, by_name[name], seen[name])
+        self._avoid(sampler, by_name[name], is_open)
         by_name[name].draw(Trial(self._subset(trials, name, trial.number, sampler), trial_id))
 
-    def _avoid(
-        self, sampler: BaseSampler, family: Family, tried: Sequence[Mapping[str, Any]]
-    ) -> None:
-        """Make a sampler of a family's values propose none of the configurations in `tried`."""
+    def _avoid(self, sampler: BaseSampler, family: Family, is_open: _IsOpen) -> None:
+        """Make a sampler of a family's values propose no configuration that was tried."""
         by_name = {family.stored_name(one): one for one in family.parameters}
         self._correct(
             sampler,
             lambda name: by_name[name].options() or (),
-            lambda values: family.is_open(tried, values),
+            lambda values: is_open(family, values),
         )
 
     def _correct(
@@ -212,6 +213,22 @@ class Proposer:
 
         sampler.sample_relative = relative  # type: ignore[method-assign]
         sampler.sample_independent = single  # type: ignore[method-assign]
+
+    def _openness(self, numbers: Collection[int] | None, but: int | None) -> _IsOpen:
+        """Return what tells whether a family has a configuration with some values left to try.
+
+        Trials, as of `_tried`, are looked through where that is not clear without them.
+        """
+        found: list[dict[str, list[dict[str, Any]]]] = []
+
+        def is_open(family: Family, fixed: Mapping[str, Any]) -> bool:
+            if family.is_endless(fixed):
+                return True
+            if not found:
+                found.append(self._tried(numbers, but))
+            return family.is_open(found[0][family.name], fixed)
+
+        return is_open
 
     def _tried(
         self, numbers: Collection[int] | None, but: int | None

@@ -176,7 +176,23 @@ class Family:
             tried: the study's parameters of each.
             fixed: some of the study's parameters, which the configuration must have.
         """
-        return self._is_open(self.parameters, self.constants, tried, fixed)
+        return self.is_endless(fixed) or self._is_open(
+            self.parameters, self.constants, tried, fixed
+        )
+
+    def is_endless(self, fixed: Mapping[str, Any]) -> bool:
+        """Return whether configurations with these values, as of `is_open`, have a range of floats.
+
+        No two of them are drawn alike, so that nobody needs to look at what was tried.
+        """
+        values = dict(self.constants)
+        for parameter in self.parameters:
+            if parameter.applies(values):
+                if parameter.options() is None:
+                    return True
+                if (name := self.stored_name(parameter)) in fixed:
+                    values[parameter.key] = parameter.value(fixed[name])
+        return False
 
     def _is_open(
         self,

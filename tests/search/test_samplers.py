@@ -193,6 +193,26 @@ def test_a_grid_is_tried_once_with_the_default_in_front_and_is_over_then(tmp_pat
     assert proposals(tmp_path, one, 100) == tried
 
 
+@pytest.mark.parametrize("sampler", ["tpe", "random"])
+def test_where_floats_are_drawn_nobody_looks_for_what_was_tried(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sampler: str
+) -> None:
+    """Which of ten thousand trials has some values takes longer to find than to propose others."""
+    looked: list[int] = []
+    found = samplers.Proposer._tried
+
+    def counted(self: Any, *args: Any) -> Any:
+        looked.append(1)
+        return found(self, *args)
+
+    monkeypatch.setattr(samplers.Proposer, "_tried", counted)
+    families = family(CONDITIONS, "cnn"), family(NUMBERS, "mlp")
+    assert len(proposals(tmp_path / "floats", plan(*families, sampler=sampler), 12)) == 12
+    assert not looked
+    proposals(tmp_path / "choices", plan(family(CHOICES), sampler=sampler), 3)
+    assert looked
+
+
 @pytest.mark.parametrize(
     ("sampler", "spaces", "objectives", "message"),
     [

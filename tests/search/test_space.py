@@ -235,6 +235,25 @@ def test_a_range_of_floats_is_always_open() -> None:
     assert one.is_open(tried, {"mlp/kind": "x"})
 
 
+def test_what_has_a_range_of_floats_is_endless() -> None:
+    space = {
+        "kind": {"choices": ["x", "y"]},
+        "rate": {"when": {"kind": "x"}, "low": 0.0, "high": 1.0},
+        "size": {"low": 1, "high": 5},
+        "part": {"low": 0.0, "high": 1.0, "step": 0.5},
+    }
+    one = family(space)
+    assert one.is_endless({"mlp/kind": "x"}) and one.is_endless({"mlp/kind": "x", "mlp/size": 2})
+    assert not one.is_endless({}) and not one.is_endless({"mlp/kind": "y"})
+    tried = [
+        {"mlp/kind": "y", "mlp/size": size, "mlp/part": part}
+        for size in range(1, 6)
+        for part in (0.0, 0.5, 1.0)
+    ]
+    assert one.is_open(tried, {}) and one.is_open(tried, {"mlp/kind": "x"})
+    assert not one.is_open(tried, {"mlp/kind": "y"}) and one.is_open(tried[1:], {"mlp/kind": "y"})
+
+
 def test_configurations_are_near_that_differ_in_numbers_alone_by_a_tenth_of_their_range() -> None:
     space = {
         "kind": {"choices": ["x", "y"]},
