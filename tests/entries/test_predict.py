@@ -19,8 +19,8 @@ from src.data.sources.digits import load
 from src.machine.text import from_csv_cell
 from src.runs.candidates.choose import load_trained
 from src.runs.folder import RunFolder
-from tests.entries.commands import MEASURED, complaints, complete
-from tests.entries.conftest import Run
+from tests.entries.commands import MEASURED, complaints, complete, kill, wait_until
+from tests.entries.conftest import Begin, Run
 from tests.runs.unsealed import unseal
 
 
@@ -61,6 +61,40 @@ def test_every_readable_picture_gets_a_label(
     assert right >= 8, rows
     for row in rows:
         assert float(row["probability"]) >= float(row["probability_2"])
+
+
+@pytest.mark.slow
+def test_a_call_that_is_killed_goes_on_with_what_it_has_answered(
+    trained: Path, run: Run, begin: Begin, pictures: Path, tmp_path: Path
+) -> None:
+    """Killed three times, from 5,000 pictures on which it takes seconds."""
+    many = tmp_path / "many"
+    many.mkdir()
+    for number in range(5_000):
+        (many / f"{number:04}.png").hardlink_to(pictures / f"more/{5 + number % 5}.png")
+    overrides = [f"run={trained}", f"images={many}", "label_next=9"]
+    out, blocks = tmp_path / "out", 0
+
+    def whole_blocks() -> int:
+        return sum(len(file.read_bytes().splitlines()) for file in out.glob(".*/blocks.jsonl"))
+
+    for _ in range(3):
+        command = begin("src.predict", *overrides, f"out={out / 'labels.csv'}")
+        wait_until(lambda before=blocks: whole_blocks() > before + 1, command)
+        kill(command)
+        blocks = whole_blocks()
+        assert blocks < 25
+        assert not (out / "labels.csv").exists()
+    done = run("src.predict", *overrides, f"out={out / 'labels.csv'}")
+    assert done.returncode == 0, done.stderr
+    assert f"going on after {200 * blocks:,} answers of 5,000" in done.stderr
+    plain = run("src.predict", *overrides, f"out={tmp_path / 'plain' / 'labels.csv'}")
+    assert plain.returncode == 0, plain.stderr
+    found, expected = (
+        {str(path.relative_to(place)): path.read_bytes() for path in place.rglob("*.*")}
+        for place in (out, tmp_path / "plain")
+    )
+    assert found == expected and len(found) == 3 + 5  # of near-duplicates one copy
 
 
 def test_what_is_served_answers_as_what_was_trained(

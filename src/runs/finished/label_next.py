@@ -22,6 +22,8 @@ from .shortlist import RankedPicture, Shortlist
 
 __all__ = ["LabelNext", "MasksNext"]
 
+# In a folder of copies until its table is there.
+_UNFINISHED = ".unfinished"
 _LONGEST_NAME = 200  # bytes of a name that are kept; file systems take 255
 _NO_NAME = {*'<>:"/\\|?*', *map(chr, range(32))}  # refused by one system or another
 # Devices of Windows, whatever follows a dot.
@@ -58,6 +60,8 @@ class LabelNext:
     def __init__(self, out: Path, count: int) -> None:
         self.folder = next_folder(out.with_suffix(""))
         self.table = next_table(self.folder)
+        if (self.folder / _UNFINISHED).is_file() and not os.path.lexists(self.table):
+            shutil.rmtree(self.folder)  # a call was killed between the two
         for place in (self.table, self.folder):
             if os.path.lexists(place):
                 raise ConfigError(
@@ -115,17 +119,22 @@ class LabelNext:
         return "\n".join([*lines, *self._shortlist.remarks(chosen)])
 
     def _write(self, rows: list[LabelRow], copies: Path | None) -> None:
-        """Write the table, and put finished copies in their place: both, or none of them.
+        """Put finished copies in their place, and write the table: both, or none of them.
 
         Either alone would be in the way of the next call.
         """
+        if copies is None:
+            write_labels(self.table, rows)
+            return
+        mark = self.folder / _UNFINISHED
+        copies.joinpath(_UNFINISHED).touch()
+        copies.rename(self.folder)
         try:
             write_labels(self.table, rows)
-            if copies is not None:
-                copies.rename(self.folder)
         except BaseException:
-            self.table.unlink(missing_ok=True)
+            shutil.rmtree(self.folder, ignore_errors=True)
             raise
+        mark.unlink()
 
     @contextmanager
     def _copies(self, chosen: list[RankedPicture[_Labels]]) -> Iterator[Path]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import csv
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from io import TextIOWrapper
 from pathlib import Path
 from typing import TextIO, cast
@@ -20,6 +20,7 @@ from ...config.finished import PredictSettings
 from ...data.decoding.decode import thumbnail
 from ...data.decoding.picture_files import PICTURE_ENDINGS, PictureError
 from ...data.sources.picture_paths import FoundPictures, without_masks
+from ...data.sources.source import Problem
 from ...data.sources.written_answers import EXPLAINED, is_table_of_answers, without_answers
 from ...machine.arrays import UInt8Array
 from ...machine.disk import named_file, refusal
@@ -31,8 +32,11 @@ from ...serving.bundle import open_predictor
 from ...serving.bundle_files import DIGEST
 from ...serving.file_pages import Page, page_of
 from ...serving.predictor import DamagedModel, Labelled, Predictor
+from ...serving.trust import Trust
+from ...storage.cache import key_of
 from ...storage.files import replacing
 from ...targets.labels import class_columns, labels_text
+from .kept_answers import UNFINISHED, KeptAnswers, identity_of_call, kept_answers, labelled_of
 from .label_next import LabelNext
 from .refusals import refuse_explaining
 from .trust_in_labels import Tally, trust_in
@@ -78,29 +82,44 @@ def label_pictures(model: Path, found: FoundPictures, settings: PredictSettings)
     found, left_out = without_answers(found, settings.images)
     found, masks = without_masks(found, settings.images)
 
-    with _output(settings.out) as stream:
-        with doing("loading the model"):
-            predictor, maps = open_model(model, settings)
-        for problem in found.left_out:
-            print(f"skipped {problem}", file=sys.stderr)
-        if masks:
-            print(masks, file=sys.stderr)
-        pages = [page for file in map(Path, found.pictures) for page in predictor.pages_in(file)]
-        sample = _write_rows(
-            predictor, pages, settings.top_k, stream=stream, tally=tally, to_label=to_label
-        )
-        if sample.count == 0:
-            raise ConfigError(f"images: of {settings.images} nothing can be read.")
-    if sheets.labels is not None:
-        with written_to("out", sheets.labels):
-            _draw(sample, sheets, predictor, maps)
-    labelled = f"{counted(sample.count, 'picture')} labelled{sheets.described(settings.out)}"
-    skipped = len(pages) - sample.count + len(found.left_out)
-    hidden = f"; {found.hidden:,} hidden ones were not looked at" if found.hidden else ""
-    lines = [f"{labelled}, {skipped:,} skipped{hidden}{left_out}", *tally.sentences()]
-    if to_label is not None:
-        lines.append(to_label.write(picture_shown, sets=predictor.kind.sets))
+    with _kept(sheets.table, model, found, settings) as kept:
+        with _output(settings.out) as stream:
+            with doing("loading the model"):
+                predictor, maps = open_model(model, settings)
+            for problem in found.left_out:
+                print(f"skipped {problem}", file=sys.stderr)
+            if masks:
+                print(masks, file=sys.stderr)
+            files = map(Path, found.pictures)
+            pages = [page for file in files for page in predictor.pages_in(file)]
+            answers = _answers(predictor, pages, settings.top_k, tally.trust, kept)
+            sample = _write_rows(predictor, answers, settings.top_k, stream, tally, to_label)
+            if sample.count == 0:
+                raise ConfigError(f"images: of {settings.images} nothing can be read.")
+        if sheets.labels is not None:
+            with written_to("out", sheets.labels):
+                _draw(sample, sheets, predictor, maps)
+        labelled = f"{counted(sample.count, 'picture')} labelled{sheets.described(settings.out)}"
+        skipped = len(pages) - sample.count + len(found.left_out)
+        hidden = f"; {found.hidden:,} hidden ones were not looked at" if found.hidden else ""
+        lines = [f"{labelled}, {skipped:,} skipped{hidden}{left_out}", *tally.sentences()]
+        if to_label is not None:
+            lines.append(to_label.write(picture_shown, sets=predictor.kind.sets))
     return "\n".join(lines)
+
+
+@contextmanager
+def _kept(
+    table: Path | None, model: Path, found: FoundPictures, settings: PredictSettings
+) -> Iterator[KeptAnswers | None]:
+    """Yield what an earlier call has kept; None where the table is no file that is replaced."""
+    if table is None:
+        yield None
+        return
+    name = key_of(table.name)  # which may be as long as a name can be
+    folder = table.with_name(f".{name}{UNFINISHED}")
+    with kept_answers(folder, identity_of_call(model, found.pictures, settings)) as kept:
+        yield kept
 
 
 @dataclass(frozen=True)
@@ -273,11 +292,31 @@ def predictor_of(checkpoint: Path, batch_size: int, changed: str = "refuse") -> 
     return load_trained(checkpoint).predictor(batch_size)
 
 
+def _answers(
+    predictor: Predictor,
+    pages: Sequence[Path | Page],
+    top_k: int | None,
+    trust: Trust | None,
+    kept: KeptAnswers | None,
+) -> Iterator[Labelled | Problem]:
+    """Yield the answer to each picture, or why there is none, with as many classes as are used."""
+    # Of those to label, the second class is named however many are asked for.
+    count = max(top_k or _CLASSES_NAMED, 2)
+
+    def answered(rest: Sequence[Path | Page]) -> Iterator[Labelled | Problem]:
+        # Answers come in batches, so that the time of a single picture is not known.
+        taken = with_progress(rest, len(rest), "pictures labelled")
+        return predictor.label(taken, count, trust)
+
+    if kept is None:
+        return answered(pages)
+    return kept.continued(pages, answered, plain=asdict, read=labelled_of)
+
+
 def _write_rows(
     predictor: Predictor,
-    files: Sequence[Path | Page],
+    answers: Iterable[Labelled | Problem],
     top_k: int | None,
-    *,
     stream: TextIO,
     tally: Tally,
     to_label: LabelNext | None,
@@ -289,10 +328,7 @@ def _write_rows(
     header = _columns_of_sets(classes, top_k, tally) if sets else _columns(count)
     rows.writerow([*header, *tally.columns])
     try:
-        # Answers come in batches, so that the time of a single picture is not known. Of those to
-        # label, the second class is named however many are asked for.
-        taken = with_progress(files, len(files), "pictures labelled")
-        for item in predictor.label(taken, max(count, 2), tally.trust):
+        for item in answers:
             if not isinstance(item, Labelled):
                 print(f"skipped {item}", file=sys.stderr)
                 continue

@@ -8,9 +8,9 @@ import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path, PurePath
-from typing import TextIO
+from typing import Any, NamedTuple, TextIO
 
 import numpy as np
 import yaml
@@ -41,6 +41,7 @@ from ...serving.predictor import DamagedModel, Predictor
 from ...storage.files import replacing
 from ...targets.labels import class_columns
 from ..folder import RunFolder
+from .kept_answers import UNFINISHED, KeptAnswers, identity_of_call, kept_answers
 from .label_next import MasksNext
 from .predict import open_model, picture_shown
 
@@ -105,23 +106,26 @@ def write_masks(model: Path, found: FoundPictures, settings: PredictSettings) ->
     if masks:
         print(masks, file=sys.stderr)
     earlier = _listed(place)
-    windows = settings.windows and not predictor.formats[0].windowed  # which goes so anyway
-    answers = (windowed_masks if windows else predicted_masks)(predictor, map(Path, pictures))
-    with written_to("out", place or Path("-")), _table(place) as stream:
-        try:
-            written = _write_rows(stream, place, predictor.class_names, pictures, answers, to_label)
-        except DamagedModel as error:
-            raise ConfigError(f"run: {error}.") from error
-        if not written:
-            raise ConfigError(f"images: of {settings.images} nothing can be read.")
-    for name in earlier - written:  # of pictures that are no more, or of another model
-        for folder in (MASKS, OVERLAYS):
-            Path(inside, folder, name).unlink(missing_ok=True)
+    with (
+        written_to("out", place or Path("-")),
+        _kept(place, model, pictures, settings) as kept,
+    ):
+        answers = _masked(predictor, pictures, place, kept, windows=settings.windows)
+        with _table(place) as stream:
+            try:
+                written = _write_rows(stream, place, predictor.class_names, answers, to_label)
+            except DamagedModel as error:
+                raise ConfigError(f"run: {error}.") from error
+            if not written:
+                raise ConfigError(f"images: of {settings.images} nothing can be read.")
+        for name in earlier - written:  # of pictures that are no more, or of another model
+            for folder in (MASKS, OVERLAYS):
+                Path(inside, folder, name).unlink(missing_ok=True)
+        to_draw = [] if to_label is None else [to_label.write(picture_shown)]
     count = len(written)
     skipped = len(pictures) - count + len(found.left_out)
     where = "" if place is None else f", written to {place} ({MASKS}, {OVERLAYS}, {SHARES})"
-    done = f"{counted(count, 'mask')}{where}, {skipped:,} skipped{left_out}"
-    return done if to_label is None else f"{done}\n{to_label.write(picture_shown)}"
+    return "\n".join([f"{counted(count, 'mask')}{where}, {skipped:,} skipped{left_out}", *to_draw])
 
 
 def _refuse_what_labels_have(settings: PredictSettings) -> None:
@@ -139,30 +143,91 @@ def _refuse_what_labels_have(settings: PredictSettings) -> None:
             )
 
 
+class _Masked(NamedTuple):
+    """A picture whose mask is written.
+
+    Attributes:
+        path: of the picture.
+        name: of the mask, in the folder of all masks.
+        uncertainty: as of `PredictedMask`.
+        shares: of the classes in the pixels.
+    """
+
+    path: str
+    name: str
+    uncertainty: float
+    shares: tuple[float, ...]
+
+
+@contextmanager
+def _kept(
+    place: Path | None, model: Path, pictures: Sequence[str], settings: PredictSettings
+) -> Iterator[KeptAnswers | None]:
+    """Yield what an earlier call has kept beside its masks; None without a folder for these."""
+    if place is None:
+        yield None
+        return
+    with kept_answers(place / UNFINISHED, identity_of_call(model, pictures, settings)) as kept:
+        yield kept
+
+
+def _masked(
+    predictor: Predictor,
+    pictures: Sequence[str],
+    place: Path | None,
+    kept: KeptAnswers | None,
+    *,
+    windows: bool,
+) -> Iterator[_Masked | Problem]:
+    """Write the mask of each picture where there is a place; yield what the table says of it."""
+    windows = windows and not predictor.formats[0].windowed  # which goes so anyway
+    predict, classes = windowed_masks if windows else predicted_masks, len(predictor.class_names)
+
+    def answered(named: Sequence[tuple[str, str]]) -> Iterator[_Masked | Problem]:
+        answers = zip(named, predict(predictor, (Path(file) for file, _ in named)), strict=True)
+        for (file, name), answer in with_progress(answers, len(named), "pictures answered"):
+            if isinstance(answer, Problem):
+                yield answer
+                continue
+            if place is not None:
+                _write(place, name, file, answer.classes)
+            shares = class_shares(answer.classes, classes)
+            yield _Masked(file, name, answer.uncertainty, tuple(shares.tolist()))
+
+    named = [*zip(pictures, _names(pictures), strict=True)]
+    if kept is None:
+        return answered(named)
+    return kept.continued(named, answered, plain=_plain, read=_read)
+
+
+def _plain(answer: _Masked | Problem) -> dict[str, Any]:
+    return asdict(answer) if isinstance(answer, Problem) else answer._asdict()
+
+
+def _read(plain: dict[str, Any]) -> _Masked | Problem:
+    return Problem(**plain) if "reason" in plain else _Masked(**plain)
+
+
 def _write_rows(
     stream: TextIO,
     place: Path | None,
     classes: Sequence[str],
-    pictures: Sequence[str],
-    answers: Iterable[PredictedMask | Problem],
+    answers: Iterable[_Masked | Problem],
     to_label: MasksNext | None,
 ) -> set[str]:
-    """Write the table, and where there is a place the masks; return the names of these."""
+    """Write the table, and return the names of the masks."""
     rows, written = csv.writer(stream), set[str]()
     rows.writerow([*_COLUMNS, *map(csv_cell, class_columns(classes, _COLUMNS))])
-    named = zip(pictures, _names(pictures), answers, strict=True)
-    for file, name, answer in with_progress(named, len(pictures), "pictures answered"):
+    for answer in answers:
         if isinstance(answer, Problem):
             print(f"skipped {answer}", file=sys.stderr)
             continue
-        if place is not None:
-            _write(place, name, file, answer.classes)
+        mask = "" if place is None else f"{MASKS}/{answer.name}"
         if to_label is not None:
-            to_label.add(file, answer.uncertainty, f"{MASKS}/{name}")
-        written.add(name)
-        shares = class_shares(answer.classes, len(classes))
-        mask = "" if place is None else f"{MASKS}/{name}"
-        rows.writerow([csv_cell(file), csv_cell(mask), *(f"{share:.6f}" for share in shares)])
+            to_label.add(answer.path, answer.uncertainty, mask)
+        written.add(answer.name)
+        shares = (f"{share:.6f}" for share in answer.shares)
+        rows.writerow([csv_cell(answer.path), csv_cell(mask), *shares])
     return written
 
 
@@ -196,7 +261,12 @@ def _place(out: str) -> Path:
     place = Path(out).absolute()
     if place.suffix.lower() == ".csv" or (place.exists() and not place.is_dir()):
         raise ConfigError(f"out is {out!r}: masks are written to a folder, so name a new one.")
-    if place.is_dir() and {file.name for file in place.iterdir()} - {SHARES, MASKS, OVERLAYS}:
+    if place.is_dir() and {file.name for file in place.iterdir()} - {
+        SHARES,
+        MASKS,
+        OVERLAYS,
+        UNFINISHED,
+    }:
         raise ConfigError(f"out: the folder {out} holds other files: name a new one.")
     return place
 

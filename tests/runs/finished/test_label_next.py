@@ -290,6 +290,28 @@ def test_what_ends_half_way_leaves_nothing_that_blocks_the_next_call(
     assert "to label next: 5 pictures" in label(new, 5)
 
 
+def test_a_call_that_was_killed_between_copies_and_table_is_repeated(
+    label: Label, new: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*_: object) -> None:
+        monkeypatch.setattr(shutil, "rmtree", lambda *_, **__: None)  # nothing is tidied up
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("src.runs.finished.label_next.write_labels", killed)
+    with pytest.raises(KeyboardInterrupt):
+        label(new, 5)
+    monkeypatch.undo()
+    monkeypatch.setattr(contact_sheets, "label_sheet", lambda *_: Figure())
+    copies, table = tmp_path / "labels_next", tmp_path / "labels_next.csv"
+    assert copies.is_dir() and not table.exists()
+    assert "to label next: 4 pictures" in label(new, 4)
+    assert len([*copies.rglob("*.png")]) == len(rows_of(table)) == 4
+    assert not [*copies.glob(".*")], "else corrected labels could be taken for unfinished ones"
+    table.unlink()
+    with pytest.raises(ConfigError, match="labels_next is there already"):
+        label(new, 5)
+
+
 def test_a_picture_that_has_gone_is_named(
     label: Label, new: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
