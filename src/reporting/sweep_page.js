@@ -196,7 +196,20 @@
     return document.querySelector("details[open]") || !$("card").hidden || String(getSelection());
   }
 
-  if (data.live) setInterval(() => document.hidden || isReadFrom() || location.reload(), 10000);
+  // A race that was killed does not say so; that it writes its page no more shows it.
+  function watch() {
+    if (Date.now() / 1000 - data.live.written < 3 * data.live.next_within) return;
+    const since = new Date(data.live.written * 1000).toLocaleString();
+    $("live").textContent = `There is no sign of the race since ${since}: it was ended, or its machine rests. The command that began it goes on with it.`;
+  }
+
+  if (data.live) {
+    watch();
+    setInterval(() => {
+      watch();
+      if (!document.hidden && !isReadFrom()) location.reload();
+    }, 10000);
+  }
   if ($("history")) drawLegend();
   if (data.spaces.length) drawTabs();
   drawWhereOpen(draw);

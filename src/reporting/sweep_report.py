@@ -165,13 +165,20 @@ def _test_texts(record: SweepRecord) -> dict[str, str | None]:
     return first | part_texts(record.test, "test", "test")
 
 
-def sweep_page(record: SweepRecord, *, as_of: datetime | None = None, stopped: bool = False) -> str:
+def sweep_page(
+    record: SweepRecord,
+    *,
+    as_of: datetime | None = None,
+    next_within: float = 60.0,
+    stopped: bool = False,
+) -> str:
     """Return the page of a study; its tables are there without the script too.
 
     Args:
         record: of the study.
         as_of: when this was so, of a race that is running, whose page loads itself again; None of
             one that has ended.
+        next_within: seconds in which such a race writes its page once more.
         stopped: whether it was stopped before its end.
     """
     from .page import html_page  # with Jinja2, which a terminal does not need
@@ -180,7 +187,9 @@ def sweep_page(record: SweepRecord, *, as_of: datetime | None = None, stopped: b
         record = replace(record, next_step="", short=("", ""))
     table, trials = leaderboard_table(record), leaderboard(record)
     colors = family_colors([*dict.fromkeys((*record.families, *(t.family for t in trials)))])
-    data = _data(record) | {"live": as_of is not None}
+    data = _data(record)
+    if as_of is not None:
+        data["live"] = {"written": as_of.timestamp(), "next_within": next_within}
     values = {
         "as_of": "" if as_of is None else f"{as_of:%Y-%m-%d %H:%M:%S}",
         "stopped": stopped,

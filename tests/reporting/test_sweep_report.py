@@ -284,19 +284,24 @@ def test_the_page_of_a_running_race_asks_for_nothing_yet() -> None:
 def test_the_page_of_a_running_race_loads_itself_again_while_nothing_is_open(
     visit: Visit, tmp_path: Path
 ) -> None:
-    early, late = race(4), race(30)
-    page = visit(sweep_page(early, as_of=datetime(2026, 11, 30, 12, 5, 9)))
-    assert "This page is of 2026-11-30 12:05:09" in page.inner_text("header")
-    page.clock.install()
+    early, late, written = race(4), race(30), datetime(2026, 11, 30, 12, 5, 9)
+    page = visit(sweep_page(early, as_of=written, next_within=20))
+    assert "There is no sign of the race since" in page.inner_text("header")
+    page.clock.install(time=written)
     page.reload()
+    assert "This page is of 2026-11-30 12:05:09" in page.inner_text("header")
     file = tmp_path / "page.html"
     file.write_text(sweep_page(late, as_of=datetime(2026, 11, 30, 12, 6)), encoding="utf-8")
     page.locator("summary").first.click()
-    page.clock.run_for(30_000)
+    page.clock.run_for(50_000)
     assert "4 trials" in page.inner_text("header"), "a part is open"
+    assert "The race is running" in page.inner_text("header")
+    page.clock.run_for(20_000)
+    assert "There is no sign of the race since" in page.inner_text("header")
     page.locator("summary").first.click()
     page.clock.run_for(11_000)
     page.get_by_text("30 trials").wait_for()
+    page.get_by_text("The race is running").wait_for()
     file.write_text(sweep_page(late), encoding="utf-8")
     page.clock.run_for(11_000)
     page.get_by_text("The race is running").wait_for(state="detached")

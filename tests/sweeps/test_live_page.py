@@ -31,7 +31,7 @@ class Kept:
         return self.path.read_text(encoding="utf-8") if self.path.is_file() else ""
 
 
-def test_the_page_follows_what_begins_and_ends_and_is_written_for_nothing_else(
+def test_the_page_follows_what_begins_and_ends_and_shows_that_the_race_runs(
     tmp_path: Path,
 ) -> None:
     kept = Kept(tmp_path)
@@ -40,10 +40,16 @@ def test_the_page_follows_what_begins_and_ends_and_is_written_for_nothing_else(
     first = kept.tick()
     assert "1 trial (" in first and "The race is running" in first
     assert kept.shown == [f"page: {kept.path}, up to date while the race runs"]
-    kept.clock.now += 1000
+    kept.clock.now += 59
     assert kept.tick() == first and kept.read == 1, "nothing is new"
     kept.page.ended(0, WHOLE.trials[0], None)
-    assert "2 trials (" in kept.tick() and len(kept.shown) == 1
+    assert "2 trials (" in kept.tick()
+    for trials, seconds in ((2, 59), (3, 2), (3, 59), (4, 2)):
+        kept.clock.now += seconds
+        assert f"{trials} trials (" in kept.tick()
+    assert len(kept.shown) == 1
+    kept.clock.now += 1000
+    assert '"next_within":60' in kept.tick().replace(" ", "")
 
 
 def test_a_page_that_takes_long_is_written_less_often(
