@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import shlex
+from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -56,10 +58,18 @@ def check_table(file: Path) -> None:
 
 
 def not_utf8(file: Path) -> ConfigError:
-    """Return the refusal of a text file in another encoding."""
+    """Return the refusal of a text file in another encoding, which its first bytes may name."""
+    try:
+        with file.open("rb") as stream:
+            marked = stream.read(2) in (BOM_UTF16_LE, BOM_UTF16_BE)
+    except OSError:
+        marked = False
+    encoding, such = (
+        ("UTF-16", "") if marked else ("ENCODING", ", with that of the file, such as SHIFT_JIS")
+    )
     return ConfigError(
-        f"{file} is not written in UTF-8: save it so (in Excel as CSV UTF-8), or convert it by "
-        "iconv -f ENCODING -t UTF-8."
+        f"{file} is not written in UTF-8: save it so (in Excel as CSV UTF-8), or convert it: "
+        f"iconv -f {encoding} -t UTF-8 {shlex.quote(str(file))} > NEW{file.suffix}{such}."
     )
 
 

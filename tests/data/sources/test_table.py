@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import os
+import re
+import shutil
+import subprocess
 import unicodedata
 from dataclasses import replace
 from pathlib import Path
@@ -392,6 +395,23 @@ def test_csv_in_another_encoding_says_so(encoding: str, tmp_path: Path) -> None:
     text = "path,label\nä.png,ö\n" if marked else "path,label\nx/000.png,a\n"
     with pytest.raises(ConfigError, match="not written in UTF-8" if marked else "column path|NUL"):
         listed(table(tmp_path, text, encoding=encoding))
+
+
+@pytest.mark.skipif(shutil.which("iconv") is None, reason="iconv is missing")
+@pytest.mark.parametrize("encoding", ["utf-16", "shift_jis"])
+def test_the_command_that_is_named_converts_a_table(encoding: str, tmp_path: Path) -> None:
+    root = tmp_path / "my tables"
+    tree(root, {"x": 2})
+    file = table(root, "path,label\nx/000.png,猫\nx/001.png,犬\n", encoding=encoding)
+    with pytest.raises(ConfigError) as refused:
+        listed(file)
+    found = re.search("iconv .* NEW.csv", str(refused.value))
+    assert found is not None
+    line = found[0].replace("ENCODING", encoding).replace("NEW", "table")
+    subprocess.run(line, shell=True, check=True, cwd=tmp_path)
+    converted = file.with_name("new.csv")
+    (tmp_path / "table.csv").rename(converted)
+    assert set(listed(converted).class_names) == {"猫", "犬"}
 
 
 def test_columns_are_named_in_every_alphabet(tmp_path: Path) -> None:
