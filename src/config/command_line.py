@@ -30,7 +30,7 @@ from .console import on_plain_output
 from .credentials import problem_of_overrides, without_password
 from .nested import put
 from .other_names import hint_for_option, known_as
-from .plugins import fault_text, faulty_line, take_plugins
+from .plugins import fault_text, faulty_line, plugin_overrides, take_plugins
 from .tracking import environment_overrides
 
 __all__ = [
@@ -320,7 +320,10 @@ def _guarded(action: Callable[[], None], folder: Path | None = None) -> int:
             _complain(f"error: {error}")
             return 2 if isinstance(error, ConfigError) else 1
         _complain(traceback.format_exc().rstrip())
-        whose = "" if faulty_line(error) else "a fault of Bakeoff, not of your input: "
+        whose = ""
+        if not faulty_line(error):  # what a plugin returns may be what the project cannot take
+            other = " or of a plugin" if plugin_overrides() else ", not of your input"
+            whose = f"a fault of Bakeoff{other}: "
         _complain(f"error: {whose}{fault_text(error)}")
         return 1
     return 0

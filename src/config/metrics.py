@@ -9,6 +9,7 @@ from typing import Any, Literal, TypeVar
 
 from ..machine.text import nearest
 from .checks import ConfigError, setting
+from .plugins import fault_text
 
 __all__ = [
     "COST",
@@ -206,7 +207,7 @@ def further_metrics(
             found[name] = float(function(probs, targets))
         except Exception as error:
             raise ConfigError(
-                f"metric {name} of {function.__module__} fails: {type(error).__name__}: {error}."
+                f"metric {name} of {function.__module__} fails: {fault_text(error)}."
             ) from error
         if not math.isfinite(found[name]):
             raise ConfigError(f"metric {name} of {function.__module__} is {found[name]}.")

@@ -237,6 +237,8 @@ def _imported(module: str, shown: str) -> ModuleType:
         top = (missing or "").partition(".")[0]
         if top in _PACKAGES and top != PACKAGE:
             hint = f" (write {PACKAGE} for {top}, as this package is called here)"
+        elif "no known parent package" in str(error):
+            hint = " (files of a folder import one another by name: from other import Thing)"
         raise ConfigError(
             f"{_KEY}: {shown}{line} cannot be imported: {type(error).__name__}: {error}{hint}"
         ) from error

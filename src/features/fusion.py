@@ -72,15 +72,16 @@ class Described:
 
     def __call__(self, images: Pixels) -> Float32Array:
         pictures = images.transpose(0, 2, 3, 1).astype(np.float32) / np.float32(255)
-        found = np.stack([self.descriptor(picture) for picture in pictures])
-        if found.ndim != 2:
+        found = [np.asarray(self.descriptor(picture)) for picture in pictures]
+        shapes = {row.shape for row in found}
+        if len(shapes) > 1 or len(*shapes) != 1:
             from ..config.checks import ConfigError  # which a bundle has with a plugin
 
             raise ConfigError(
-                f"model.features: {self.name} returns an array {found.shape[1:]} of a picture: it "
-                "must be one of numbers, (D,)."
+                f"model.features: {self.name} returns an array {' or '.join(map(str, shapes))} "
+                "of a picture: it must be one of numbers, (D,), with one D for all."
             )
-        return found
+        return np.stack(found)
 
 
 @dataclass(frozen=True)

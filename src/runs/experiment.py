@@ -25,7 +25,14 @@ from ..statistics.label_errors import doubtful_labels
 from ..storage.files import remove_leftovers
 from ..tracking.provenance import command_line
 from ..tracking.tracker import Tracker
-from .build import build_data, check_devices, costs_of, remark_on_size, stated_batch_size
+from .build import (
+    build_data,
+    check_devices,
+    check_metrics,
+    costs_of,
+    remark_on_size,
+    stated_batch_size,
+)
 from .candidates.candidate import (
     Answers,
     FitContext,
@@ -102,6 +109,7 @@ def run_experiment(
             print(f"data: {remark}")
         if (remark := remark_on_size(settings, data)) is not None:
             print(f"model: {remark}")
+    check_metrics(data)
     if data.costs is None:  # of a sweep they are known
         data.costs = costs_of(settings, data)
     with own_threads(), memory_kept():  # `runtime.threads` is this run's alone

@@ -26,8 +26,7 @@ from ..config.compose import (
 from ..config.nested import leaves
 from ..config.other_names import library_of, nearest_network
 from ..config.overrides import by_key, changed, override_of, without_keys
-from ..config.plugins import plugin_folders
-from ..machine.imports import is_foreign
+from ..config.plugins import plugin_folders, plugin_overrides
 from ..machine.text import nearest
 from ..machine.yaml_text import read_yaml
 from ..search.space import Family, Kind, Parameter, Value, parse_space
@@ -317,8 +316,7 @@ def _check(family: Family, base: Sequence[str]) -> None:
     of_sizes = any(parameter.key == SIDE for parameter in family.parameters)
     if of_sizes and kind_of(data.target).pixels and data.fit != "windows":
         raise ValueError(f"{SIDE}: figures of pixels in several sizes do not compare: fix it")
-    parts = (settings.model, settings.optimizer, settings.scheduler, settings.loss)
-    if any(is_foreign(part._target_) for part in parts):
+    if plugin_overrides():
         from ..runs.build import check_plugins  # imports torch, which takes seconds
 
         check_plugins(settings)

@@ -152,3 +152,30 @@ def test_a_command_says_whose_code_failed(
         f"error: the plugin {tmp_path}/whose_code.py, line 1: ZeroDivisionError: division by zero"
         in said
     )
+
+
+def test_a_fault_that_a_plugin_may_have_caused_is_not_said_to_be_the_projects_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Such as by what it returned, of which the project or a library fails later."""
+    monkeypatch.setenv("BAKEOFF_PLUGINS", "")
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    (tmp_path / "without_fault.py").write_text("")
+
+    def fail(settings: Any, overrides: Any) -> None:
+        split_override(None)  # type: ignore[arg-type]
+
+    assert run_entry("", read_run_settings, fail, argv=[]) == 1
+    assert "error: a fault of Bakeoff, not of your input: Attr" in capsys.readouterr().err
+    assert run_entry("", read_run_settings, fail, argv=[f"plugins={tmp_path}"]) == 1
+    assert "error: a fault of Bakeoff or of a plugin: Attr" in capsys.readouterr().err
+
+
+def test_files_of_a_folder_that_import_one_another_as_those_of_a_package_are_told_how(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BAKEOFF_PLUGINS", "")
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    (tmp_path / "takes_other.py").write_text("from .other import x\n")
+    with pytest.raises(ConfigError, match=r"line 1 .* by name: from other import Thing"):
+        take_plugins([f"plugins={tmp_path}"])

@@ -32,6 +32,8 @@ EXAMPLES = ROOT / "docs" / "extending"
 Start = Callable[..., "subprocess.CompletedProcess[str]"]
 # A base class that takes what an optimizer does, and is none.
 BASE = "type('Base', (), {'__init__': lambda self, *_: None})"
+AUGMENT, DESCRIBE = ("model=mlp", "augment=inverting"), ("model=projections",)
+FIT, READ = ("model=handcrafted", "model.classifier=lda"), ("model=mlp", "data=npz")
 QUIET = ("tracking=none", "tracking.figures=false", "trainer.max_epochs=1", "runtime=float32")
 
 
@@ -171,6 +173,7 @@ def test_a_network_that_lacks_something_says_what(
         ("loss=poly", ").sum() / weights.sum()", ")", "which is no scalar"),
         ("optimizer=lion", "(torch.optim.Optimizer)", f"({BASE})", "it returns <lion.Lion"),
         ("optimizer=lion", "parameter.sub_(step, alpha=rate)", "pass", "its step changes nothing"),
+        ("optimizer=lion", "loss = closure()", "pass", "its step does not call the closure"),
         ("scheduler=inverse_root", "min((step", "-min((step", "its factors are [-1.0"),
     ],
 )
@@ -188,6 +191,49 @@ def test_a_part_of_the_training_that_lacks_something_says_what(
     assert done.returncode == 2 and not (tmp_path / "out").exists()
     assert done.stderr.count("\n") <= 2 and "write it as" in done.stderr
     assert f"{group}: {file}" in done.stderr and said in done.stderr, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "file", "old", "new", "said"),
+    [
+        (AUGMENT, "invert", "return torch", "return 'x' or torch", "it returns str; write"),
+        (AUGMENT, "invert", "255 - images, images)", "0, images)[:, :, 1:]", "(4, 3, 31, 32)"),
+        (AUGMENT, "invert", "255 - images, images)", "0, images).double()", "torch.float64"),
+        (AUGMENT, "invert", "chosen = draws[0]", "chosen = draws[5]", "invert.py, line 34: Ind"),
+        (AUGMENT, "invert", "return images", "return images + 1", "with its defaults it changes"),
+        (DESCRIBE, "projections", "    bins: int\n", "    bin: int\n", "argument 'bins'"),
+        (DESCRIBE, "projections", "(means)", "(means)[next(LENGTHS):]", "with one D for all"),
+        (FIT, "lda", "return L", "return None and L", "it returns NoneType, which has no fit"),
+        (FIT, "lda", "threads: int, ", "", "argument 'threads'"),
+        (READ, "npz", "download: bool", "", "load(root, cache_dir, download, ...)"),
+        (READ, "npz", "astype(np.int64)", "astype(float)", "targets are float64, not whole"),
+        ((), "matthews", "return float", "return 1 / 0 + float", "matthews.py, line 16: ZeroDiv"),
+        ((), "matthews", "return float", "return np.nan * float", "metric mcc of matthews is nan"),
+    ],
+)
+def test_whatever_brings_another_thing_is_named_before_the_training(
+    run: Run,
+    folder: Path,
+    tmp_path: Path,
+    options: tuple[str, ...],
+    file: str,
+    old: str,
+    new: str,
+    said: str,
+) -> None:
+    code = (folder / f"{file}.py").read_text()
+    assert old in code
+    code = code.replace(old, new)
+    if "LENGTHS" in new:
+        code = f"{code}\nimport itertools\nLENGTHS = itertools.cycle(range(3))\n"
+    (folder / f"{file}.py").write_text(code)
+    np.savez(tmp_path / "made.npz", images=np.zeros((20, 1, 8, 8), np.uint8), labels=["a"] * 20)
+    overrides = [*options, f"output_dir={tmp_path}/out", "tracking=none"]
+    if options == READ:
+        overrides.append(f"data.root={tmp_path}/made.npz")
+    done = run("src.train", f"plugins={folder}", *overrides)
+    assert done.returncode == 2 and said in done.stderr, done.stderr
+    assert "Traceback" not in done.stderr and "epoch 1/" not in done.stderr
 
 
 def test_a_file_with_a_mistake_is_named_with_its_line(run: Run, folder: Path) -> None:

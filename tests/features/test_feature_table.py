@@ -473,6 +473,11 @@ def test_what_describes_a_picture_by_no_row_of_numbers_is_refused() -> None:
     images = pictures(2, 1)
     rows = Described("mine", {}, lambda picture: picture[0, :, 0])(images)
     assert rows.shape == (2, images.shape[3])
-    wrong = Described("mine", {}, lambda picture: picture[..., 0])
-    with pytest.raises(ConfigError, match=r"^model\.features: mine returns an array \(.*\(D,\)\.$"):
-        wrong(images)
+    lengths = iter([3, 4])
+    for several, wrong in (
+        ("", lambda picture: picture[..., 0]),
+        (" or ", lambda picture: picture[0, : next(lengths), 0]),
+    ):
+        said = rf"^model\.features: mine returns an array \(.*\){several}.*\(D,\), with one D"
+        with pytest.raises(ConfigError, match=said):
+            Described("mine", {}, wrong)(images)

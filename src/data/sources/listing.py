@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -90,6 +91,13 @@ def _listed(data: DataSettings, root: Path | None) -> Source:
     own = own_fields(data, DataSettings)
     if isinstance(data, FolderSettings):
         own["target"] = data.target
+    try:
+        inspect.signature(load).bind(root, cache, data.download, **own)
+    except TypeError as error:  # of a plugin
+        raise ConfigError(
+            f"data: {data._target_}: {error}; write it as load(root, cache_dir, download, ...), "
+            "which returns a Source."
+        ) from error
     source: Source = load(root, cache, data.download, **own)
     if not hasattr(source, "class_names"):
         raise ConfigError(f"data: {data._target_} returned {type(source).__name__}, no Source.")

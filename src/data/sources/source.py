@@ -155,6 +155,8 @@ class Source:
             return f"arrays are {images.dtype} {images.shape}, not numbers (N, C, H, W)"
         if len(self.targets) == 0:
             return "there are no pictures"
+        if self.targets.dtype.kind not in "iu":
+            return f"targets are {self.targets.dtype}, not whole numbers"
         if (self.masks is None) == (self.kind == "dense"):
             return "pictures of kind dense have masks, and no others"
         sets = self.kind in ("multi", "dense")

@@ -20,7 +20,7 @@ from .extractors import (
     remark_on_network,
 )
 from .network import network_of
-from .plugin_checks import check_plugins
+from .plugin_checks import check_metrics, check_plugins
 from .start import refuse_fitted_head, start_head, start_network
 from .task import build_task, load_task
 from .trainer import build_trainer, check_devices
@@ -33,6 +33,7 @@ __all__ = [
     "build_task",
     "build_trainer",
     "check_devices",
+    "check_metrics",
     "check_plugins",
     "costs_of",
     "feature_table",
