@@ -87,7 +87,7 @@ class DataSettings(Settings):
     threshold: Literal["macro_f1", "micro_f1", "half"] = setting(
         "for target=multi, what the thresholds of the labels are best for on the validation part, "
         "or half for one half each",
-        "macro_f1",
+        "micro_f1",
     )
     answer: Literal["most_probable", "balanced_accuracy", "kappa", "mae"] = setting(
         "the class that is answered: the most probable one; with balanced_accuracy the one whose "
@@ -222,7 +222,7 @@ class DataSettings(Settings):
         super().__post_init__()
         if self.name == "auto":
             object.__setattr__(self, "name", _named_after(self.root))
-        if self.threshold != "macro_f1" and self.target != "multi":
+        if self.threshold != "micro_f1" and self.target != "multi":
             raise ConfigError(f"threshold is given, but target is {self.target}: set target=multi.")
         if self.answer in ("kappa", "mae") and self.target != "ordinal":
             raise ConfigError(

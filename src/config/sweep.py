@@ -55,7 +55,7 @@ _BALANCED = "val/balanced_accuracy"
 _ANSWERS = {
     "multi": (
         "data.threshold",
-        {"val/micro_f1": "micro_f1", "val/hamming_loss": "half", "val/accuracy": "half"},
+        {"val/macro_f1": "macro_f1", "val/hamming_loss": "half", "val/accuracy": "half"},
     ),
     "single": ("data.answer", {_BALANCED: "balanced_accuracy"}),
     "ordinal": ("data.answer", {"val/mae": "mae", _BALANCED: "balanced_accuracy"}),

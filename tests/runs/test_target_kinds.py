@@ -278,7 +278,7 @@ def test_label_sets_from_a_table_to_labels_of_new_pictures(tmp_path: Path) -> No
         assert summary is not None and summary.metrics["test/map"] > 0.3
         run = Path(summary.run_dir)
         said, chosen = Predictions.read(run / "predictions" / "val.parquet"), summary.checkpoint
-        of_others, _ = cross_fitted(said, "macro_f1")
+        of_others, _ = cross_fitted(said, "micro_f1")
         np.testing.assert_array_equal(said.decided, of_others.decided)
         again = revisit(RunFolder.open(run), Path(chosen or ""))
         repeated, _ = measure(again, "val")

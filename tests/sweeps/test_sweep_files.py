@@ -361,12 +361,12 @@ def test_ordered_classes_race_a_loss_with_the_order_against_one_without() -> Non
     ("overrides", "threshold"),
     [
         ([], None),
-        (["metric=micro_f1", "pruner=none"], "micro_f1"),
-        (["metric=micro_f1", "pruner=none", "data.threshold=macro_f1"], None),
-        (["data.threshold=micro_f1"], "micro_f1"),
+        (["metric=macro_f1", "pruner=none"], "macro_f1"),
+        (["metric=macro_f1", "pruner=none", "data.threshold=micro_f1"], None),
+        (["data.threshold=macro_f1"], "macro_f1"),
         (["metric=hamming_loss", "pruner=none"], "half"),
         (["metric=accuracy", "pruner=none"], "half"),
-        (["metric=accuracy", "pruner=none", "data.threshold=micro_f1"], "micro_f1"),
+        (["metric=accuracy", "pruner=none", "data.threshold=macro_f1"], "macro_f1"),
     ],
 )
 def test_trials_have_thresholds_for_what_the_sweep_goes_by(
