@@ -21,13 +21,13 @@ from .checks import (
 from .compose import CONF, SWEEPS, chosen_options, compose_plain, groups
 from .metrics import (
     COST,
-    METRICS,
-    PRIMARY,
+    direction_of,
     key_of_metric,
     metric_setting,
     metrics_of,
     monitored_metrics,
     plain_metric,
+    primary_of,
     reported_metrics,
 )
 from .nested import leaves
@@ -298,14 +298,14 @@ class SweepSettings(RunSettings):
     def metrics(self) -> tuple[str, ...]:
         """The metrics to go by, the first of which ranks."""
         if self.metric == "auto":
-            return (PRIMARY[self.data.target],)
+            return (primary_of(self.data.target),)
         names = (self.metric,) if isinstance(self.metric, str) else self.metric
         return tuple(map(key_of_metric, names))
 
     @property
     def directions(self) -> tuple[str, ...]:
         """`maximize` or `minimize` for each of `metrics`."""
-        return tuple(METRICS[name] for name in self.metrics)
+        return tuple(map(direction_of, self.metrics))
 
 
 def sweep_files() -> list[str]:
@@ -429,7 +429,7 @@ def _aims(plain: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, str]:
     key, values = _ANSWERS.get(target, ("", {}))
     found = {key: values[first]} if first in values and key not in by_key(overrides) else {}
     if plain["trainer.monitor"] == "auto" and first in monitored_metrics(target):
-        found |= {"trainer.monitor": first} if first != PRIMARY[target] else {}
+        found |= {"trainer.monitor": first} if first != primary_of(target) else {}
     return found
 
 

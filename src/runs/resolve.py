@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ..config.checks import ConfigError, input_of, to_plain
-from ..config.metrics import PRIMARY
+from ..config.metrics import primary_of
 from ..config.schema import RunSettings
 from ..data.loading.loaders import Batch
 from ..data.loading.picture_data import PictureData
@@ -210,7 +210,7 @@ class _Choices:
             mirrored = settings.data.mirror_ok if flip is None else flip
             self._set("trainer", tta="flip" if mirrored else "none")
         if trainer.monitor == _AUTO:
-            self._set("trainer", monitor=PRIMARY[settings.data.target])
+            self._set("trainer", monitor=primary_of(settings.data.target))
         if trainer.max_epochs == _AUTO:
             epochs = _PICTURES_SEEN // self.data.samples
             self._set("trainer", max_epochs=min(_MOST_EPOCHS, max(_LEAST_EPOCHS, epochs)))

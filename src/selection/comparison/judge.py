@@ -87,7 +87,7 @@ def compared_runs(
     Args:
         found: the runs.
         settings: how they are compared.
-        measure: of `MEASURES`; None for the primary one of the runs' kind of targets.
+        measure: of `RANKING`; None for the primary one of the runs' kind of targets.
         costs: for the measure "cost"; any other takes none.
         spare: as of `compared`.
 
