@@ -9,7 +9,7 @@ import yaml
 
 from ...config.checks import ConfigError
 from ...config.features import EXPORTED
-from ...config.finished import ExportSettings
+from ...config.finished import MADE_BY_TORCH, ExportSettings
 from ...config.schema import RunSettings, stored_settings
 from ...data.splitting.splits import Split
 from ...data.splitting.test_usage import refuse_uncountable
@@ -98,7 +98,7 @@ def refuse_export(folder: RunFolder, settings: ExportSettings) -> None:
     run = _settings_of(folder)
     if part := folder.not_exported():
         raise ConfigError(_not_exportable(folder, run, part))
-    needing = [name for name in settings.variants if name != "pt2"]
+    needing = [name for name in settings.variants if name not in MADE_BY_TORCH]
     if needing and not all(map(importlib.util.find_spec, _EXTRA)):
         raise ConfigError(
             f"variants: {' and '.join(needing)} need onnx, onnxruntime and onnxscript: "
