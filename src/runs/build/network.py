@@ -51,7 +51,7 @@ class NetworkShape:
 
 
 def network_of(settings: RunSettings) -> NetworkSettings:
-    """The settings of the run's network.
+    """Return the settings of the run's network.
 
     Raises:
         TypeError: the run's model is none.
@@ -85,7 +85,7 @@ def rebuild_arguments(model: NetworkSettings, network: nn.Module) -> dict[str, A
 
 
 def build_network(model: NetworkSettings, shape: NetworkShape) -> nn.Module:
-    """The network for pictures and targets of a shape, with the weights that it starts from.
+    """Return the network for pictures and targets of a shape, with the weights that it starts from.
 
     Raises:
         ConfigError: it cannot be made for these pictures, or its weights not be found.

@@ -344,7 +344,7 @@ def _short(value: Any) -> Any:
 
 
 def _differing(settings: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The keys with more than one value, those with the most values first."""
+    """Return the keys with more than one value, those with the most values first."""
     values: dict[str, set[str]] = {}
     seen: dict[str, Any] = {}  # the last value: most are one object in all runs
     for known in settings:
