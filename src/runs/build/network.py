@@ -15,6 +15,7 @@ from ...config.models import EncoderSettings, NetworkSettings, SegmentationSetti
 from ...config.schema import RunSettings
 from ...machine.imports import import_object, is_foreign
 from ...models.pretrained import load_weights
+from ...targets import kind_of
 
 __all__ = [
     "NetworkShape",
@@ -151,7 +152,7 @@ def _check(model: NetworkSettings, shape: NetworkShape) -> None:
 def _problems(make: type, model: NetworkSettings, shape: NetworkShape) -> Iterator[str]:
     """Yield what the class lacks to give logits of the wanted shape, each with what to add."""
     channels, classes, size = shape.channels, shape.classes, shape.image_size
-    wanted = (2, classes, *size) if shape.target == "dense" else (2, classes)
+    wanted = (2, classes, *size) if kind_of(shape.target).pixels else (2, classes)
     if not (isinstance(make, type) and issubclass(make, nn.Module)):
         yield f"it is no class derived from torch.nn.Module: write it as {_SHAPE}"
         return

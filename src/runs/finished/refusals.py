@@ -14,6 +14,7 @@ from ...config.schema import RunSettings, stored_settings
 from ...data.splitting.splits import Split
 from ...data.splitting.test_usage import refuse_uncountable
 from ...machine.package import command
+from ...targets import kind_of
 from ..folder import NETWORK, RunFolder, predict_command
 from ..settings import refuse_lost_pictures, seen_from_here
 
@@ -114,7 +115,7 @@ def _not_exportable(folder: RunFolder, settings: RunSettings, part: str) -> str:
     label = predict_command(folder.name, settings.data.target, *place)
     best = command("compare", *place)
     others = "model=embedding model.classifier=logistic"
-    if settings.data.target == "dense":
+    if kind_of(settings.data.target).pixels:
         others = "recipe=dense"
     return (
         f"run: {folder.name} ({settings.model.name}) cannot be exported, for that needs a network, "
