@@ -75,7 +75,7 @@ def _compare(settings: CompareSettings, overrides: Sequence[str], spare: SpareCo
 
 
 def main() -> int:
-    """The exit code of the command line."""
+    """Return the exit code of the command line."""
     read = partial(compose_settings, CompareSettings)
     return run_entry(__doc__ or "", read, compare, from_mlflow=["tracking.uri"])
 

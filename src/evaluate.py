@@ -50,7 +50,7 @@ def evaluate(settings: EvaluateSettings, overrides: Sequence[str]) -> None:
 
 
 def main() -> int:
-    """The exit code of the command line."""
+    """Return the exit code of the command line."""
     read = partial(compose_settings, EvaluateSettings)
     return run_entry(__doc__ or "", read, evaluate)
 

@@ -50,7 +50,7 @@ def export(settings: ExportSettings, overrides: Sequence[str]) -> None:
 
 
 def main() -> int:
-    """The exit code of the command line."""
+    """Return the exit code of the command line."""
     read = partial(compose_settings, ExportSettings)
     return run_entry(__doc__ or "", read, export)
 

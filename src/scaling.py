@@ -46,7 +46,7 @@ def scaling(settings: ScalingSettings, overrides: Sequence[str]) -> None:
 
 
 def main() -> int:
-    """The exit code of the command line."""
+    """Return the exit code of the command line."""
     read = partial(compose_settings, ScalingSettings)
     return run_entry(__doc__ or "", read, scaling)
 

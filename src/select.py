@@ -36,7 +36,7 @@ def select(settings: SelectSettings, overrides: Sequence[str]) -> None:
 
 
 def main() -> int:
-    """The exit code of the command line."""
+    """Return the exit code of the command line."""
     read = partial(compose_settings, SelectSettings)
     return run_entry(__doc__ or "", read, select)
 

@@ -66,7 +66,7 @@ def _next_step(settings: RunSettings, summary: RunSummary) -> str:
 
 
 def main() -> int:
-    """The exit code of the command line."""
+    """Return the exit code of the command line."""
     if os.environ.get("LOCAL_RANK", "0") != "0":  # a further device's process
         end_with_parent()
     mirrored = ("tracking.uri", "tracking.experiment")

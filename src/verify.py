@@ -40,7 +40,7 @@ def verify(settings: VerifySettings, overrides: Sequence[str]) -> bool:
 
 
 def main() -> int:
-    """The exit code of the command line: 0 all is well, 1 something is damaged, 2 wrong input."""
+    """Return the exit code: 0 all is well, 1 something is damaged, 2 the input is wrong."""
     well: list[bool] = []
     read = partial(compose_settings, VerifySettings)
     code = run_entry(__doc__ or "", read, lambda settings, w: well.append(verify(settings, w)))

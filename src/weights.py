@@ -62,7 +62,7 @@ def weights(settings: WeightsSettings, overrides: Sequence[str]) -> None:
 
 
 def main() -> int:
-    """The exit code of the command line."""
+    """Return the exit code of the command line."""
     read = partial(compose_settings, WeightsSettings)
     return run_entry(__doc__ or "", read, weights)
 

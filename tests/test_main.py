@@ -7,10 +7,12 @@ import os
 import subprocess
 import sys
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from src.__main__ import main
 from src.config.completion import completions
 from src.machine.package import ENTRIES, command, package_version
 from src.sweep import main as sweep_main
@@ -18,18 +20,27 @@ from src.sweep import main as sweep_main
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def typed(*overrides: str) -> subprocess.CompletedProcess[str]:
-    line = [sys.executable, "-m", "src", *overrides]
-    return subprocess.run(line, cwd=ROOT, capture_output=True, text=True, check=False)
+Typed = Callable[..., tuple[int, str, str]]
 
 
-def test_help_and_version() -> None:
-    shown = typed()
-    assert shown.returncode == 0 and shown.stdout == typed("--help").stdout
-    assert all(f"  {command(name)} " in shown.stdout for name in ENTRIES)
-    assert "bakeoff " not in shown.stdout  # no command of a checkout
+@pytest.fixture
+def typed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Typed:
+    """Give the command arguments: its exit code, output and messages."""
+
+    def typed(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["bakeoff", *arguments])
+        return main(), *capsys.readouterr()
+
+    return typed
+
+
+def test_help_and_version(typed: Typed) -> None:
+    code, shown, _ = typed()
+    assert code == 0 and shown == typed("--help")[1]
+    assert all(f"  {command(name)} " in shown for name in ENTRIES)
+    assert "bakeoff " not in shown  # no command of a checkout
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    assert typed("--version").stdout == f"bakeoff {project['version']}\n"
+    assert typed("--version")[1] == f"bakeoff {project['version']}\n"
     assert package_version() == project["version"]
 
 
@@ -43,16 +54,22 @@ def test_a_reader_that_has_seen_enough_is_no_fault() -> None:
     assert done.returncode == 1 and done.stderr == b""
 
 
-def test_an_unknown_command_is_refused_with_the_nearest() -> None:
-    refused = typed("trian", "model=cnn")
-    assert refused.returncode == 2 and "did you mean train?" in refused.stderr
-    assert typed("completion", "tcsh").returncode == 2
+def test_an_unknown_command_is_refused_with_the_nearest(typed: Typed) -> None:
+    code, _, message = typed("trian", "model=cnn")
+    assert code == 2 and "did you mean train?" in message
+    assert typed("completion", "tcsh")[0] == 2
 
 
-def test_an_entry_gets_its_arguments_and_gives_its_exit_code() -> None:
-    shown = typed("train", "model=mlp", "--cfg", "job")
-    assert shown.returncode == 0 and "src.models.mlp.MLP" in shown.stdout
-    assert typed("train", "model=none").returncode == 2
+@pytest.mark.parametrize(
+    ("arguments", "code", "shown"),
+    [(["model=mlp", "--cfg", "job"], 0, "src.models.mlp.MLP"), (["model=none"], 2, "")],
+)
+def test_an_entry_gets_its_arguments_and_gives_its_exit_code(
+    arguments: list[str], code: int, shown: str
+) -> None:
+    line = [sys.executable, "-m", "src", "train", *arguments]
+    done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == code and shown in done.stdout
 
 
 def test_every_entry_is_a_module_with_a_command() -> None:
@@ -152,11 +169,11 @@ def test_keys_of_every_entry_are_completed(entry: str) -> None:
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_the_shells_get_a_script(shell: str) -> None:
-    shown = typed("completion", shell)
-    assert shown.returncode == 0 and "bakeoff complete" in shown.stdout
+def test_the_shells_get_a_script(shell: str, typed: Typed) -> None:
+    code, script, _ = typed("completion", shell)
+    assert code == 0 and "bakeoff complete" in script
     if shell == "bash":
-        subprocess.run(["bash", "-n"], input=shown.stdout, text=True, check=True)
+        subprocess.run(["bash", "-n"], input=script, text=True, check=True)
 
 
 def test_make_refuses_settings_that_it_would_lose() -> None:

@@ -259,7 +259,7 @@ def variants_of(base: type[T]) -> dict[str, type[T]]:
 
 @cache
 def extended(cls: type) -> type:
-    """The subclass with what was added to `cls` and its bases; `cls` itself where nothing was."""
+    """Return the subclass with what was added to `cls` and its bases; `cls` where nothing was."""
     added = {name: one for base in cls.__mro__ for name, one in ADDED.get(base, {}).items()}
     if not added:
         return cls
@@ -274,7 +274,7 @@ def extended(cls: type) -> type:
 
 
 def default_of(field: dataclasses.Field[Any], hint: Any = None) -> Any:
-    """A field's default; {} for a group of settings, which bring theirs; or MISSING."""
+    """Return a field's default; {} for a group of settings, which bring theirs; or MISSING."""
     if isinstance(hint, type) and issubclass(hint, Settings) and hint not in _VARIANTS:
         return {}
     if field.default_factory is not dataclasses.MISSING:
@@ -372,7 +372,7 @@ def own_fields(settings: Settings, base: type[Settings]) -> dict[str, Any]:
 
 
 def to_plain(settings: Any) -> Any:
-    """The nested plain containers that `from_plain` takes back."""
+    """Return the nested plain containers that `from_plain` takes back."""
     if dataclasses.is_dataclass(settings) and not isinstance(settings, type):
         return {f.name: to_plain(getattr(settings, f.name)) for f in dataclasses.fields(settings)}
     if isinstance(settings, list | tuple):
@@ -381,7 +381,7 @@ def to_plain(settings: Any) -> Any:
 
 
 def _chosen(cls: type, plain: Mapping[str, Any]) -> type | None:
-    """The class of nested plain settings, with what was added to it; None without a variant."""
+    """Return the class of plain settings, with what was added to it; None without a variant."""
     options = _VARIANTS.get(cls)
     if options is None:
         return extended(cls)
@@ -401,7 +401,7 @@ def _not_allowed(cls: type, target: Any, path: str) -> ConfigError:
 
 
 def _typed(hint: Any, value: Any, path: str) -> Any:
-    """`value` as the annotated type, or a ConfigError."""
+    """Return `value` as the annotated type; raise ConfigError where it is none."""
     if isinstance(value, str) and not value.strip():
         # No setting means anything when it is empty, and an empty path would be the present folder.
         raise ConfigError(

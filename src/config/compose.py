@@ -261,12 +261,12 @@ def _chosen_from(cls: type, folders: tuple[Path, ...]) -> dict[str, list[str]]:
 
 
 def _chooses(override: Override, options: Mapping[str, Any]) -> bool:
-    """Whether an override names an option of a group, and no values of its keys."""
+    """Return whether an override names an option of a group, and no values of its keys."""
     return override.key_or_group in options and not isinstance(override.value(), dict)
 
 
 def _is_plain(override: Override, plain: Mapping[str, Any]) -> bool:
-    """Whether an override does no more than replace one value by another."""
+    """Return whether an override does no more than replace one value by another."""
     if override.package is not None or "$" in str(override.input_line):
         return False
     known = leaves(plain) if isinstance(override.value(), dict) else keys_of(plain)
@@ -286,7 +286,7 @@ def _completed(
 
 
 def _refers(plain: Mapping[str, Any]) -> bool:
-    """Whether values of composed settings refer to others."""
+    """Return whether values of composed settings refer to others."""
     return "${" in str(plain)
 
 
@@ -294,12 +294,12 @@ def _with_plugins(folders: tuple[Path, ...]) -> tuple[Path, ...]:
     return (*folders, *plugin_folders("conf")) if CONF in folders else folders
 
 
+# Hydra takes a quarter of a second, and trials differ in values, not in the groups they choose.
 @lru_cache(maxsize=256)
 def _composed(
     config_name: str, folders: tuple[Path, ...], overrides: tuple[str, ...]
 ) -> tuple[dict[str, Any], dict[str, str]]:
     """Return the settings with their references, and the chosen option of each group."""
-    # It takes a quarter of a second, and trials differ in values, not in the groups they choose.
     # Within single quotes of Hydra's grammar.
     quoted = [re.sub(r"([\\'])", r"\\\1", str(folder)) for folder in folders[1:]]
     further = ",".join(f"'file://{folder}'" for folder in quoted)
@@ -357,7 +357,7 @@ def read_run_settings(overrides: Sequence[str], *, sampled: bool = False) -> Run
 
 
 def refuse_idle(keys: Iterable[str], settings: RunSettings) -> None:
-    """Raise `WithoutEffect` for a key that changes nothing with the model."""
+    """Raise ConfigError for a key that changes nothing with the model."""
     for key in keys:
         if settings.is_idle(key):
             raise ConfigError(

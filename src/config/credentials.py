@@ -121,7 +121,7 @@ def without_password(text: str) -> str:
 
 
 def texts_of(value: Any) -> Iterator[str]:
-    """All texts in nested lists and dicts."""
+    """Return all texts in nested lists and dicts."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, dict | list | tuple):
@@ -130,7 +130,7 @@ def texts_of(value: Any) -> Iterator[str]:
 
 
 def _spellings(text: str) -> list[str]:
-    """The text, and what decoding makes of it."""
+    """Return the text, and what decoding makes of it."""
     found = [text, text.replace("\\", "")]
     for _ in range(3):
         found.append(unquote(found[-1]))
@@ -139,7 +139,7 @@ def _spellings(text: str) -> list[str]:
 
 
 def _scheme_with_credentials(text: str, is_address: bool) -> str | None:
-    """The scheme of an address with credentials ("address" where it has none), or None."""
+    """Return the scheme of an address with credentials ("address" where it has none), or None."""
     last = text.rfind("@")
     for match in _TO_PASSWORD.finditer(text):
         if match.end() < last and not _is_port(match):
@@ -157,7 +157,7 @@ def _scheme_with_credentials(text: str, is_address: bool) -> str | None:
 
 
 def _is_port(match: re.Match[str]) -> bool:
-    """Whether an address goes on with a port; as databases' are read, that is a password."""
+    """Return whether an address goes on with a port; as databases' are read, that is a password."""
     return not _is_database(match["scheme"]) and bool(_PORT.match(match.string, match.end()))
 
 

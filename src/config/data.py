@@ -43,7 +43,7 @@ def _two_values(value: list[float]) -> str | None:
 
 
 def _named_after(root: str | None) -> str:
-    """The last part of a path, without the ending of an archive or a table, in plain characters.
+    """Return the last part of a path, in plain characters, without an archive's or table's ending.
 
     Where that says only that there are pictures, the part before it comes first.
     """

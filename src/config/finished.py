@@ -13,11 +13,13 @@ from .tracking import TrackingPlace, TrackingSwitch, experiment_problem
 
 __all__ = [
     "HUB",
+    "MADE_BY_TORCH",
     "ORIGINAL",
     "CompareSettings",
     "ComparisonSettings",
     "EvaluateSettings",
     "ExportSettings",
+    "ExportedAs",
     "PredictSettings",
     "PushSettings",
     "ScalingSettings",
@@ -27,6 +29,9 @@ __all__ = [
 
 # What a repository of the Hugging Face hub begins with.
 HUB = "hf://"
+# What a run can be exported as; how each is made is in `src.serving.export_formats`.
+ExportedAs = Literal["onnx", "int8", "pt2"]
+MADE_BY_TORCH = frozenset({"pt2"})  # without the packages of the extra `export`
 # The choice of a run that is best left as it is.
 ORIGINAL = "pytorch"
 _RUN = "folder, id or name of a run, or a sweep's candidate such as cnn-12 (or cnn-12:STUDY)"
@@ -125,7 +130,7 @@ class PredictSettings(_OneRunSettings):
         check=_out_problem,
         literal=True,
     )
-    variant: Literal["onnx", "int8", "pt2", "chosen"] | None = setting(
+    variant: Literal[ExportedAs, "chosen"] | None = setting(
         "exported variant to use: onnx, int8, pt2, or chosen for the one that src.export chose; "
         "null for the run as it was trained",
         None,
@@ -181,12 +186,12 @@ class ExportSettings(_OneRunSettings):
 
     config_name = "export"
 
-    variants: list[Literal["onnx", "int8", "pt2"]] = setting(
+    variants: list[ExportedAs] = setting(
         "what to make, of onnx, int8, pt2; all but pt2 need the extra `export`",
         ["onnx", "int8", "pt2"],
         check=distinct,
     )
-    choose: Literal["onnx", "int8", "pt2", "pytorch"] | None = setting(
+    choose: Literal[ExportedAs, "pytorch"] | None = setting(
         "the variant to keep as the run's choice; null for the fastest within least_equal", None
     )
     least_equal: float = fraction(

@@ -1,4 +1,8 @@
-"""The metrics that runs are judged by, their names, and those that plugins add to every run."""
+"""The metrics that runs are judged by, as settings name them, and those that plugins add to a run.
+
+A metric has a plain name, "accuracy", or "cost/latency_ms" of a model, and a key, "val/accuracy".
+What there are is in `src.metrics.registry`.
+"""
 
 from __future__ import annotations
 
@@ -8,13 +12,13 @@ from collections.abc import Callable, Container, Sequence
 from typing import Any, Literal, TypeVar
 
 from ..machine.text import nearest
+from ..metrics.registry import METRICS, PRIMARY, RANKING, TARGETS_OF_PICTURES, Metric
 from .checks import ConfigError, setting
 from .plugins import fault_text
 
 __all__ = [
     "COST",
-    "METRICS",
-    "PRIMARY",
+    "direction_of",
     "further_metrics",
     "key_of_metric",
     "metric",
@@ -22,91 +26,30 @@ __all__ = [
     "metrics_of",
     "monitored_metrics",
     "plain_metric",
+    "primary_of",
     "ranking_metrics",
     "reported_metrics",
 ]
 
 Function = TypeVar("Function", bound=Callable[..., float])
 
-# Measured where there is a table of costs.
-COST = "val/cost"
-# Which way is better. Only validation: the test part is not used in a search.
-METRICS = {
-    "val/accuracy": "maximize",
-    "val/map": "maximize",
-    "val/kappa": "maximize",
-    "val/miou": "maximize",
-    "val/dice": "maximize",
-    "val/pixel_accuracy": "maximize",
-    "val/macro_f1": "maximize",
-    "val/balanced_accuracy": "maximize",
-    "val/auc": "maximize",
-    "val/micro_f1": "maximize",
-    "val/hamming_loss": "minimize",
-    "val/mae": "minimize",
-    COST: "minimize",
-    "val/loss": "minimize",
-    "val/log_loss": "minimize",
-    "val/calibration_error": "minimize",
-    "cost/parameters": "minimize",
-    "cost/flops": "minimize",
-    "cost/latency_ms": "minimize",
-    "cost/training_seconds": "minimize",
-}
-# What runs are judged by unless another metric is asked for, by `data.target`.
-PRIMARY = {
-    "single": "val/accuracy",
-    "multi": "val/map",
-    "ordinal": "val/kappa",
-    "dense": "val/miou",
-}
-# Those that not every `data.target` has; without pixels are also the metrics of plugins.
-_TARGETS_OF_PICTURES = frozenset({"single", "multi", "ordinal"})
-_TARGETS = {
-    "val/accuracy": _TARGETS_OF_PICTURES,
-    "val/map": frozenset({"multi"}),
-    "val/kappa": frozenset({"ordinal"}),
-    "val/miou": frozenset({"dense"}),
-    "val/dice": frozenset({"dense"}),
-    "val/pixel_accuracy": frozenset({"dense"}),
-    "val/macro_f1": _TARGETS_OF_PICTURES,
-    "val/balanced_accuracy": frozenset({"single", "ordinal"}),
-    "val/auc": _TARGETS_OF_PICTURES,
-    "val/micro_f1": frozenset({"multi"}),
-    "val/hamming_loss": frozenset({"multi"}),
-    "val/mae": frozenset({"ordinal"}),
-    COST: frozenset({"single", "ordinal"}),
-    "val/calibration_error": _TARGETS_OF_PICTURES,
-}
-_NOT_RANKING = ("loss", "calibration_error")
-# What metrics are called in scikit-learn, torchmetrics, Keras, fastai and papers.
-_OTHER_NAMES = {
-    "accuracy": "acc top1 top1_acc top1_accuracy exact_match subset_accuracy",
-    "balanced_accuracy": "bacc balanced_acc mean_recall macro_recall recall_macro uar",
-    "macro_f1": "f1 f1_macro f1_score f1score",
-    "micro_f1": "f1_micro",
-    "auc": "roc_auc auroc auc_roc rocauc roc_auc_ovr roc_auc_score roc",
-    "log_loss": "nll logloss cross_entropy crossentropy ce neg_log_loss bce",
-    "map": "ap mean_ap mean_average_precision average_precision pr_auc auprc",
-    "kappa": "qwk quadratic_kappa quadratic_weighted_kappa cohen_kappa weighted_kappa",
-    "mae": "mean_absolute_error neg_mean_absolute_error l1",
-    "miou": "iou mean_iou jaccard jaccard_index",
-    "dice": "dice_score dice_coefficient dsc",
-    "pixel_accuracy": "pixel_acc",
-    "hamming_loss": "hamming",
-    "calibration_error": "ece expected_calibration_error",
-    "cost": "mean_cost",
-    "cost/latency_ms": "latency latency_ms speed",
-    "cost/parameters": "parameters params num_parameters",
-    "cost/flops": "flops macs operations",
-    "cost/training_seconds": "training_seconds training_time",
-}
+COST = "val/cost"  # measured where there is a table of costs
 _PLUGIN_METRICS: dict[str, Callable[..., float]] = {}
 
 
+def primary_of(target: str) -> str:
+    """Return the key of what runs with this `data.target` are judged by unless another is set."""
+    return key_of_metric(PRIMARY[target])
+
+
+def direction_of(key: str) -> Literal["maximize", "minimize"]:
+    """Return which way the metric of a key is better."""
+    return "maximize" if METRICS[plain_metric(key)].higher_is_better else "minimize"
+
+
 def metrics_of(target: str | None = None) -> list[str]:
-    """Return those of `METRICS` that runs with this `data.target` measure; None for any."""
-    return [name for name in METRICS if target in _TARGETS.get(name, {target}) or not target]
+    """Return the keys of what runs with this `data.target` measure; None for any."""
+    return [key_of_metric(n) for n, one in METRICS.items() if target in (None, *one.targets)]
 
 
 def monitored_metrics(target: str | None = None) -> list[str]:
@@ -121,28 +64,25 @@ def reported_metrics(target: str, monitor: str) -> list[str]:
         target: of the runs, as `data.target`.
         monitor: key of what they watch.
     """
-    reported = (monitor, PRIMARY[target], "val/accuracy", "val/pixel_accuracy", "val/loss")
+    reported = (monitor, primary_of(target), "val/accuracy", "val/pixel_accuracy", "val/loss")
     known = monitored_metrics(target)
     return [name for name in dict.fromkeys(reported) if name in known]
 
 
 def key_of_metric(name: str) -> str:
     """Return the key of a metric that is given by its plain name, or by its key."""
-    return key if (key := f"val/{name}") in METRICS else name
+    return f"val/{name}" if name in METRICS and not name.startswith("cost/") else name
 
 
 def plain_metric(name: str) -> str:
     """Return the plain name of a metric that is given by it, or by its key."""
-    return name.removeprefix("val/") if name in METRICS else name
+    plain = name.removeprefix("val/")
+    return plain if key_of_metric(plain) == name else name
 
 
 def ranking_metrics() -> list[str]:
-    """Return the plain names of the metrics by which predictions of finished runs are compared.
-
-    Each picture has a score of it, as it has not of a calibration error or of a plugin's metric.
-    """
-    found = map(plain_metric, monitored_metrics())
-    return [name for name in found if name not in (*_NOT_RANKING, *_PLUGIN_METRICS)]
+    """Return the plain names of the metrics by which predictions of finished runs are compared."""
+    return list(RANKING)
 
 
 def metric_setting(meaning: str, default: Any, known: Callable[[], Sequence[str]]) -> Any:
@@ -166,7 +106,7 @@ def metric_setting(meaning: str, default: Any, known: Callable[[], Sequence[str]
 def _meant(name: str, known: Sequence[str]) -> str:
     """Return " (did you mean ...?)" with the metric that is called so elsewhere, or alike."""
     plain = re.sub(r"\W+", "_", name.casefold().removeprefix("val/")).removeprefix("val_")
-    ours = (one for one, others in _OTHER_NAMES.items() if plain in others.split())
+    ours = (name for name, one in METRICS.items() if plain in one.other_names.split())
     return nearest(next(ours, plain), known)
 
 
@@ -181,11 +121,12 @@ def metric(name: str, direction: Literal["maximize", "minimize"]) -> Callable[[F
     """
 
     def register(function: Function) -> Function:
-        if name in _PLUGIN_METRICS or f"val/{name}" in METRICS:
+        if name in METRICS:
             raise ConfigError(f"metric {name}: there is one of that name already.")
         _PLUGIN_METRICS[name] = function
-        METRICS[f"val/{name}"] = direction
-        _TARGETS[f"val/{name}"] = _TARGETS_OF_PICTURES
+        METRICS[name] = Metric(
+            higher_is_better=direction == "maximize", targets=TARGETS_OF_PICTURES
+        )
         return function
 
     return register

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -21,13 +21,13 @@ from .checks import (
 from .compose import CONF, SWEEPS, chosen_options, compose_plain, groups
 from .metrics import (
     COST,
-    METRICS,
-    PRIMARY,
+    direction_of,
     key_of_metric,
     metric_setting,
     metrics_of,
     monitored_metrics,
     plain_metric,
+    primary_of,
     reported_metrics,
 )
 from .nested import leaves
@@ -88,7 +88,7 @@ class BudgetSettings(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.trials is None and self.minutes is None and self.epochs is None:
+        if not any(vars(self).values()):
             raise ConfigError("trials, minutes and epochs are all null: one must be given.")
 
 
@@ -298,14 +298,14 @@ class SweepSettings(RunSettings):
     def metrics(self) -> tuple[str, ...]:
         """The metrics to go by, the first of which ranks."""
         if self.metric == "auto":
-            return (PRIMARY[self.data.target],)
+            return (primary_of(self.data.target),)
         names = (self.metric,) if isinstance(self.metric, str) else self.metric
         return tuple(map(key_of_metric, names))
 
     @property
     def directions(self) -> tuple[str, ...]:
         """`maximize` or `minimize` for each of `metrics`."""
-        return tuple(METRICS[name] for name in self.metrics)
+        return tuple(map(direction_of, self.metrics))
 
 
 def sweep_files() -> list[str]:
@@ -340,21 +340,7 @@ def read_sweep_settings(overrides: Sequence[str], config_name: str) -> SweepSett
             f"{nearest(config_name, known)}."
         )
     for override in overrides:
-        key, value = split_override(override)
-        if override in known:
-            raise ConfigError(f"{override!r} is a file of sweeps/: use --config-name {override}.")
-        if key in _OF_A_RUN:
-            raise ConfigError(
-                f"{override}: {key} is of a single run; a sweep is chosen by --config-name NAME."
-            )
-        if key == "model":
-            raise ConfigError(
-                f"{override}: the families decide the model; set families=[{value or '...'}]."
-            )
-        if key.startswith("model."):  # else a family's file would be called wrong
-            value_of(override)
-        if key == "resume":
-            raise ConfigError("resume: the same command goes on with an unfinished study.")
+        _refuse_of_a_run(override, known)
     stated = {*map(key_of_override, overrides)}
     only_minutes = "budget.minutes" in stated and "budget.trials" not in stated
 
@@ -373,6 +359,29 @@ def read_sweep_settings(overrides: Sequence[str], config_name: str) -> SweepSett
         settings = read()
     _refuse_idle([*map(key_of_override, overrides)], settings)
     return settings
+
+
+def _refuse_of_a_run(override: str, known: Collection[str]) -> None:
+    """Raise ConfigError for an override that a single run may have, but no sweep.
+
+    Args:
+        known: names of the files of sweeps/.
+    """
+    key, value = split_override(override)
+    if override in known:
+        raise ConfigError(f"{override!r} is a file of sweeps/: use --config-name {override}.")
+    if key in _OF_A_RUN:
+        raise ConfigError(
+            f"{override}: {key} is of a single run; a sweep is chosen by --config-name NAME."
+        )
+    if key == "model":
+        raise ConfigError(
+            f"{override}: the families decide the model; set families=[{value or '...'}]."
+        )
+    if key.startswith("model."):  # else a family's file would be called wrong
+        value_of(override)
+    if key == "resume":
+        raise ConfigError("resume: the same command goes on with an unfinished study.")
 
 
 def _refuse_idle(keys: Sequence[str], settings: SweepSettings) -> None:
@@ -429,7 +438,7 @@ def _aims(plain: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, str]:
     key, values = _ANSWERS.get(target, ("", {}))
     found = {key: values[first]} if first in values and key not in by_key(overrides) else {}
     if plain["trainer.monitor"] == "auto" and first in monitored_metrics(target):
-        found |= {"trainer.monitor": first} if first != PRIMARY[target] else {}
+        found |= {"trainer.monitor": first} if first != primary_of(target) else {}
     return found
 
 

@@ -104,5 +104,5 @@ def _shifted(state: Tensor, bits: int) -> Tensor:
 
 
 def _signed(bits: int) -> int:
-    """The int64 with these 64 bits."""
+    """Return the int64 with these 64 bits."""
     return bits - (1 << 64) if bits >> 63 else bits

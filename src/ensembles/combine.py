@@ -24,8 +24,8 @@ from ..machine.arrays import (
     IntegerArray,
 )
 from ..metrics.probabilistic import log_loss
+from ..metrics.registry import RANKING
 from ..records.combination import Combination
-from ..records.comparison import LOWEST
 from ..records.ties import Place, place
 from ..statistics.candidates import Candidate
 from ..statistics.evidence import Evidence
@@ -327,7 +327,7 @@ class _HeldOut:
             )
             for name, answers in (("combination", held_out), ("single", single))
         ]
-        evidence = Evidence.of(both, self.groups, lowest=LOWEST.get(kind.primary))
+        evidence = Evidence.of(both, self.groups, lowest=RANKING[kind.primary].worst)
         return Combination(
             way=method,
             members=tuple(members),

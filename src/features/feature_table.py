@@ -220,23 +220,10 @@ class FeatureTable:
             # The array itself grows, unless the new rows come between those that are known.
             file = unfinished / (_FILE if known is None else _ROWS)
             kept = GrowingFile(file, key_of(len(new), wanted.hashes[missing].data))
-            rows = [
-                np.frombuffer(content, block["dtype"]).reshape(block["shape"])
-                for content, block in zip(kept.contents(), kept.blocks, strict=True)
-                if block  # but for the header
-            ]
+            rows = _kept_rows(kept)
             before_seconds = sum(block.get("seconds", 0.0) for block in kept.blocks)
-            later, since = self._described(extractor, new, sum(map(len, rows))), time.perf_counter()
-            for block in later:
-                if block.shape[1] * block.itemsize * count > self._limit:
-                    kept.clear()  # of an earlier, higher limit
-                    raise _TooLarge(chain(rows, [block], later))
-                rows.append(block)
-                if known is None and not kept.blocks:
-                    kept.add(header_bytes((count, block.shape[1]), block.dtype), {})
-                took, since = time.perf_counter() - since, time.perf_counter()
-                form = {"shape": block.shape, "dtype": block.dtype.str}
-                kept.add(block.tobytes(), form | {"seconds": took})
+            later = self._described(extractor, new, sum(map(len, rows)))
+            self._add_rows(kept, rows, later, count, header=known is None)
             if known is not None:
                 save_array(unfinished / _FILE, table(rows))
             kept.close()
@@ -256,6 +243,37 @@ class FeatureTable:
         _keep_in_memory(folder.name, whole, self._took[folder.name])
         return whole
 
+    def _add_rows(
+        self,
+        kept: GrowingFile,
+        rows: list[Float32Array],
+        later: Iterator[Float32Array],
+        count: int,
+        *,
+        header: bool,
+    ) -> None:
+        """Add blocks to the rows and to the file of them, each as soon as it is there.
+
+        Args:
+            kept: has the rows so far.
+            count: of the rows of the whole table.
+            header: whether the file becomes the table itself, which begins with its shape.
+
+        Raises:
+            _TooLarge: the table is larger than the limit.
+        """
+        since = time.perf_counter()
+        for block in later:
+            if block.shape[1] * block.itemsize * count > self._limit:
+                kept.clear()  # of an earlier, higher limit
+                raise _TooLarge(chain(rows, [block], later))
+            rows.append(block)
+            if header and not kept.blocks:
+                kept.add(header_bytes((count, block.shape[1]), block.dtype), {})
+            took, since = time.perf_counter() - since, time.perf_counter()
+            form = {"shape": block.shape, "dtype": block.dtype.str}
+            kept.add(block.tobytes(), form | {"seconds": took})
+
     def _described(
         self, extractor: Extractor, indices: Int64Array, done: int
     ) -> Iterator[Float32Array]:
@@ -274,6 +292,15 @@ class _TooLarge(Exception):
     def __init__(self, blocks: Iterator[Float32Array]) -> None:
         super().__init__()
         self.blocks = blocks
+
+
+def _kept_rows(kept: GrowingFile) -> list[Float32Array]:
+    """Return the blocks (n, D) that an earlier process has added to a file of rows."""
+    return [
+        np.frombuffer(content, block["dtype"]).reshape(block["shape"])
+        for content, block in zip(kept.contents(), kept.blocks, strict=True)
+        if block  # but for the header
+    ]
 
 
 def _keep_in_memory(name: str, table: Float32Array, seconds: float) -> None:

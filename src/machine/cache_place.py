@@ -49,7 +49,7 @@ def _matplotlibs_own() -> list[Path]:
 
 
 def _can_be_written(folder: Path) -> bool:
-    """Whether a folder can be written, or made."""
+    """Return whether a folder can be written, or made."""
     there = next(place for place in (folder, *folder.absolute().parents) if os.path.lexists(place))
     return there.is_dir() and os.access(there, os.W_OK | os.X_OK)
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import classification, probabilistic, roc
+from .registry import metric_of
 from .share_intervals import wilson_interval
 from .validation import checked
 
@@ -22,29 +23,6 @@ __all__ = [
     "scalar_metrics",
 ]
 
-# What readers see of a metric, by its plain name; of others the plain name itself.
-_NAMES = {
-    "log_loss": "log-loss",
-    "cost": "mean cost",
-    "auc": "AUC",
-    "map": "mean average precision",
-    "macro_f1": "macro F1",
-    "micro_f1": "micro F1",
-    "hamming_loss": "Hamming loss",
-    "kappa": "quadratic kappa",
-    "mae": "mean absolute error",
-    "miou": "mean IoU",
-    "dice": "Dice",
-    "brier": "Brier score",
-    "top5_accuracy": "top-5 accuracy",
-}
-_COSTS = {
-    "latency_ms": "latency",
-    "flops": "operations",
-    "training_seconds": "training time",
-    "checkpoint_mb": "size on disk",
-    "peak_memory_mb": "most memory",
-}
 _SPLITS = {"train": "training", "val": "validation", "test": "test"}
 # More charts would hide the others on MLflow's page; the table of classes has them all.
 _MOST_CLASSES_LISTED = 20
@@ -79,14 +57,17 @@ def metric_name(key: str, *, sets: bool = False, folds: bool = False) -> str:
             one. Of a part alone, as costs have no folds.
     """
     split, slash, rest = key.partition("/")
-    if split == "cost" and slash:
-        return _COSTS.get(rest, rest.replace("_", " "))
     if split in _SPLITS and slash:
         name = f"{_SPLITS[split]} {metric_name(rest, sets=sets)}"
         return f"{name} (mean of folds)" if folds else name
-    name, slash, class_name = key.partition("/")
-    shown = accuracy_name(sets) if name == "accuracy" else _NAMES.get(name, name.replace("_", " "))
-    return f"{shown} of {class_name}" if slash else shown
+    name, class_name = (key, "") if split == "cost" else (split, rest)
+    if name == "accuracy":
+        shown = accuracy_name(sets)
+    elif (known := metric_of(name)) is not None and known.title:
+        shown = known.title
+    else:
+        shown = name.removeprefix("cost/").replace("_", " ")
+    return f"{shown} of {class_name}" if class_name else shown
 
 
 def scalar_metrics(

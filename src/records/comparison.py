@@ -8,10 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..machine.text import fixed, percent
+from ..metrics.registry import RANKING
 
 __all__ = [
-    "LOWEST",
-    "MEASURES",
     "Collapses",
     "Comparison",
     "Entrant",
@@ -23,28 +22,6 @@ __all__ = [
     "Recommendation",
     "Standing",
 ]
-
-# What candidates can be ranked by, and whether higher figures are better.
-MEASURES = {
-    "accuracy": True,
-    "balanced_accuracy": True,
-    "macro_f1": True,
-    "auc": True,
-    "log_loss": False,
-    "cost": False,
-    "map": True,
-    "micro_f1": True,
-    "kappa": True,
-    "hamming_loss": False,
-    "mae": False,
-    "miou": True,
-    "dice": True,
-    "pixel_accuracy": True,
-}
-
-# The worst figure that there can be, of measures whose best is 1. Where it is 0, they are shares;
-# the others are losses without such ends.
-LOWEST = {name: -1.0 if name == "kappa" else 0.0 for name, higher in MEASURES.items() if higher}
 
 _ROUNDING = 1e-6
 
@@ -188,7 +165,7 @@ class Recommendation:
     """The candidate to use, and how sure that is.
 
     Attributes:
-        measure: of `MEASURES`, that the figures are of and that ranks.
+        measure: of `src.metrics.registry.RANKING`, that the figures are of and that ranks.
         standings: of all candidates, the best first.
         winner: the first of them.
         corrected: its figure corrected for having been picked; within `winner.interval`.
@@ -273,7 +250,7 @@ class Recommendation:
     @property
     def higher_is_better(self) -> bool:
         """Whether higher figures are better, as of all but losses and costs."""
-        return MEASURES[self.measure]
+        return RANKING[self.measure].higher_is_better
 
 
 @dataclass(frozen=True)

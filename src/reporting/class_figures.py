@@ -200,7 +200,7 @@ def _write(
 
 
 def _bar(axes: Axes, left: float, line: int, share: float) -> None:
-    """A share of `_BAR_INCHES`, its number behind it; of NaN, that there is none."""
+    """Draw a bar of a share of `_BAR_INCHES`, its number behind it; of NaN, that there is none."""
     axes.barh(line, _BAR_INCHES, height=0.6, left=left, color=BACKDROP, lw=0)
     if not np.isnan(share):
         axes.barh(line, share * _BAR_INCHES, height=0.6, left=left, color=ACCENT_SOFT, lw=0)

@@ -8,8 +8,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullLocator
 
 from ..machine.text import counted, fixed, percent
+from ..metrics.registry import RANKING
 from ..metrics.summary import metric_name
-from ..records.comparison import LOWEST
 from ..records.data_scaling import DataScalingRecord, ForecastRecord, MeasuredRecord
 from .formatting import Table, below_each_other, gap_text, is_percent, metric_text
 from .style import ACCENT, ACCENT_SOFT, INK, MUTED, in_percent, new_figure, tidy
@@ -76,7 +76,7 @@ def _table(record: DataScalingRecord) -> Table:
 def _gain_sentence(record: DataScalingRecord, one: ForecastRecord) -> str:
     factor = one.pictures / record.measured[-1].pictures
     times = _TIMES.get(round(factor, 2), f"{factor:.3g} times")
-    change = "raise" if record.metric in LOWEST else "lower"
+    change = "raise" if RANKING[record.metric].higher_is_better else "lower"
     key = record.metric
     ends = f"{_size(key, one.gain_low)} to {gap_text(key, one.gain_high)}"
     return (
@@ -153,6 +153,6 @@ def scaling_figure(record: DataScalingRecord) -> Figure:
     if is_percent(record.metric):
         in_percent(axes.yaxis)
     place: Literal["upper left", "upper right"]
-    place = "upper left" if record.metric in LOWEST else "upper right"
+    place = "upper left" if RANKING[record.metric].higher_is_better else "upper right"
     axes.legend(loc=place, frameon=False, fontsize=9, labelcolor=INK)
     return figure

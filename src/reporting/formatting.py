@@ -15,6 +15,7 @@ from typing import Any
 from rich.cells import cell_len, set_cell_size
 
 from ..machine.text import duration, fixed, percent
+from ..metrics.registry import PRIMARY, metric_of
 from ..metrics.summary import accuracy_name, metric_name
 
 __all__ = [
@@ -43,17 +44,11 @@ __all__ = [
     "value_text",
 ]
 
-# What runs are judged by, as plain names: each by the first of them that it measured.
-JUDGED_BY = ("miou", "map", "kappa", "accuracy")
-# By the last part of their key: metrics in [0, 1] that read best as a percentage.
-_SHARES = (
-    *("accuracy", "balanced_accuracy", "calibration_error", "macro_f1", "top5_accuracy"),
-    *("map", "micro_f1", "hamming_loss", "miou", "dice", "pixel_accuracy"),
-)
-# The same of the figures of single classes, such as "test/recall/cat".
+# What runs are judged by, as plain names: each by the first of them that it measured. Accuracy is
+# the last, as other kinds of targets have it as well.
+JUDGED_BY = tuple(sorted(PRIMARY.values(), key="accuracy".__eq__))
+# Figures of single classes, such as "test/recall/cat", that are written in percent.
 _SHARES_OF_A_CLASS = ("recall", "average_precision", "iou")
-# Those that end at 1 and are never written as a percentage.
-_IN_THREE_DIGITS = ("kappa", "auc")
 _MOST_DECIMALS = 7  # below 0.0001, powers of ten are easier to read
 
 _GAP = "  "
@@ -142,8 +137,8 @@ def chance_text(probability: float) -> str:
 
 def is_percent(key: str) -> bool:
     """Return whether a metric is written in percent, and differences of it in points."""
-    before, _, name = key.rpartition("/")
-    return name in _SHARES or before.rpartition("/")[2] in _SHARES_OF_A_CLASS
+    before = key.rpartition("/")[0]
+    return _unit(key) == "percent" or before.rpartition("/")[2] in _SHARES_OF_A_CLASS
 
 
 def metric_text(key: str, value: float | None) -> str:
@@ -236,7 +231,13 @@ def _plain(value: float, decimals: int, sign: str = "") -> str:
 
 
 def _has_three_digits(key: str) -> bool:
-    return key.rpartition("/")[2] in _IN_THREE_DIGITS
+    return _unit(key) == "hundredths"
+
+
+def _unit(key: str) -> str:
+    """Return the unit of a metric, which is named by the last part of its key."""
+    found = metric_of(key.rpartition("/")[2])
+    return "" if found is None else found.unit
 
 
 def value_text(value: Any) -> str:

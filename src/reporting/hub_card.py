@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ..metrics.registry import METRICS
 from ..metrics.summary import metric_name
 from ..records.run import RunSummary
 
@@ -15,18 +16,7 @@ _DATASETS = {
     "cifar100": "uoft-cs/cifar100",
 }
 _TASK, _TASK_OF_PIXELS = "image-classification", "image-segmentation"
-# The hub's names of metrics.
-_METRICS = {
-    "map": "map",
-    "kappa": "cohen_kappa",
-    "mae": "mae",
-    "accuracy": "accuracy",
-    "balanced_accuracy": "balanced_accuracy",
-    "macro_f1": "f1",
-    "micro_f1": "f1",
-    "auc": "roc_auc",
-    "miou": "mean_iou",
-}
+_METRICS = {name: one.hub for name, one in METRICS.items() if one.hub}
 _PARTS = {"test": "test", "val": "validation"}
 
 

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from ..machine.arrays import UInt8Array
 from ..metrics.classification import confusion_matrix
 from ..metrics.probabilistic import reliability_bins
+from ..metrics.registry import METRICS, RANKING
 from ..metrics.roc import class_auc_intervals
 from ..metrics.summary import metric_key, metric_name
-from ..records.comparison import MEASURES
 from ..records.pictures import ClassMaps, Pixels
 from ..records.run import Predictions
 from ..storage.files import write_atomically
@@ -179,8 +179,8 @@ def _draw_curves(axes: Axes, history: History, name: str) -> None:
         values[~np.isfinite(values)] = np.nan
         marker = "o" if len(epochs) <= 30 else ""
         axes.plot(epochs, values, color=color, label=label, marker=marker, markersize=3, lw=1.8)
-        higher = False if name == "loss" else MEASURES.get(name)  # None of a plugin's metric
-        if split == "val" and higher is not None and not np.isnan(values).all():
+        if split == "val" and name in (*RANKING, "loss") and not np.isnan(values).all():
+            higher = METRICS[name].higher_is_better
             best = int(np.nanargmax(values) if higher else np.nanargmin(values))
             axes.plot(epochs[best], values[best], "o", color=ACCENT, markersize=8, mfc="white")
             shown = f"{values[best]:.3g}" if name == "loss" else metric_text(name, values[best])

@@ -219,7 +219,7 @@ class RunFolder:
                     "choose another with python -m src.select"
                 )
             return [cls.open(runs / champion.run)]
-        if trainings := _of_candidate(run, output_dir, cls):
+        if trainings := _of_candidate(run, output_dir):
             return trainings
         folders = [path.parent for path in runs.glob(f"*/{_IDENTITY}")]
         for folder in folders:
@@ -406,7 +406,7 @@ def predict_command(run: str, target: str, *overrides: str) -> str:
     return command("predict", f"run={run}", "images=FOLDER", out, *overrides)
 
 
-def _of_candidate(reference: str, output_dir: Path, kind: type[RunFolder]) -> list[RunFolder]:
+def _of_candidate(reference: str, output_dir: Path) -> list[RunFolder]:
     """Return the trainings of the candidate that a reference names; [] if it names none.
 
     Raises:
@@ -425,7 +425,7 @@ def _of_candidate(reference: str, output_dir: Path, kind: type[RunFolder]) -> li
             f"{name} is ambiguous: use one of {', '.join(f'{name}:{one}' for one in found)}"
         )
     places = next(iter(found.values()), [])
-    folders = [run for one in places if (run := kind.at(Path(one), output_dir)) is not None]
+    folders = [run for one in places if (run := RunFolder.at(Path(one), output_dir)) is not None]
     if places and not folders:
         raise ValueError(f"the runs of {reference} are gone: {places[0]} was the first of them")
     return folders

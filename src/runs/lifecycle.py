@@ -223,12 +223,12 @@ class ActiveRun(ABC):
         from .label_review import write_label_review
 
         folder, pictures = self.folder, self.data.pictures
-        read, read_mask = pictures.read, pictures.read_mask if pictures.kind == "dense" else None
+        read_mask = pictures.read_mask if kind_of(pictures.kind).pixels else None
         for figure in draw_run_figures(
             folder.figures,
             dict(history or {}),
             dict(parts),
-            read,
+            pictures.read,
             batch=training_batch,
             class_maps=maps,
             read_mask=read_mask,
@@ -239,7 +239,7 @@ class ActiveRun(ABC):
         tracker.artifact(folder.suspects)
         sheet = folder.figures / "suspects.png"
         caution = review_sentences(review_labels(parts, doubtful))[1:] if doubtful else []
-        save(suspects_sheet(suspects, read, " ".join(caution)), sheet)
+        save(suspects_sheet(suspects, pictures.read, " ".join(caution)), sheet)
         tracker.artifact(sheet, "figures")
         for file in write_label_review(folder.path, self.data, parts, doubtful):
             tracker.artifact(file)

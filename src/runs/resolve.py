@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ..config.checks import ConfigError, input_of, to_plain
-from ..config.metrics import PRIMARY
+from ..config.metrics import primary_of
 from ..config.schema import RunSettings
 from ..data.loading.loaders import Batch
 from ..data.loading.picture_data import PictureData
@@ -210,7 +210,7 @@ class _Choices:
             mirrored = settings.data.mirror_ok if flip is None else flip
             self._set("trainer", tta="flip" if mirrored else "none")
         if trainer.monitor == _AUTO:
-            self._set("trainer", monitor=PRIMARY[settings.data.target])
+            self._set("trainer", monitor=primary_of(settings.data.target))
         if trainer.max_epochs == _AUTO:
             epochs = _PICTURES_SEEN // self.data.samples
             self._set("trainer", max_epochs=min(_MOST_EPOCHS, max(_LEAST_EPOCHS, epochs)))
@@ -222,11 +222,11 @@ class _Choices:
         if self.device.type != "cpu" or stated or most == 1:
             return
         others = others_load()
-        count = threads_beside(others, most)
-        if count != most:
-            self._set("runtime", threads=count)
+        free = threads_beside(others, most)
+        if free != most:
+            self._set("runtime", threads=free)
             self.notes.append(
-                f"runtime: {threads_text(count)} instead of {most}, because other programs use "
+                f"runtime: {threads_text(free)} instead of {most}, because other programs use "
                 f"{others:.1f} cores just now (runtime.threads={most} takes all the same)"
             )
 
@@ -321,6 +321,7 @@ def _compared(
     total_steps: int,
     deadline: float | None,
 ) -> ChosenPlan:
+    """Return the fastest of the plans that the runtime leaves open; arguments as of `_Choices`."""
     threads, stated = threads_of(settings), _stated(settings)
     network = build.build_task(_concrete(settings, threads), data).network
     # Plans are compared without it: compiling each would take longer than they can differ by.
@@ -350,6 +351,7 @@ def _compared(
 def _step_seconds(
     settings: RunSettings, data: PictureData, device: torch.device, deadline: float | None
 ) -> tuple[float, bool]:
+    """Return the seconds of a training step, and whether they are of a whole batch."""
     batch = next(iter(data.batches("train", training=True)))
     stepper = _stepper(settings, build.build_task(settings, data), device)
     return step_seconds(stepper, batch, deadline)
@@ -429,5 +431,6 @@ def _concrete(settings: RunSettings, threads: int) -> RunSettings:
 
 
 def _stated(settings: RunSettings) -> dict[str, Any]:
+    """Return the values of the runtime that are given, and not left to timing."""
     runtime = to_plain(settings.runtime)
     return {k: runtime[k] for k in _PLANNED if runtime[k] not in (_AUTO, None)}

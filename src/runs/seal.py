@@ -276,7 +276,7 @@ def _names(folder: Path) -> list[str]:
 
 
 def _had_seal(folder: Path) -> bool:
-    """Whether the summary of a run says that it finished and was sealed."""
+    """Return whether the summary of a run says that it finished and was sealed."""
     try:
         summary = json.loads((folder / "summary.json").read_bytes())
         return summary["status"] == "FINISHED" and summary["sealed"] is True

@@ -336,15 +336,19 @@ def _parameter(key: str, name: str, spec: Mapping[str, Any], when: _Conditions) 
         raise ValueError("log needs a low above 0, and goes without step")
     whole = isinstance(low, int) and isinstance(high, int)
     if step is not None:
-        if not _is_number(step) or step <= 0:
-            raise ValueError(f"step ({step}) must be a number above 0")
-        if whole and not isinstance(step, int):
-            raise ValueError(f"step ({step:g}) must be a whole number, as low and high are")
-        if not _is_step(high, low, step):
-            raise ValueError(f"high ({high:g}) is no step of {step:g} from low ({low:g})")
+        _check_step(step, low, high, whole)
     return Parameter(
         key, name, low=low, high=high, log=bool(log), step=step, whole=whole, when=when
     )
+
+
+def _check_step(step: Any, low: float, high: float, whole: bool) -> None:
+    if not _is_number(step) or step <= 0:
+        raise ValueError(f"step ({step}) must be a number above 0")
+    if whole and not isinstance(step, int):
+        raise ValueError(f"step ({step:g}) must be a whole number, as low and high are")
+    if not _is_step(high, low, step):
+        raise ValueError(f"high ({high:g}) is no step of {step:g} from low ({low:g})")
 
 
 def _conditions(spec: Mapping[str, Any]) -> _Conditions:

@@ -88,7 +88,7 @@ def calibration_basis(
         tested: its predictions of the test part, if there is one.
         looks: measurements of that test part, this one included.
     """
-    if chosen.settings.data.target == "dense":
+    if kind_of(chosen.settings.data.target).pixels:
         print(
             "certainty: prediction sets and guaranteed errors are for labels of whole pictures, so "
             "this model is not calibrated for them"

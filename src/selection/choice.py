@@ -43,7 +43,7 @@ class ChosenRun:
         settings: of its configuration file.
         summary: its own.
         reasons: sentences; none for a run that was named.
-        measure: of `MEASURES`, that the comparison or the study went by; None for the primary one.
+        measure: of `RANKING`, that the comparison or the study went by; None for the primary one.
         costs: of the measure "cost".
     """
 

@@ -20,7 +20,7 @@ from ..config.schema import RunSettings
 from ..data.splitting.splits import Split
 from ..machine.package import command
 from ..machine.text import counted
-from ..records.comparison import LOWEST
+from ..metrics.registry import RANKING
 from ..records.data_scaling import (
     DATA_SCALING,
     DataScalingRecord,
@@ -203,7 +203,7 @@ def _record(
         candidates = candidates_of(run for runs in measured for run in runs)
     except ValueError as error:
         raise ConfigError(f"run: {error} Train again.") from error
-    lowest = LOWEST.get(plan.metric)
+    lowest = RANKING[plan.metric].worst
     evidence = Evidence.of(candidates, measured[-1][0].groups, lowest=lowest)
     best = 0.0 if lowest is None else 1.0
     law = data_scaling([n / plan.pictures for n in numbers], *measured_losses(evidence))

@@ -14,7 +14,7 @@ from ..config.models import EnsembleSettings
 from ..config.schema import RunSettings
 from ..data.splitting.splits import Split
 from ..machine.text import share_meant
-from ..records.comparison import LOWEST
+from ..metrics.registry import RANKING
 from ..records.run import Predictions
 from ..runs.earlier_runs import known_training_pictures, network_run
 from ..runs.folder import REFIT, RunFolder, read_json
@@ -73,7 +73,7 @@ def plan_scaling(settings: ScalingSettings) -> ScalingPlan:
     refuse_measure(metric, kind, folder)
     if settings.goal is not None and not _is_reachable(settings.goal, metric):
         goal = settings.goal
-        bound = "above 0" if LOWEST.get(metric) is None else f"below 1{share_meant(goal)}"
+        bound = f"below 1{share_meant(goal)}" if RANKING[metric].higher_is_better else "above 0"
         raise ConfigError(f"goal is {goal:g}: of {metric} it must be {bound}.")
     held_out = folder.answers("val")[0]
     if not held_out.is_file():
@@ -116,7 +116,7 @@ def _refuse_known_pictures(folder: RunFolder, settings: RunSettings) -> None:
 
 def _is_reachable(goal: float, metric: str) -> bool:
     """Return whether a figure is not that of perfect answers, which no number of pictures gives."""
-    return goal > 0 if LOWEST.get(metric) is None else goal < 1
+    return goal < 1 if RANKING[metric].higher_is_better else goal > 0
 
 
 def _original(folder: RunFolder) -> RunFolder:

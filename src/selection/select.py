@@ -204,7 +204,7 @@ def _draw(again: Revisited, predictions: Predictions) -> None:
     from ..reporting.run_figures import draw_run_figures
 
     pictures, maps, folder = again.data.pictures, again.trained.class_maps(), again.folder
-    read_mask = pictures.read_mask if pictures.kind == "dense" else None
+    read_mask = pictures.read_mask if kind_of(pictures.kind).pixels else None
     parts = {"test": predictions}
     with amending(folder.path, "figures/test_*"):
         for _ in draw_run_figures(

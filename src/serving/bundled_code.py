@@ -40,7 +40,7 @@ _SHIPPED = (
     *("targets/dense", "targets/single", "metrics/__init__", "metrics/classification"),
     *("metrics/share_intervals", "serving/masks"),
     *("metrics/multilabel", "metrics/ordered", "metrics/probabilistic", "metrics/roc"),
-    *("metrics/class_maps", "metrics/summary", "metrics/validation"),
+    *("metrics/class_maps", "metrics/registry", "metrics/summary", "metrics/validation"),
     *("serving/bundle_files", "serving/exported", "serving/inputs", "serving/mlflow_model"),
     *("serving/file_pages", "serving/predictor", "serving/trust"),
     *("records/__init__", "records/certainty"),

@@ -6,7 +6,7 @@ import copy
 import json
 import logging
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from ..records.pictures import Pixels
 from ..storage.files import temporary_folder
 from ..training.links import probabilities
-from .exported import INPUT, OUTPUTS, PT2_NOTE, Logits
+from .exported import INPUT, ONNX_FILE, OUTPUTS, PT2_FILE, PT2_NOTE, Logits
 from .predictor import kind_in
 from .whole_network import WholeNetwork
 
@@ -29,8 +29,10 @@ if TYPE_CHECKING:
     from ..features.classifier_network import ClassifierNetwork
 
 __all__ = [
+    "VARIANTS",
     "CannotExport",
     "ExportSource",
+    "Variant",
     "exportable",
     "outputs_note",
     "traced",
@@ -39,6 +41,9 @@ __all__ = [
     "write_pt2",
 ]
 
+Program = torch.export.ExportedProgram
+Note = Mapping[str, str]  # what its outputs are, see `outputs_note`
+Pictures = Callable[[], Sequence[Pixels]]  # (C, H, W) each
 _TRACED_WITH = 2  # a batch of one would be taken for a constant
 _CALIBRATION_BATCH = 32
 # Recurrent layers, which onnxruntime computes in floats however they are quantised.
@@ -229,6 +234,53 @@ def write_int8(source: Path, file: Path, pictures: Sequence[Pixels]) -> None:
             per_channel=True,
             nodes_to_exclude=_exact(model.graph),
         )
+
+
+def _as_pt2(program: Program, folder: Path, note: Note, pictures: Pictures) -> Path:
+    write_pt2(program, folder / PT2_FILE, note)
+    return folder / PT2_FILE
+
+
+def _as_onnx(program: Program, folder: Path, note: Note, pictures: Pictures) -> Path:
+    file = folder / ONNX_FILE
+    if not file.is_file():
+        write_onnx(program, file, note)
+    return file
+
+
+def _as_int8(program: Program, folder: Path, note: Note, pictures: Pictures) -> Path:
+    exact, file = _as_onnx(program, folder, note, pictures), folder / "int8.onnx"
+    write_int8(exact, file, pictures())
+    return file
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A kind of file that models are exported as.
+
+    Attributes:
+        write: makes it in a folder, which has what other variants needed as well, of a graph of
+            `traced`, which it may change, its note, and pictures of the training part, which are
+            read when they are called for; returns the file. Raises `CannotExport` and OSError.
+        effort: how long that takes, for the log.
+        calibrated: whether it is made with training pictures.
+    """
+
+    write: Callable[[Program, Path, Note, Pictures], Path]
+    effort: str
+    calibrated: bool = False
+
+
+# By the names that settings give them.
+VARIANTS = {
+    "onnx": Variant(_as_onnx, "seconds, for a large network a minute"),
+    "int8": Variant(
+        _as_int8,
+        "up to some minutes, for its ranges come from training pictures",
+        calibrated=True,
+    ),
+    "pt2": Variant(_as_pt2, "compiled in a minute or two"),
+}
 
 
 def _divide_by_covered(graph: onnx.GraphProto) -> None:

@@ -19,15 +19,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..machine.arrays import BoolArray, Float32Array, Float64Array, Int64Array, IntegerArray
-from ..records.comparison import LOWEST, MEASURES
+from ..metrics.registry import RANKING
 from ..records.run import Predictions
 from ..targets import TargetKind, kind_of
 from ..targets.labels import has_class, label_counts
 
 __all__ = ["Candidate", "Measure", "MeasuredRun", "Scale", "candidates_of"]
-
-# Means over classes, each with as much weight as any other.
-_OVER_CLASSES = ("balanced_accuracy", "macro_f1", "auc", "map", "miou", "dice")
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,7 +32,7 @@ class Measure:
     """A measure of predictions.
 
     Attributes:
-        name: a key of `MEASURES`; each kind of targets has some of them.
+        name: a key of `RANKING`; each kind of targets has some of them.
         costs: (K, K) cost of each prediction (column) for each target (row), for "cost" alone.
 
     Raises:
@@ -46,8 +43,8 @@ class Measure:
     costs: Float64Array | None = None
 
     def __post_init__(self) -> None:
-        if self.name not in MEASURES:
-            raise ValueError(f"The measure is {self.name!r}: it must be of {', '.join(MEASURES)}.")
+        if self.name not in RANKING:
+            raise ValueError(f"The measure is {self.name!r}: it must be of {', '.join(RANKING)}.")
         if (self.costs is not None) != (self.name == "cost"):
             raise ValueError("A cost matrix goes with the measure cost, and with no other.")
 
@@ -57,7 +54,7 @@ class Measure:
         if self.costs is not None:
             least, greatest = self.costs.min(), self.costs.max()  # as scores are rounded
             return float(np.float32(least)), float(np.float32(greatest))
-        return LOWEST.get(self.name, 0.0), 1.0 if self.name in LOWEST else math.inf
+        return RANKING[self.name].bounds
 
     def scores(
         self,
@@ -108,7 +105,7 @@ class Measure:
 
         For AUC also labels that one picture, or group, does not have. Of any other measure 0.
         """
-        if self.name not in _OVER_CLASSES:
+        if not RANKING[self.name].over_classes:
             return 0
         classes = np.shape(probs)[-1] if targets.ndim == 1 else targets.shape[1]
         counts = label_counts(targets, classes)
@@ -124,7 +121,7 @@ class Scale:
     """What is known of the figures by a measure on some pictures before any model answers.
 
     Attributes:
-        measure: a key of `MEASURES`.
+        measure: a key of `src.metrics.registry.RANKING`.
         constant, baseline: accuracy, and figure of the measure, of the best answer that is the same
             everywhere; the latter None where it is not known.
         lone: number of classes that one picture, or group, has, where the measure is their mean;
@@ -141,12 +138,12 @@ class Scale:
     @property
     def sign(self) -> int:
         """1 where higher figures are better, else -1: figures times it are scores."""
-        return 1 if MEASURES[self.measure] else -1
+        return 1 if RANKING[self.measure].higher_is_better else -1
 
     @property
     def lowest(self) -> float | None:
-        """As of `LOWEST`; None of a measure that is not there."""
-        return LOWEST.get(self.measure)
+        """The worst figure that there can be, where the best is 1; None of a loss."""
+        return RANKING[self.measure].worst
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -24,6 +24,7 @@ from ..machine.text import counted
 from ..search.study import SweepStudy
 from ..statistics.evidence import normal_quantile
 from ..statistics.power import Design
+from ..targets import kind_of
 from .short_budget import warn_single_family
 
 __all__ = [
@@ -83,7 +84,7 @@ def choose_families(settings: SweepSettings, overrides: Sequence[str] = ()) -> C
     source = list_pictures(settings.data)
     side = _side(_survey(settings, source, settings.data.check_content))
     count = len(source)
-    dense = settings.data.target == "dense"
+    dense = kind_of(settings.data.target).pixels
     of_pixels = _OF_PIXELS, "segmentation"
     names, why = of_pixels if dense else _suitable_families(side, count)
     minutes, trials = settings.budget.minutes, settings.budget.trials

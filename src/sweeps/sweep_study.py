@@ -9,7 +9,7 @@ from typing import Any
 
 from ..config.checks import ConfigError, to_plain
 from ..config.compose import compose_plain
-from ..config.metrics import PRIMARY
+from ..config.metrics import primary_of
 from ..config.nested import leaves
 from ..config.overrides import CONSTANTS, by_key, override_of, split_override, without_keys
 from ..config.plugins import plugin_overrides
@@ -106,7 +106,7 @@ def _meaning(identity: dict[str, Any]) -> dict[str, Any]:
 
 def _watched_by_itself(settings: Mapping[str, Any]) -> str:
     """Return the metric that runs watch with `trainer.monitor=auto`."""
-    return PRIMARY[settings.get("data.target", "single")]
+    return primary_of(settings.get("data.target", "single"))
 
 
 def resuming_command(settings: SweepSettings, begun: Mapping[str, Any]) -> str | None:

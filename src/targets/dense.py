@@ -37,8 +37,6 @@ class Dense(TargetKind):
 
     name = "dense"
     described = "a class for every pixel"
-    primary = "miou"
-    measures = ("miou", "dice", "pixel_accuracy", "log_loss")
     pixels = True
 
     def checked(self, probs: ArrayLike, targets: ArrayLike) -> tuple[Probs, Labels]:

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..machine.arrays import BoolArray, Float32Array, Float64Array, Int64Array, IntegerArray
 from ..metrics.multilabel import cross_fitted_thresholds
+from ..metrics.registry import PRIMARY, RANKING
 
 __all__ = ["TargetKind", "lone_errors"]
 
@@ -30,18 +31,24 @@ class TargetKind(ABC):
     Attributes:
         name: as in `data.target`.
         described: of a picture's targets, for sentences.
-        primary: plain name of the metric that runs are judged by unless another is asked for.
-        measures: the metrics that candidates can be ranked by.
         sets: whether a picture has a set of labels, and targets are (N, K).
         pixels: whether each pixel has a class, and there are no probabilities (N, K).
     """
 
     name: ClassVar[str]
     described: ClassVar[str]
-    primary: ClassVar[str]
-    measures: ClassVar[tuple[str, ...]]
     sets: ClassVar[bool] = False
     pixels: ClassVar[bool] = False
+
+    @property
+    def primary(self) -> str:
+        """Plain name of the metric that runs are judged by unless another is asked for."""
+        return PRIMARY[self.name]
+
+    @property
+    def measures(self) -> tuple[str, ...]:
+        """The metrics that candidates can be ranked by, which `scores` knows."""
+        return tuple(name for name, one in RANKING.items() if self.name in one.targets)
 
     @abstractmethod
     def checked(self, probs: ArrayLike, targets: ArrayLike) -> tuple[Probs, Labels]:

@@ -38,8 +38,6 @@ class MultiLabel(TargetKind):
 
     name = "multi"
     described = "several labels a picture"
-    primary = "map"
-    measures = ("map", "auc", "macro_f1", "micro_f1", "accuracy", "hamming_loss", "log_loss")
     sets = True
 
     def checked(self, probs: ArrayLike, targets: ArrayLike) -> tuple[Probs, Labels]:

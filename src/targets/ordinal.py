@@ -38,8 +38,6 @@ class Ordinal(SingleLabel):
 
     name = "ordinal"
     described = "ordered classes"
-    primary = "kappa"
-    measures = ("kappa", "mae", *SingleLabel.measures)
 
     def decide(self, probs: Probs, thresholds: Probs | None = None) -> Labels:
         """Return (N,) the classes that are answered."""

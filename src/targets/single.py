@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -28,10 +28,6 @@ class SingleLabel(TargetKind):
 
     name = "single"
     described = "one label a picture"
-    primary = "accuracy"
-    measures: ClassVar[tuple[str, ...]] = (
-        *("accuracy", "balanced_accuracy", "macro_f1", "auc", "log_loss", "cost"),
-    )
 
     def checked(self, probs: ArrayLike, targets: ArrayLike) -> tuple[Probs, Labels]:
         return checked(probs, targets)

@@ -373,20 +373,7 @@ class Follower:
             # MLflow takes files of a run that was deleted, or that its database does not have.
             if store.stage(self._run()) != "active":
                 raise Rejected("the run is not in MLflow any more")
-            failures: list[str] = []
-            for event in [*state.pending]:
-                try:
-                    if self._is_there(event):
-                        self._log_file(store, event)
-                except Rejected as error:
-                    self._leave_out(store, event, error)
-                except ServerAway as error:
-                    failures.append(f"the {event['event']} {event['path']!r}: {error}")
-                    state.pending.append(event)  # others come first the next time
-                state.pending.remove(event)
-                if len(failures) == _MOST_FAILURES:
-                    break
-            if failures:
+            if failures := self._try_each(store, state.pending):
                 state.pending.sort(key=lambda event: event["event"] == "registration")
                 raise FilesAway(failures[0])
         except Rejected as error:
@@ -395,6 +382,23 @@ class Follower:
             if state is self._state:  # else all of the run is sent anew
                 state.write(self.run_dir)
         return True
+
+    def _try_each(self, store: Store, pending: list[dict[str, Any]]) -> list[str]:
+        """Send files, take those out that are sent or refused, and return why others are kept."""
+        failures: list[str] = []
+        for event in [*pending]:
+            try:
+                if self._is_there(event):
+                    self._log_file(store, event)
+            except Rejected as error:
+                self._leave_out(store, event, error)
+            except ServerAway as error:
+                failures.append(f"the {event['event']} {event['path']!r}: {error}")
+                pending.append(event)  # others come first the next time
+            pending.remove(event)
+            if len(failures) == _MOST_FAILURES:
+                break
+        return failures
 
     def _handle_rejection(self, store: Store, error: Rejected) -> None:
         """Begin again if the run is gone from MLflow, else give up."""

@@ -17,7 +17,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from ..config.metrics import METRICS, key_of_metric
+from ..config.metrics import direction_of, key_of_metric, metrics_of
 from ..machine.own_pages import is_own
 
 __all__ = [
@@ -86,7 +86,7 @@ def view_tags(metric: str, *, filtered: bool) -> dict[str, str]:
         "columnOrder": list(widths),
         "columnWidths": widths,
         "orderByKey": f"metrics.`{key}`",
-        "orderByAsc": METRICS.get(key) == "minimize",
+        "orderByAsc": key in metrics_of() and direction_of(key) == "minimize",
         "chartsSearchFilter": CURVES,
     }
     if filtered:

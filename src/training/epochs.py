@@ -12,7 +12,7 @@ from typing import Any
 import pytorch_lightning as pl
 
 from ..config.checks import ConfigError
-from ..config.metrics import METRICS
+from ..config.metrics import direction_of
 from ..config.training import TrainerSettings
 from ..machine.failures import RunFailed
 from ..machine.interruption import Interrupted, Interruption
@@ -304,7 +304,7 @@ class EpochKeeper(pl.Callback):
         # anything, so it would pass for an improvement, and so would whatever follows.
         monitor = self._settings.monitor
         value = metrics.get(monitor, math.nan)
-        sign = 1.0 if METRICS[monitor] == "maximize" else -1.0
+        sign = 1.0 if direction_of(monitor) == "maximize" else -1.0
         better = self.best_value is None or sign * value > sign * self.best_value
         if not (math.isfinite(value) and better):
             self._waited += 1

@@ -72,17 +72,25 @@ class Freezing:
         heads: prefixes of the names of the head's parameters.
         stages: number of stages at the input that are never trained; see `parameter_depths`.
         norm: whether batch normalisation outside of the head keeps its statistics.
+        head_epochs: epochs at the start that train the head alone.
 
     Raises:
         ValueError: no stage outside of the head would be left to train.
     """
 
     def __init__(
-        self, network: nn.Module, heads: Sequence[str], *, stages: int = 0, norm: bool = False
+        self,
+        network: nn.Module,
+        heads: Sequence[str],
+        *,
+        stages: int = 0,
+        norm: bool = False,
+        head_epochs: int = 0,
     ) -> None:
         self._network = network
         self._heads = tuple(heads)
         self._norm = norm
+        self._head_epochs = head_epochs
         depths = parameter_depths(network, stages=True) if stages else {}
         body = {depth for name, depth in depths.items() if not name.startswith(self._heads)}
         if stages and stages >= len(body):
@@ -93,6 +101,10 @@ class Freezing:
         self._never = {name for name, depth in depths.items() if depth in sorted(body)[:stages]}
         self._never |= {n for n, p in network.named_parameters() if not p.requires_grad}
         self.apply(head_alone=False)
+
+    def set_epoch(self, epoch: int | None) -> None:
+        """Set what an epoch (from 0) trains; None for one after all that train the head alone."""
+        self.apply(head_alone=epoch is not None and epoch < self._head_epochs)
 
     def apply(self, *, head_alone: bool) -> None:
         """Set `requires_grad` of every parameter and the mode of every module for training."""

@@ -84,8 +84,7 @@ class ClassificationTask(pl.LightningModule):
         make_optimizer: network -> optimizer.
         make_schedule: total number of steps -> (step -> factor of the learning rate).
         seed: of all random numbers of the training.
-        freeze_epochs: epochs at the start that train only parameters under `head_prefixes`.
-        freezing: of the network; None for one that is trained as a whole after these epochs.
+        freezing: of the network; None for one that is trained as a whole.
         stored_views: number of views of a picture that training repeats; 0 for a new one every
             epoch.
         ema_decay: decay of the weights' moving average, which validation then uses; 0 for none.
@@ -108,7 +107,6 @@ class ClassificationTask(pl.LightningModule):
         make_optimizer: Callable[[nn.Module], torch.optim.Optimizer],
         make_schedule: Callable[[int], Callable[[int], float]],
         seed: int,
-        freeze_epochs: int = 0,
         freezing: Freezing | None = None,
         stored_views: int = 0,
         ema_decay: float = 0.0,
@@ -135,7 +133,6 @@ class ClassificationTask(pl.LightningModule):
         self.share_of_time = _no_limit
         self._seed = seed
         self.stored_views = stored_views
-        self._freeze_epochs = freeze_epochs
         self._freezing = freezing or Freezing(network, head_prefixes(network))
         self._passes = GraphedPasses(network, self._normalization, wanted=cuda_graphs)
 
@@ -211,7 +208,7 @@ class ClassificationTask(pl.LightningModule):
         Args:
             epoch: from 0; None for one after all that train the head alone.
         """
-        self._freezing.apply(head_alone=epoch is not None and epoch < self._freeze_epochs)
+        self._freezing.set_epoch(epoch)
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         super().optimizer_step(*args, **kwargs)

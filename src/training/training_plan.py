@@ -214,10 +214,7 @@ def time_plans(
     least = (_LEAST_PASSES * (len(plans) + len(further)) - 1) * first
     if least > left:
         return comparison.usual(plans)
-    size = len(batch.images)
-    while size > few_pictures and least * size / few_pictures > left:
-        size //= 2
-    comparison.batch = first_pictures(batch, max(size, few_pictures))
+    comparison.batch = _as_many_as_fit(batch, few_pictures, least, left)
     most = least * len(comparison.batch.images) / few_pictures * _MOST_ROUNDS / _LEAST_ROUNDS
     print(f"runtime: measuring the fastest settings, about {math.ceil(min(allowance, most))} s")
     deadline = began + allowance
@@ -237,6 +234,19 @@ def time_plans(
         timings = [timing for timing in timings if timing.plan != best.plan] + again
         best = _fewest_threads(again) if further else _fastest(again)
     return ChosenPlan(best.plan, tuple(timings))
+
+
+def _as_many_as_fit(batch: Batch, few: int, seconds: float, left: float) -> Batch:
+    """Return as many pictures of a batch, halved until they fit, as there is time to compare by.
+
+    Args:
+        few: the fewest pictures, which take so many `seconds`.
+        left: seconds that there are.
+    """
+    size = len(batch.images)
+    while size > few and seconds * size / few > left:
+        size //= 2
+    return first_pictures(batch, max(size, few))
 
 
 def _fastest(timings: Iterable[PlanTiming]) -> PlanTiming:
@@ -306,18 +316,10 @@ class _TimedSteps:
     def _timed(
         self, plans: Sequence[TrainingPlan], deadline: float, earlier: Callable[[float], float]
     ) -> list[PlanTiming] | None:
-        seconds: dict[TrainingPlan, float] = {}
-        reasons: dict[TrainingPlan, str] = {}
-        for plan in plans:
-            if time.perf_counter() > deadline:
-                return None
-            try:
-                self._started(plan)
-                seconds[plan] = math.inf
-            except _NoMemory:
-                raise
-            except _Unsound as unsound:
-                reasons[plan] = str(unsound)
+        reasons = self._unsound(plans, deadline)
+        if reasons is None:
+            return None
+        seconds = {plan: math.inf for plan in plans if plan not in reasons}
         for turn in range(_MOST_ROUNDS):
             near = dict(seconds)
             if turn >= _LEAST_ROUNDS:
@@ -335,6 +337,22 @@ class _TimedSteps:
                 seconds[plan] = min(so_far, self._steppers[plan].timed(self.batch))
         count = len(self.batch.images)
         return [PlanTiming(p, seconds.get(p, math.inf), count, reasons.get(p)) for p in plans]
+
+    def _unsound(
+        self, plans: Sequence[TrainingPlan], deadline: float
+    ) -> dict[TrainingPlan, str] | None:
+        """Start the plans; return why some may not be taken, None where the time is up before."""
+        reasons: dict[TrainingPlan, str] = {}
+        for plan in plans:
+            if time.perf_counter() > deadline:
+                return None
+            try:
+                self._started(plan)
+            except _NoMemory:
+                raise
+            except _Unsound as unsound:
+                reasons[plan] = str(unsound)
+        return reasons
 
     def race_compiled(
         self, plain: TrainingPlan, compiled: TrainingPlan, total_steps: int

@@ -254,7 +254,7 @@ def _lost(folder: Path) -> Iterator[Fault]:
 
 
 def _keeps_journal(folder: Path) -> bool:
-    """Whether a study is in its folder, and not in a database."""
+    """Return whether a study is in its folder, and not in a database."""
     try:
         settings = read_yaml((folder / "config.yaml").read_text(encoding="utf-8"))
     except (OSError, ValueError, yaml.YAMLError):

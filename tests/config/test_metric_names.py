@@ -10,7 +10,6 @@ from src.config.checks import ConfigError, Settings, options_of
 from src.config.compose import compose_settings, read_run_settings
 from src.config.finished import CompareSettings, ScalingSettings, SelectSettings
 from src.config.metrics import (
-    METRICS,
     key_of_metric,
     metrics_of,
     monitored_metrics,
@@ -19,7 +18,6 @@ from src.config.metrics import (
 )
 from src.config.sweep import SweepSettings, read_sweep_settings
 from src.config.training import TrainerSettings
-from src.records.comparison import MEASURES
 from src.targets import KINDS
 
 RANKING = {
@@ -55,7 +53,7 @@ def _target(name: str) -> str:
 def test_a_metric_is_named_plainly_or_by_its_key(place: str) -> None:
     names = {
         "monitor": list(map(plain_metric, monitored_metrics())),
-        "sweep": list(map(plain_metric, METRICS)),
+        "sweep": list(map(plain_metric, metrics_of())),
     }.get(place, ranking_metrics())
     for name in [one for one in names if one not in ("cost", "miou", "dice", "pixel_accuracy")]:
         both = [metric_in(place, one) for one in (name, key_of_metric(name))]
@@ -74,15 +72,6 @@ def test_the_names_of_other_tools_are_understood(place: str, name: str, ours: st
 def test_a_sweep_needs_metrics_that_there_are(name: str) -> None:
     with pytest.raises(ConfigError, match="metric"):
         read_sweep_settings([f"metric={name}"], "default")
-
-
-def test_finished_runs_are_ranked_by_what_each_picture_has_a_score_of() -> None:
-    measures = {measure for kind in KINDS.values() for measure in kind.measures}
-    assert set(ranking_metrics()) == measures
-    higher = {name: METRICS[f"val/{name}"] == "maximize" for name in measures}
-    assert higher == MEASURES
-    for name, kind in KINDS.items():
-        assert {f"val/{one}" for one in kind.measures} <= set(monitored_metrics(name))
 
 
 @pytest.mark.parametrize(

@@ -136,19 +136,21 @@ def test_without_the_extra_it_says_how_to_get_it(short_run: Path, environment: d
 
 UNFINISHED = """
 import os, signal, sys
-import src.runs.finished.export as module
+from dataclasses import replace
 from src.export import main
+from src.serving.export_formats import VARIANTS, CannotExport
 
 def refused(*_):
-    raise module.CannotExport("not today")
+    raise CannotExport("not today")
 
 def killed(*_):
     os.kill(os.getpid(), signal.SIGKILL)
 
 sys.argv[1:] = [sys.argv[1], "variants=[pt2]", "choose=pt2", "rounds=1"]
-module.write_pt2 = refused
+made = VARIANTS["pt2"]
+VARIANTS["pt2"] = replace(made, write=refused)
 assert main() == 2
-module.write_pt2 = killed
+VARIANTS["pt2"] = replace(made, write=killed)
 main()
 """
 

@@ -19,9 +19,10 @@ from src.config.models import (
     ZooSettings,
 )
 from src.config.schema import RunSettings
+from src.models.weights import PACKAGED
 
 NO_NETWORKS = ("handcrafted", "embedding", "ensemble", "pixels")
-PRETRAINED = ("efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2")
+PRETRAINED = tuple(name.removeprefix("tf_") for name in PACKAGED)
 # An encoder of a few layers, so that what is tested is the rest.
 _ENCODER = "model.encoder=test_efficientnet"
 OF_PIXELS = {

@@ -19,12 +19,11 @@ from safetensors.torch import save
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from src.models.weights import find_weights, get_weights, loadable, native_size
+from src.models.weights import PACKAGED, find_weights, get_weights, loadable, native_size
 from src.models.zoo import TimmNet, TorchvisionNet
 from tests.models.caches import in_hub_cache, in_torch_cache, timm_network, use_empty_caches
 from tests.models.code import Code
 
-PACKAGED = ["tf_efficientnet_lite0", "tf_efficientnet_lite1", "tf_efficientnet_lite2"]
 SQUEEZENET = "squeezenet1_1-b8a52dc0.pth"  # as torchvision calls the file
 
 
@@ -84,7 +83,7 @@ def photos() -> dict[str, tuple[Tensor, set[int]]]:
     return squares
 
 
-@pytest.mark.parametrize(("name", "side"), list(zip(PACKAGED, (224, 240, 260))))
+@pytest.mark.parametrize(("name", "side"), list(zip(PACKAGED, (224, 240, 260), strict=True)))
 def test_the_packages_know_what_is_in_a_photograph(
     name: str, side: int, photos: dict[str, tuple[Tensor, set[int]]]
 ) -> None:

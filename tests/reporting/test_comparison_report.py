@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from src.api import Verdict
+from src.metrics.registry import RANKING
 from src.metrics.summary import metric_name
-from src.records.comparison import MEASURES, Comparison, Pair
+from src.records.comparison import Comparison, Pair
 from src.reporting.comparison_report import (
     closing_remarks,
     comparison_csv,
@@ -55,7 +56,7 @@ def test_a_terminal_shows_the_choice_though_many_come_before_it() -> None:
     assert lines[-1].strip() == "and 284 more, in leaderboard.csv"
 
 
-@pytest.mark.parametrize("measure", MEASURES)
+@pytest.mark.parametrize("measure", RANKING)
 def test_the_figure_that_ranks_is_in_the_table_once_whatever_it_is(measure: str) -> None:
     whole = comparison(6)
     verdict = dataclasses.replace(whole.verdict, measure=measure)

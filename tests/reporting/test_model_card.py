@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from src.metrics.registry import RANKING
 from src.records.run import Predictions
 from src.reporting.model_card import CardFacts, model_card
 from tests.records import summaries
@@ -61,6 +62,16 @@ def facts(**changes: object) -> CardFacts:
         "registered": "bakeoff-my_pets",
     }
     return CardFacts(**(known | changes))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "name", sorted(set(RANKING) - {"miou"})
+)  # which cards about pixels begin with
+def test_every_metric_that_models_are_ranked_by_has_a_row(name: str) -> None:
+    metrics = SUMMARY.metrics | {f"test/{name}": 0.1234}
+    card = model_card(facts(summary=replace(SUMMARY, metrics=metrics)))
+    rows = [line for line in card.splitlines() if line.startswith("|")]
+    assert any("12.3 %" in row or "0.123" in row for row in rows)
 
 
 def test_all_that_is_known_stands_on_it() -> None:

@@ -13,7 +13,7 @@ import torch
 from src.config import metrics
 from src.config.checks import ConfigError
 from src.config.compose import read_run_settings
-from src.config.metrics import METRICS, monitored_metrics
+from src.config.metrics import direction_of, monitored_metrics
 from src.config.schema import RunSettings
 from src.data.loading.picture_data import PictureData
 from src.data.splitting.splits import PARTS
@@ -145,7 +145,7 @@ def test_a_run_keeps_the_epoch_that_is_best_by_it(path: str, key: str, tmp_path:
     assert summary is not None and len(curve) == 3
     assert summary.metrics[whole] == curve[-1]
     best = torch.load(Path(summary.run_dir) / "checkpoints" / "best.ckpt", weights_only=True)
-    best_of = max if METRICS[whole] == "maximize" else min
+    best_of = max if direction_of(whole) == "maximize" else min
     assert best["callbacks"]["EpochKeeper"]["best_value"] == best_of(curve)
     assert best["epoch"] == curve.index(best_of(curve))
 
@@ -175,7 +175,7 @@ def test_a_plugins_metric_is_monitored(
         calls.append(len(targets))
         return float(probs.max(axis=1).mean())
 
-    for known in ("METRICS", "_TARGETS", "_PLUGIN_METRICS"):
+    for known in ("METRICS", "_PLUGIN_METRICS"):
         monkeypatch.setattr(metrics, known, dict(getattr(metrics, known)))
     metrics.metric("surest", "maximize")(surest)
     data = pictures["single"]

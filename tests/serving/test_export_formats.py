@@ -11,13 +11,15 @@ import sys
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
 import torch
 
+from src.config.finished import ExportedAs
 from src.serving.export_formats import (
+    VARIANTS,
     CannotExport,
     exportable,
     outputs_note,
@@ -41,6 +43,10 @@ WITH_EXTRA = importlib.util.find_spec("onnxruntime") is not None
 # Every block is traced like the first, and every stage of a CNN like the second.
 SMALLER = {"vit": ["model.depth=1"], "cnn": ["model.widths=[48,96]"]}
 Exported = tuple[WholeNetwork, Path, Path]
+
+
+def test_whatever_settings_can_name_is_made() -> None:
+    assert set(get_args(ExportedAs)) == VARIANTS.keys()
 
 
 def each(*models: str, quick: tuple[str, ...]) -> list[Any]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import logging
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -20,7 +22,7 @@ from src.machine.failures import DiskRefuses, explained
 from src.machine.subprocesses import ROOT
 from src.storage.cache import cached
 from src.storage.locks import ProcessLock, alone, holder_of, if_free, only_writer
-from src.tracking.spool import Spool
+from src.tracking.spool import Spool, writer_lock
 
 _ASK = """
 import sys
@@ -32,7 +34,10 @@ for path in map(Path, sys.argv[1:]):
 """
 
 
-def test_who_finds_a_lock_held_is_refused_with_its_holder(tmp_path: Path) -> None:
+def test_who_finds_a_lock_held_is_refused_with_its_holder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("src.storage.locks._MOMENT_SECONDS", 0.05)
     for _ in range(2):
         with alone(tmp_path / "lock", "r is being exported"):
             said = r"^r is being exported by another process.*: wait for it to end\.$"
@@ -136,77 +141,48 @@ def test_without_flock_files_keep_processes_apart_and_nothing_is_said_of_it(tmp_
     assert (after.stdout.split(), after.stderr) == (["False", "False", "True"], "")
 
 
-_WAITING = """
-import errno, fcntl, logging, os, sys
-
-def flock(*_):
-    raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
-
-fcntl.flock = flock
-from pathlib import Path
-from src.storage import cache, locks
-locks._QUIET_SECONDS = 0.2
-path, record = Path(sys.argv[1]), sys.argv[2]
-
-class Remove(logging.Handler):
-    def emit(self, record):
-        if "remove" in record.getMessage():
-            print(record.getMessage())
-            os.remove(record.getMessage().partition("remove ")[2].rstrip(")"))
-
-logging.getLogger().addHandler(Remove())
-for name in ("key.lock", "other.lock"):
-    (path / name).write_text(record)
-print(cache.cached(path / "key", lambda folder: {}, what="the pictures").built)
-with locks.ProcessLock(path / "other.lock", timeout=100):
-    print("held")
-"""
-
-
+@pytest.mark.filterwarnings("ignore:flock not supported")
 @pytest.mark.parametrize(
     ("record", "who"), [("7\nelsewhere\n", "process 7 on elsewhere"), ("", "another process")]
 )
 def test_a_file_that_another_machine_left_as_its_lock_is_named_with_its_machine(
-    record: str, who: str, tmp_path: Path
+    record: str, who: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    command = [sys.executable, "-c", _WAITING, str(tmp_path), record]
-    options: dict[str, Any] = {"capture_output": True, "text": True, "timeout": 300}
-    done = subprocess.run(command, cwd=ROOT, check=True, **options)
-    said = [
-        f"waiting for the lock {tmp_path / name} of {who} " for name in ("key.lock", "other.lock")
-    ]
-    lines = done.stdout.splitlines()
-    assert lines[0].startswith(said[0]) and lines[2].startswith(said[1])
-    assert lines[1] == "True" and lines[3] == "held"
+    noted: list[str] = []
+
+    class Remove(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if "remove" in (line := record.getMessage()):
+                noted.append(line)
+                os.remove(line.partition("remove ")[2].rstrip(")"))
+
+    monkeypatch.setattr(fcntl, "flock", no_locks(errno.ENOSYS))
+    monkeypatch.setattr("src.storage.locks._QUIET_SECONDS", 0.2)
+    for name in ("key.lock", "other.lock"):
+        (tmp_path / name).write_text(record)
+    handler = Remove()
+    logging.getLogger().addHandler(handler)
+    try:
+        assert cached(tmp_path / "key", lambda folder: {}, what="the pictures").built
+        with ProcessLock(tmp_path / "other.lock", timeout=100):
+            pass
+    finally:
+        logging.getLogger().removeHandler(handler)
+    for name, line in zip(("key.lock", "other.lock"), noted, strict=True):
+        assert line.startswith(f"waiting for the lock {tmp_path / name} of {who} ")
 
 
-_DRIVEN = """
-import errno, fcntl, os, sys
-
-def flock(*_):
-    raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
-
-fcntl.flock = flock
-from pathlib import Path
-from src.tracking.spool import Spool, writer_lock
-run = Path(sys.argv[1])
-writer_lock(run).parent.mkdir(parents=True)
-writer_lock(run).write_text("7\\nelsewhere\\n")
-try:
-    Spool(run)
-except ValueError as error:
-    print(error)
-"""
-
-
-def test_who_does_not_wait_says_whose_lock_it_met(tmp_path: Path) -> None:
-    command = [sys.executable, "-c", _DRIVEN, str(tmp_path / "run")]
-    options: dict[str, Any] = {"capture_output": True, "text": True, "timeout": 300}
-    done = subprocess.run(command, cwd=ROOT, check=True, **options)
-    said = (
-        f"{tmp_path / 'run'} is being written by process 7 on elsewhere (if that has ended, remove "
-    )
-    assert done.stdout.startswith(said)
+@pytest.mark.filterwarnings("ignore:flock not supported")
+def test_who_does_not_wait_says_whose_lock_it_met(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fcntl, "flock", no_locks(errno.ENOSYS))
+    run = tmp_path / "run"
+    writer_lock(run).parent.mkdir(parents=True)
+    writer_lock(run).write_text("7\nelsewhere\n")
+    said = f"{run} is being written by process 7 on elsewhere (if that has ended, remove "
+    with pytest.raises(ValueError, match=re.escape(said)):
+        Spool(run, wait_seconds=0.1)
 
 
 _HELD = """

@@ -13,9 +13,9 @@ from sklearn import metrics as sk
 from sklearn.dummy import DummyClassifier
 
 from src.config.checks import ConfigError
-from src.config.metrics import COST, METRICS, metrics_of
+from src.config.metrics import COST, metrics_of
 from src.config.sweep import read_sweep_settings
-from src.records.comparison import MEASURES
+from src.metrics.registry import RANKING
 from src.records.pixel_answers import pixel_answers
 from src.statistics.candidates import Candidate, Scale
 from src.statistics.verdict import judge
@@ -76,7 +76,7 @@ def test_no_set_of_labels_for_all_pictures_is_better_than_the_best_constant_one(
     targets[:, 0] = 0  # a label that no picture has, and one that most have
     targets[:90, 1] = 1
     for measure in set(kind.measures) - {"map", "auc", "log_loss"}:
-        sign = 1 if MEASURES[measure] else -1
+        sign = 1 if RANKING[measure].higher_is_better else -1
         figures = [
             float(kind.scores(measure, probs, np.tile(one, (len(targets), 1)), targets).mean())
             for one in np.array(list(product((0, 1), repeat=CLASSES)), np.uint8)
@@ -154,7 +154,9 @@ def test_scores_of_pictures_have_each_figure_as_their_mean(name: str) -> None:
     assert kind.primary in kind.measures and kind.primary in figures
     for measure in set(kind.measures) - {"cost"}:
         mean = float(kind.scores(measure, probs, preds, targets).mean(dtype=np.float64))
-        assert (mean if MEASURES[measure] else -mean) == pytest.approx(figures[measure], abs=1e-5)
+        assert (mean if RANKING[measure].higher_is_better else -mean) == pytest.approx(
+            figures[measure], abs=1e-5
+        )
     assert all(np.isfinite(value) for value in figures.values())
 
 
@@ -283,9 +285,9 @@ def test_a_sweep_takes_the_metrics_that_the_kind_measures(name: str) -> None:
     probs, targets = samples(name)
     measured = kind_of(name).evaluate(probs, targets, NAMES)
     offered = {key.removeprefix("val/") for key in metrics_of(name) if key.startswith("val/")}
-    every = {key.removeprefix("val/") for key in METRICS if key.startswith("val/")}
+    every = {key.removeprefix("val/") for key in metrics_of() if key.startswith("val/")}
     assert offered - {"loss", "cost"} == every & measured.keys()
-    for metric in METRICS:
+    for metric in metrics_of():
         overrides = [f"data.target={name}", f"metric={metric}", "pruner=none"]
         overrides += ["costs=costs.csv"] * (metric == COST)
         if metric in metrics_of(name):

@@ -1,17 +1,18 @@
-"""MLflow's environment variables say where a run goes and what it is called, in real processes."""
+"""MLflow's environment variables say where a run goes and what it is called."""
 
 from __future__ import annotations
 
+import importlib
 import shutil
-import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import yaml
 
 from src.tracking.mlflow_store import Store
-from tests.tracking.diary import ENVIRONMENT, ROOT, client
+from tests.tracking.diary import ENVIRONMENT, client
 from tests.warm_python import WarmPython
 
 VARIABLES = {
@@ -22,29 +23,36 @@ VARIABLES = {
 }
 
 
-def run(entry: str, *overrides: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", f"src.{entry}", *overrides],
-        env=ENVIRONMENT | variables,
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run an entry with overrides and these variables: its exit code, output and messages."""
+
+    def command(entry: str, *overrides: str, **variables: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", [entry, *overrides])
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+        code = importlib.import_module(f"src.{entry}").main()
+        return code, *capsys.readouterr()
+
+    return command
 
 
 @pytest.mark.parametrize("entry", ["train", "sweep"])
-def test_they_fill_what_nothing_else_sets(entry: str) -> None:
-    done = run(entry, "--cfg", "job", **VARIABLES)
-    assert done.stderr == (
+def test_they_fill_what_nothing_else_sets(entry: str, run: Run) -> None:
+    _, shown, noted = run(entry, "--cfg", "job", **VARIABLES)
+    assert noted == (
         "from MLflow's environment variables: "
         "tracking.uri=http://work:5000 tracking.experiment=ours, too\n"
     )
-    tracking = yaml.safe_load(done.stdout)["tracking"]
+    tracking = yaml.safe_load(shown)["tracking"]
     assert (tracking["uri"], tracking["experiment"]) == ("http://work:5000", "ours, too")
-    done = run(entry, "--cfg", "job", "tracking.uri=null", "tracking.experiment=mine", **VARIABLES)
-    tracking = yaml.safe_load(done.stdout)["tracking"]
-    assert (tracking["uri"], tracking["experiment"], done.stderr) == (None, "mine", "")
+    stated = ("tracking.uri=null", "tracking.experiment=mine")
+    _, shown, noted = run(entry, "--cfg", "job", *stated, **VARIABLES)
+    tracking = yaml.safe_load(shown)["tracking"]
+    assert (tracking["uri"], tracking["experiment"], noted) == (None, "mine", "")
 
 
 @pytest.mark.parametrize(
@@ -59,11 +67,13 @@ def test_they_fill_what_nothing_else_sets(entry: str) -> None:
         ("MLFLOW_RUN_CONTEXT", '{"of": "http://me:s3cret@work"}', "it holds a password or token"),
     ],
 )
-def test_what_no_setting_may_hold_is_refused(variable: str, value: str, said: str) -> None:
-    done = run("train", **{variable: value})
-    assert done.returncode == 2 and done.stdout == ""
-    assert done.stderr.startswith(f"error: {variable}: ") and said in done.stderr
-    assert "s3cret" not in done.stderr and done.stderr.count("\n") == 1
+def test_what_no_setting_may_hold_is_refused(
+    variable: str, value: str, said: str, run: Run
+) -> None:
+    code, shown, message = run("train", **{variable: value})
+    assert code == 2 and shown == ""
+    assert message.startswith(f"error: {variable}: ") and said in message
+    assert "s3cret" not in message and message.count("\n") == 1
 
 
 @pytest.mark.slow

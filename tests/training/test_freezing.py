@@ -73,12 +73,14 @@ def test_what_asks_for_no_gradient_is_never_trained(network: Net) -> None:
 
 
 def test_the_head_alone_is_trained_and_then_everything(network: Net) -> None:
-    freezing = Freezing(network, network.head_prefixes)
-    first = changed(network, lambda: freezing.apply(head_alone=True))
+    freezing = Freezing(network, network.head_prefixes, head_epochs=2)
+    first = changed(network, lambda: freezing.set_epoch(1))
     assert modules_of(first) == {"head.1", "head.2"}
     assert not network.stem[2].training and network.head[1].training
-    then = changed(network, lambda: freezing.apply(head_alone=False))
-    assert then == set(network.state_dict()) and network.stem[1].training
+    for later in (2, None):  # None for an epoch after all of these
+        freezing.set_epoch(0)
+        then = changed(network, lambda later=later: freezing.set_epoch(later))
+        assert then == set(network.state_dict()) and network.stem[1].training
 
 
 def test_frozen_stages_stay_whatever_else_thaws(network: Net) -> None:

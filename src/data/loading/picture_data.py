@@ -16,6 +16,7 @@ from ...machine.arrays import Float64Array, Int64Array
 from ...machine.hardware import has_room
 from ...records.pictures import Suspect
 from ...storage.cache import cache_folder
+from ...targets import kind_of
 from ...targets.labels import label_counts
 from ..decoding.depth import chosen_range
 from ..decoding.opening import open_pictures
@@ -288,7 +289,7 @@ class PictureData:
         classes = len(self.pictures.class_names)
         if self.pictures.places is not None:
             return self.pictures.places.counts[self.split.train].sum(0)
-        if self.pictures.kind == "dense":
+        if kind_of(self.pictures.kind).pixels:
             counts = np.zeros(256, np.int64)
             for index in self.split.train.tolist():
                 counts += np.bincount(self.pictures.read_mask(index).ravel(), minlength=256)
@@ -306,7 +307,7 @@ class PictureData:
         rank, world_size = 0, 1
         if sharded and dist.is_available() and dist.is_initialized():
             rank, world_size = dist.get_rank(), dist.get_world_size()
-        pictures, dense = self.pictures, self.pictures.kind == "dense"
+        pictures, dense = self.pictures, kind_of(self.pictures.kind).pixels
         # Answers about pixels take as much memory as those of a training batch.
         at_once = self.batch_size if dense else max(self.batch_size, _EVALUATED_AT_ONCE)
         at_once = 1 if pictures.format.windowed else at_once  # each has a size of its own

@@ -118,7 +118,27 @@ def _opened(
     first: str, where: str, separators: Sequence[str], schema: TableSchema, folder: Path
 ) -> tuple[ParsedTable, str, bool]:
     """Return a table without lines, its separator, and whether the line `first` is a header."""
-    columns, several = schema.columns, schema.several
+    headers = _headers(first, where, separators)
+    # The separator that divides the line into most columns, the comma of several.
+    separator = max(headers, key=lambda one: len(headers[one]))
+    needed = {"path"} if schema.several else {"path", "label"}
+    for one, header in headers.items():
+        known = recognised_columns(header, where, schema, strict=False)
+        if len(header) > 1 and needed <= set(known):
+            separator = one
+            break
+    else:
+        for one, header in headers.items():
+            if schema.columns is None and len(header) == 2 and os.path.isfile(folder / header[0]):
+                places = {"path": 0, "label": 1}
+                table = ParsedTable(["", ""], places, used={0, 1}, schema=schema)
+                table.remarks.append("has no header: its columns were taken for path and label")
+                return table, one, False
+    return _with_header(headers[separator], where, schema), separator, True
+
+
+def _headers(first: str, where: str, separators: Sequence[str]) -> dict[str, list[str]]:
+    """Return the cells of a line by each separator that it can be divided by."""
     headers: dict[str, list[str]] = {}
     for separator in separators:
         try:
@@ -129,22 +149,12 @@ def _opened(
         headers[separator] = [clean_label(name) for name in cells]
     if not headers:
         raise ConfigError(f"{where}: it has no names of columns: {fault}.")
-    # The separator that divides the line into most columns, the comma of several.
-    separator = max(headers, key=lambda one: len(headers[one]))
-    needed = {"path"} if several else {"path", "label"}
-    for one, header in headers.items():
-        known = recognised_columns(header, where, schema, strict=False)
-        if len(header) > 1 and needed <= set(known):
-            separator = one
-            break
-    else:
-        for one, header in headers.items():
-            if columns is None and len(header) == 2 and os.path.isfile(folder / header[0]):
-                places = {"path": 0, "label": 1}
-                table = ParsedTable(["", ""], places, used={0, 1}, schema=schema)
-                table.remarks.append("has no header: its columns were taken for path and label")
-                return table, one, False
-    header = headers[separator]
+    return headers
+
+
+def _with_header(header: list[str], where: str, schema: TableSchema) -> ParsedTable:
+    """Return a table with these names of columns, and what is remarked about them."""
+    columns, several = schema.columns, schema.several
     places = recognised_columns(header, where, schema, strict=True)
     table = ParsedTable(header, places, schema=schema)
     for column, place in places.items():
@@ -160,7 +170,7 @@ def _opened(
     if others and columns is None:
         taken = " and ".join(f"{header[places[c]]} for {c}" for c in others)
         table.remarks.append(f"took the column {taken} (data.columns says otherwise)")
-    return table, separator, True
+    return table
 
 
 def _check_cells(where: str, cells: list[str], columns: int, separator: str) -> None:

@@ -197,22 +197,16 @@ class _Remote:
         shards: _Files = {}
         beside: _Files = {}
         others = 0
-        waiting = [""]
-        while waiting:
-            folder = waiting.pop()
-            for inside, info in self._inside(folder):
-                name = f"{folder}/{inside}" if folder else inside
-                if info["type"] == "directory":
-                    if name.count("/") < _MAX_DEPTH:
-                        waiting.append(name)
-                elif os.path.splitext(inside)[1].lower() in self._endings:
-                    files[name] = _size_and_version(info)
-                elif inside.endswith(SHARD_ENDING):
-                    shards[name] = _size_and_version(info)
-                elif inside in self._beside:
-                    beside[name] = _size_and_version(info)
-                else:
-                    others += 1
+        for name, info in self._walk():
+            inside = name.rpartition("/")[2]
+            if os.path.splitext(inside)[1].lower() in self._endings:
+                files[name] = _size_and_version(info)
+            elif inside.endswith(SHARD_ENDING):
+                shards[name] = _size_and_version(info)
+            elif inside in self._beside:
+                beside[name] = _size_and_version(info)
+            else:
+                others += 1
         if not files and shards:
             return shards
         others += len(shards)
@@ -225,6 +219,18 @@ class _Remote:
         if others:
             _log.info("%s: left %d files that are no pictures by name", self._address, others)
         return files | beside
+
+    def _walk(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Yield the path below the address of each file, and what is known of it."""
+        waiting = [""]
+        while waiting:
+            folder = waiting.pop()
+            for inside, info in self._inside(folder):
+                name = f"{folder}/{inside}" if folder else inside
+                if info["type"] != "directory":
+                    yield name, info
+                elif name.count("/") < _MAX_DEPTH:
+                    waiting.append(name)
 
     def _inside(self, folder: str) -> Iterator[tuple[str, dict[str, Any]]]:
         """Yield the name of each file and folder directly inside, and what is known of it."""

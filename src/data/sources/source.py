@@ -159,6 +159,9 @@ class Source:
             return f"targets are {self.targets.dtype}, not whole numbers"
         if (self.masks is None) == (self.kind == "dense"):
             return "pictures of kind dense have masks, and no others"
+        return self._fault_of_targets()
+
+    def _fault_of_targets(self) -> str | None:
         sets = self.kind in ("multi", "dense")
         if sets or self.targets.ndim != 1:
             if not sets or self.targets.shape[1:] != (len(self.class_names),):

@@ -90,7 +90,7 @@ def _written(files: Iterable[str], images: str) -> set[str]:
 
     @cache
     def written(folder: Path) -> bool:
-        """Whether `predict` wrote all files of a folder."""
+        """Return whether `predict` wrote all files of a folder."""
         if named.is_relative_to(folder):
             return False
         masks = folder.name in (MASKS, OVERLAYS) and _begins(folder.with_name(SHARES), _SHARES)
@@ -98,7 +98,7 @@ def _written(files: Iterable[str], images: str) -> set[str]:
 
     @cache
     def others(folder: Path) -> dict[str, list[Path]]:
-        """The files that may be tables, by their names without the ending."""
+        """Return the files that may be tables, by their names without the ending."""
         found = defaultdict(list)
         for name in os.listdir(folder):
             stem, ending = os.path.splitext(name)
@@ -129,7 +129,7 @@ def _written(files: Iterable[str], images: str) -> set[str]:
 
 
 def _is_of_masks(table: Path) -> bool:
-    """Whether a table has the name of one on masks: their shares, or those to draw first."""
+    """Return whether a table has the name of one on masks: their shares, or those to draw first."""
     return table.name == SHARES or (table.suffix == ".csv" and table.stem.endswith(_NEXT))
 
 

@@ -210,7 +210,7 @@ def _zoo(
 def _own_network(
     model: EmbeddingSettings, settings: RunSettings, data: PictureData
 ) -> tuple[nn.Module, dict[str, Any]]:
-    """The network of an earlier run, which must not know the pictures it will be judged by."""
+    """Return the network of an earlier run, which must not know the pictures it is judged by."""
     with input_of("model.run"):
         folder, checkpoint = trained_run(str(model.run), Path(settings.output_dir))
         if checkpoint.suffix != ".ckpt":

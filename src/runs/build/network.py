@@ -15,6 +15,7 @@ from ...config.models import EncoderSettings, NetworkSettings, SegmentationSetti
 from ...config.schema import RunSettings
 from ...machine.imports import import_object, is_foreign
 from ...models.pretrained import load_weights
+from ...targets import kind_of
 
 __all__ = [
     "NetworkShape",
@@ -51,7 +52,7 @@ class NetworkShape:
 
 
 def network_of(settings: RunSettings) -> NetworkSettings:
-    """The settings of the run's network.
+    """Return the settings of the run's network.
 
     Raises:
         TypeError: the run's model is none.
@@ -85,7 +86,7 @@ def rebuild_arguments(model: NetworkSettings, network: nn.Module) -> dict[str, A
 
 
 def build_network(model: NetworkSettings, shape: NetworkShape) -> nn.Module:
-    """The network for pictures and targets of a shape, with the weights that it starts from.
+    """Return the network for pictures and targets of a shape, with the weights that it starts from.
 
     Raises:
         ConfigError: it cannot be made for these pictures, or its weights not be found.
@@ -151,7 +152,7 @@ def _check(model: NetworkSettings, shape: NetworkShape) -> None:
 def _problems(make: type, model: NetworkSettings, shape: NetworkShape) -> Iterator[str]:
     """Yield what the class lacks to give logits of the wanted shape, each with what to add."""
     channels, classes, size = shape.channels, shape.classes, shape.image_size
-    wanted = (2, classes, *size) if shape.target == "dense" else (2, classes)
+    wanted = (2, classes, *size) if kind_of(shape.target).pixels else (2, classes)
     if not (isinstance(make, type) and issubclass(make, nn.Module)):
         yield f"it is no class derived from torch.nn.Module: write it as {_SHAPE}"
         return

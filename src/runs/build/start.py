@@ -104,7 +104,11 @@ def start_head(
     layer = _fitted_layer(task, settings, data)
     if layer is None:
         model = network_of(settings)
-        if model.pretrained and model.head_start == "fitted" and settings.data.target != "dense":
+        if (
+            model.pretrained
+            and model.head_start == "fitted"
+            and not kind_of(settings.data.target).pixels
+        ):
             print("head: not fitted, for it is not a single linear layer on pooled features")
         return None
     started = time.perf_counter()

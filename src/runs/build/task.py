@@ -254,6 +254,7 @@ def _assemble(
             stages=model.frozen_stages,
             # Statistics that nothing has measured are not worth keeping.
             norm=bool(model.freeze_norm and model.pretrained),
+            head_epochs=model.freeze_epochs,
         )
         return ClassificationTask(
             network,
@@ -263,7 +264,6 @@ def _assemble(
             make_optimizer=partial(_make_optimizer, settings.optimizer, model),
             make_schedule=partial(make_schedule, settings.scheduler),
             seed=training_seed(settings.seed, settings.cv.fold),
-            freeze_epochs=model.freeze_epochs,
             freezing=freezing,
             stored_views=model.stored_views if model.stores_views else 0,
             ema_decay=settings.trainer.ema_decay,

@@ -27,6 +27,7 @@ from ...machine.hardware import device_of_run
 from ...machine.status import doing
 from ...models.segmentation import backbone_of
 from ...models.weights import loadable
+from ...targets import kind_of
 from ..build import load_task
 from ..resolve import Resolved, resolve
 from .candidate import Trainable, Trained, read_thresholds
@@ -81,7 +82,7 @@ def _combination_of(settings: RunSettings, model: EnsembleSettings, data: Pictur
         return SoupCandidate(Resolved(settings), library, found, seconds, networks[0])
     methods = [one for one in METHODS if model.way in (one, "best")]
     fit = WeightFit(model.at_most, methods, settings.seed)
-    if data.pictures.kind == "dense":
+    if kind_of(data.pictures.kind).pixels:
         found = choose_for_pixels(library, load_trained, data, fit)
     else:
         found = choose_among(library, data.pictures.kind, fit)

@@ -155,9 +155,9 @@ class ClassicalCandidate:
         return seconds / self._settings.data.worker_count
 
     def _computed_views(self, extractor: Extractor) -> int:
-        """Return how often a training picture is described: once if that tells its mirror image."""
-        told = isinstance(extractor, Described) and extractor.mirrored() is not None
-        return 1 if told else self._views
+        """Return how often a training picture is described: once if that gives its mirror image."""
+        derived = isinstance(extractor, Described) and extractor.mirrored() is not None
+        return 1 if derived else self._views
 
     def describe(self, deadline: float | None, shares: Sequence[float] = (1.0,)) -> float:
         """Compute the features that a fit needs, which are kept, and return of which share.

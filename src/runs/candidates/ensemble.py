@@ -70,7 +70,7 @@ class TrainedEnsemble:
     def predict(self, data: PictureData, part: str) -> Answers:
         if part == "val":
             return read_held_out(self.file.parent)
-        if data.pictures.kind == "dense":
+        if kind_of(data.pictures.kind).pixels:
             predictors = [member.predictor(1) for member in self.members]
             return mixed_answers(predictors, data, part, [(self.method, self.weights)])
         answers = [member.predict(data, part) for member in self.members]

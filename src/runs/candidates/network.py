@@ -38,6 +38,7 @@ from ...serving.export_formats import ExportSource, exportable
 from ...serving.predictor import Predictor, kind_in
 from ...serving.whole_network import WholeNetwork, eager, network_predictor
 from ...storage.cache import cache_folder
+from ...targets import kind_of
 from ...training import cost
 from ...training.checkpoints import network_difference, read_checkpoint
 from ...training.epochs import EpochKeeper, has_best, has_ended
@@ -98,7 +99,7 @@ class TrainedNetwork:
     def predict(self, data: PictureData, part: str) -> Answers:
         batches = part_batches(data.formatted(self.format), part)
         options: dict[str, Any] = {"device": self.device, "precision": self.precision}
-        if data.pictures.kind == "dense":
+        if kind_of(data.pictures.kind).pixels:
             answers, ids = predict_pixels(self.task, batches, tta=self.tta, **options)
             return answers, data.pictures.targets[ids], ids
         return predict(self.task, batches, tta=self.tta, **options)

@@ -21,6 +21,7 @@ from ...machine.arrays import Float32Array, Int64Array
 from ...machine.parallel import available_cores, in_order
 from ...machine.text import fixed
 from ...records.pictures import Pixels
+from ...targets import kind_of
 from ..build import fold_codes, frozen_network, native_side
 
 __all__ = ["RankedNetwork", "Sample", "embedding_settings"]
@@ -80,7 +81,7 @@ class Sample:
         self._data = data
         self._indices = indices
         self.targets = data.pictures.targets[indices]
-        self.of_sets = data.pictures.kind == "multi"
+        self.of_sets = kind_of(data.pictures.kind).sets
         self.contents = fold_codes(data, indices, self.targets)
         self._features: dict[str, Float32Array] = {}
 

@@ -31,16 +31,8 @@ from ...records.run import RunSummary
 from ...reporting.export_report import with_exported
 from ...serving.bundle_files import model_file
 from ...serving.bundle_writing import write_exported_bundle
-from ...serving.export_formats import (
-    CannotExport,
-    ExportSource,
-    outputs_note,
-    traced,
-    write_int8,
-    write_onnx,
-    write_pt2,
-)
-from ...serving.exported import ONNX_FILE, PT2_FILE, Logits, open_logits
+from ...serving.export_formats import VARIANTS, CannotExport, ExportSource, outputs_note, traced
+from ...serving.exported import Logits, open_logits
 from ...serving.variant_choice import fastest_within, pictures_timed, speedups, times_in_turns
 from ...serving.variant_figures import LabelFigures, variant_figures
 from ...storage.files import write_atomically
@@ -54,12 +46,6 @@ from .evaluate import Revisited, reopen, revisit
 __all__ = ["export_run"]
 
 _log = logging.getLogger(__name__)
-# How long it takes to make a variant, to be logged before.
-_EFFORT = {
-    "onnx": "seconds, for a large network a minute",
-    "int8": "up to some minutes, for its ranges come from training pictures",
-    "pt2": "compiled in a minute or two",
-}
 # Number of pictures that are compared at once, with a label or a mask each.
 _LABELS_AT_ONCE, _MASKS_AT_ONCE = 64, 8
 # Steps down and across of Roberts' sequence R2, which is spread evenly over a square.
@@ -102,7 +88,7 @@ def export_run(
     _log.info(
         "export: some %s to compare and to time, by what a few pictures take now, after %s",
         duration(seconds),
-        ", ".join(f"{name} ({_EFFORT[name]})" for name in settings.variants),
+        ", ".join(f"{name} ({VARIANTS[name].effort})" for name in settings.variants),
     )
     with _replacing(folder) as place:
         made, missing = _made(source, settings, data, place)
@@ -170,8 +156,8 @@ def _expected_seconds(
         compared += sum(len(window_places(size, window)) for size in sizes)
     timed = pictures_timed(each, _batch_sizes(data, settings), settings.rounds)
     passes = (originals + len(settings.variants)) * (compared + timed)
-    if "int8" in settings.variants:
-        passes += min(settings.calibration_pictures, len(data.split.train))
+    calibrated = sum(VARIANTS[name].calibrated for name in settings.variants)
+    passes += calibrated * min(settings.calibration_pictures, len(data.split.train))
     return each * passes
 
 
@@ -203,21 +189,15 @@ def _made(
 def _written(
     name: str, folder: Path, source: ExportSource, data: PictureData, *, calibration: int
 ) -> Path:
-    """Write the file of a variant; int8 is made from the ONNX file. CannotExport where it fails."""
+    """Write the file of a variant. CannotExport where it fails."""
     shape, note = (data.pictures.channels, *data.pictures.image_size), outputs_note(source.metadata)
     # Traced for each variant: the exporters change the graph.
     program = traced(source.network, shape, data.pictures.format.dtype)
-    if name == "pt2":
-        write_pt2(program, folder / PT2_FILE, note)
-        return folder / PT2_FILE
-    file = folder / ONNX_FILE
-    if not file.is_file():
-        write_onnx(program, file, note)
-    if name == "onnx":
-        return file
-    quantised = folder / f"{name}.onnx"
-    write_int8(file, quantised, [*_pictures(data, data.split.sample("train", calibration))])
-    return quantised
+
+    def pictures() -> list[Pixels]:
+        return [*_pictures(data, data.split.sample("train", calibration))]
+
+    return VARIANTS[name].write(program, folder, note, pictures)
 
 
 def _opened(bundle: Path, example: Pixels) -> Logits:

@@ -238,7 +238,7 @@ def _without_folder(labels: set[str]) -> str | None:
 
 
 def _is_folder_name(label: str) -> bool:
-    """Whether every system can have a folder of this name."""
+    """Return whether every system can have a folder of this name."""
     fits = 0 < len(os.fsencode(label)) <= _LONGEST_NAME
     device = label.partition(".")[0].rstrip().casefold() in _DEVICES
     return fits and not device and not set(label) & _NO_NAME and label == label.strip(" .")

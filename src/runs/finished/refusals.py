@@ -9,11 +9,12 @@ import yaml
 
 from ...config.checks import ConfigError
 from ...config.features import EXPORTED
-from ...config.finished import ExportSettings
+from ...config.finished import MADE_BY_TORCH, ExportSettings
 from ...config.schema import RunSettings, stored_settings
 from ...data.splitting.splits import Split
 from ...data.splitting.test_usage import refuse_uncountable
 from ...machine.package import command
+from ...targets import kind_of
 from ..folder import NETWORK, RunFolder, predict_command
 from ..settings import refuse_lost_pictures, seen_from_here
 
@@ -98,7 +99,7 @@ def refuse_export(folder: RunFolder, settings: ExportSettings) -> None:
     run = _settings_of(folder)
     if part := folder.not_exported():
         raise ConfigError(_not_exportable(folder, run, part))
-    needing = [name for name in settings.variants if name != "pt2"]
+    needing = [name for name in settings.variants if name not in MADE_BY_TORCH]
     if needing and not all(map(importlib.util.find_spec, _EXTRA)):
         raise ConfigError(
             f"variants: {' and '.join(needing)} need onnx, onnxruntime and onnxscript: "
@@ -114,7 +115,7 @@ def _not_exportable(folder: RunFolder, settings: RunSettings, part: str) -> str:
     label = predict_command(folder.name, settings.data.target, *place)
     best = command("compare", *place)
     others = "model=embedding model.classifier=logistic"
-    if settings.data.target == "dense":
+    if kind_of(settings.data.target).pixels:
         others = "recipe=dense"
     return (
         f"run: {folder.name} ({settings.model.name}) cannot be exported, for that needs a network, "

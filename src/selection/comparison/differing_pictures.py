@@ -6,6 +6,7 @@ from collections import Counter
 
 from ...data.splitting.splits import PARTS, Split
 from ...machine.text import counted
+from ...targets import kind_of
 from .read_runs import FinishedRun, picture_order
 
 __all__ = ["difference", "renumbered"]
@@ -32,7 +33,7 @@ def difference(run: FinishedRun, other: FinishedRun) -> str:
             "lines of a table moved, so their answers cannot be compared picture by picture: "
             f"{_ONE_LISTING}"
         )
-    pixels = "dense" in (run.target, other.target)
+    pixels = any(kind_of(one.target).pixels for one in (run, other))
     what = _of_splits(run, other)
     remedy = f"{_ONE_SPLIT}, in one size" if pixels else _ONE_SPLIT
     return (

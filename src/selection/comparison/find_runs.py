@@ -14,7 +14,7 @@ from ...data.sources.costs import CostTable
 from ...machine.failures import RunFailed
 from ...machine.package import command
 from ...machine.text import nearest
-from ...records.comparison import MEASURES
+from ...metrics.registry import RANKING
 from ...records.data_scaling import DATA_SCALING, fraction_runs
 from ...records.trials import COMPLETE
 from ...runs.folder import RunFolder, finished_summary, refuse_unfinished
@@ -27,7 +27,7 @@ from ...tracking.mlflow_database import run_folders
 __all__ = ["FoundRuns", "existing_folders", "find_runs", "measure_of", "study_measure"]
 
 # Metrics of a study, with the measure that ranks its finalists in the same order.
-_OF_STUDY = {f"val/{name}": name for name in MEASURES} | {"val/loss": "log_loss"}
+_OF_STUDY = {f"val/{name}": name for name in RANKING} | {"val/loss": "log_loss"}
 _MOST_NAMED = 5  # sweeps in a message, at most
 
 

@@ -25,6 +25,7 @@ from ...statistics.candidates import Candidate, Scale, candidates_of
 from ...statistics.paired_tests import corrected_resampled_t
 from ...statistics.screening import Screening
 from ...statistics.verdict import judge
+from ...targets import kind_of
 from .differing_pictures import difference
 from .find_runs import FoundRuns, find_runs, study_measure
 from .read_runs import FinishedRun, picture_orders, read_runs
@@ -87,7 +88,7 @@ def compared_runs(
     Args:
         found: the runs.
         settings: how they are compared.
-        measure: of `MEASURES`; None for the primary one of the runs' kind of targets.
+        measure: of `RANKING`; None for the primary one of the runs' kind of targets.
         costs: for the measure "cost"; any other takes none.
         spare: as of `compared`.
 
@@ -133,7 +134,7 @@ def compared_runs(
         runs=len(runs),
         test_measurements=_test_measurements(runs),
         folds=folds,
-        pixels=any(run.target == "dense" for run in all_runs),
+        pixels=any(kind_of(run.target).pixels for run in all_runs),
     )
 
 
@@ -221,7 +222,7 @@ def _verdict(
         raise ConfigError(f"compare: {error}") from error
     return replace(
         verdict,
-        sets=any(run.target == "multi" for run in runs),
+        sets=any(kind_of(run.target).sets for run in runs),
         copies=any(run.copies for run in measured),
     )
 
@@ -344,7 +345,7 @@ def _short(value: Any) -> Any:
 
 
 def _differing(settings: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The keys with more than one value, those with the most values first."""
+    """Return the keys with more than one value, those with the most values first."""
     values: dict[str, set[str]] = {}
     seen: dict[str, Any] = {}  # the last value: most are one object in all runs
     for known in settings:
@@ -373,7 +374,7 @@ def pair_of(runs: Sequence[FinishedRun], names: Sequence[str]) -> Pair | None:
     """
     if len(runs) != 2 or any(run.folds is not None for run in runs):
         return None
-    if runs[0].target == "dense":  # hardly ever are all pixels of a picture right
+    if kind_of(runs[0].target).pixels:  # hardly ever are all pixels of a picture right
         return None
     first, second = runs
     if names[0] == names[1]:

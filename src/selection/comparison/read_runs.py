@@ -262,7 +262,7 @@ class _SealedFiles:
         self.changes: list[str] = []
 
     def read(self, path: Path) -> bytes:
-        """The content of a file."""
+        """Return the content of a file."""
         if not self._looked:
             self._sealed, self._looked = self._seal(), True
         content, fault = read_checked(self._folder.path, path, self._sealed)
@@ -339,7 +339,7 @@ def _remember(sealed: tuple[int, str], content: bytes) -> None:
 
 
 def _holds(path: Path, content: bytes) -> bool:
-    """Whether a file has this content.
+    """Return whether a file has this content.
 
     The buffer is kept, as to get memory anew takes longer than to read and to compare it.
 

@@ -11,6 +11,7 @@ from ...machine.text import counted
 from ...metrics.summary import metric_name
 from ...records.comparison import Recommendation
 from ...statistics.looks import WORTH_SEEDS
+from ...targets import kind_of
 from .differing_pictures import renumbered
 from .find_runs import FoundRuns
 from .read_runs import FinishedRun
@@ -58,7 +59,7 @@ def _left_out(
             "renamed or the lines of a table moved."
         )
     if on_other_pictures := len(left_out) - in_other_orders:
-        pixels = any(run.target == "dense" for run in runs)
+        pixels = any(kind_of(run.target).pixels for run in runs)
         differing = " or in another size" * pixels
         differing += " or in other folds" * any(run.folds is not None for run in runs)
         some = counted(on_other_pictures, "run", begins=True)
@@ -135,7 +136,7 @@ def _thresholds(measure: str, runs: Sequence[FinishedRun], part: str) -> list[st
     chosen = {
         str(run.settings.get("data", {}).get("threshold", "macro_f1"))
         for run in runs
-        if run.target == "multi"
+        if kind_of(run.target).sets
     }
     others = sorted(chosen - {"half", measure})
     if not others:

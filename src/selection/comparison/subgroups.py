@@ -22,6 +22,7 @@ from ...machine.text import nearest
 from ...records.report_data import GroupScore
 from ...runs.folder import RunFolder
 from ...statistics.intervals import share_interval
+from ...targets import kind_of
 
 __all__ = ["subgroup_scores", "subgroup_values"]
 
@@ -54,7 +55,7 @@ def subgroup_values(run_dir: Path, column: str, sample_ids: Int64Array) -> tuple
         )
         file = root_here(data)
         names = Split.read(folder.split).names
-        several = data.target == "multi"
+        several = kind_of(data.target).sets
         table = read_csv_lines(file, TableSchema(data.columns, several))
         if column.lower() not in map(str.lower, table.header):
             raise ConfigError(

@@ -18,7 +18,8 @@ from ...config.finished import CompareSettings
 from ...config.tracking import TrackingSettings
 from ...machine.interruption import Interrupted
 from ...machine.spare_cores import SpareCores
-from ...records.comparison import MEASURES, Comparison
+from ...metrics.registry import RANKING
+from ...records.comparison import Comparison
 from ...records.report_data import ReportData
 from ...reporting.comparison_page import comparison_page
 from ...reporting.comparison_report import closing_remarks, comparison_csv, comparison_plain
@@ -35,7 +36,7 @@ __all__ = ["comparison_folder", "tracked", "write_comparison"]
 
 _NOT_PARAMS = ("output_dir", "tracking")
 # Names of studies whose comparison would get the folder of a different one.
-_QUALIFIERS = "|".join((*MEASURES, "test", "(gap|costs|band|subgroup|changed)-.*"))
+_QUALIFIERS = "|".join((*RANKING, "test", "(gap|costs|band|subgroup|changed)-.*"))
 _LIKE_ANOTHER = re.compile(rf"all|(sweep|experiment|data|runs)-.*|(.*-)?({_QUALIFIERS})")
 
 
