@@ -43,6 +43,8 @@ NO_CALIBRATION = (
     "this model carries no calibration: python -m src.select run=RUN makes a run the champion and "
     "calibrates it"
 )
+# One of each group, so that they are fewer than those of the part.
+_OF_GROUPS = ", one of each group of pictures that belong together"
 # With a larger share of false alarms, as of fewer than 19 calibration pictures, nothing is flagged.
 _MOST_FALSE_ALARMS = 0.05
 
@@ -171,7 +173,7 @@ class Trust:
             fewest = fewest_pictures(promise.coverage, candidates)
             raise ValueError(
                 f"coverage={promise.coverage:g} needs {fewest:,} calibration pictures, and this "
-                f"model has {count:,}: ask for less, or add pictures"
+                f"model has {count:,}{_OF_GROUPS}: ask for less, or add pictures"
             )
         return set_thresholds(
             known.label_probs,
@@ -204,7 +206,7 @@ class Trust:
         if count < fewest:
             raise ValueError(
                 f"max_error={max_error:g} needs at least {fewest:,} calibration pictures without a "
-                f"mistake, and this model has {count:,}: allow more, or add pictures"
+                f"mistake, and this model has {count:,}{_OF_GROUPS}: allow more, or add pictures"
             )
         raise ValueError(
             f"max_error={max_error:g} cannot be promised: among the surest answers to "
@@ -290,7 +292,8 @@ def _label_thresholds(known: Certainty, coverage: float, *, classwise: bool) -> 
         fewest = fewest_labelled(coverage, known.candidates)
         raise ValueError(
             f"coverage={coverage:g} needs {fewest:,} calibration pictures with labels, and this "
-            f"model has {int(known.targets.any(axis=1).sum()):,}: ask for less, or add pictures"
+            f"model has {int(known.targets.any(axis=1).sum()):,}{_OF_GROUPS}: ask for less, or add "
+            "pictures"
         )
     return np.full(known.num_classes, found)
 
