@@ -189,7 +189,11 @@ def test_a_promise_that_cannot_be_kept_says_why() -> None:
     for known, promise, reason in (
         (None, Promise(), NO_CALIBRATION),
         (few, Promise(max_error=0.02), "needs at least 149 calibration pictures"),
-        (few, Promise(coverage=0.99), "needs 99 calibration pictures, and this model has 40"),
+        (
+            few,
+            Promise(coverage=0.99),
+            "needs 99 calibration pictures, and this model has 40, one of each group",
+        ),
         (
             dataclasses.replace(certainty(), correct=np.zeros(2000, bool)),
             Promise(max_error=0.02),
