@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import hashlib
+import re
 import urllib.request
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -15,7 +17,7 @@ from typing import TypeVar
 
 from .pretrained import reason_of
 
-__all__ = ["from_address", "from_hub"]
+__all__ = ["from_address", "from_hub", "remove_fetched"]
 
 T = TypeVar("T")
 
@@ -23,6 +25,8 @@ T = TypeVar("T")
 _OF_THE_DISK = frozenset(
     {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.ENOTDIR}
 )
+# The name that the hub's cache gives a large file: the digest that its server states.
+_SHA256 = re.compile("[0-9a-f]{64}")
 # Seconds for looking up a server and for its first response.
 _PATIENCE = 6.0
 
@@ -34,8 +38,9 @@ def from_hub(repository: str, names: Sequence[str]) -> Path:
     seconds that the hub cannot be reached. `repository` is "owner/name" or "owner/name@revision".
 
     Raises:
-        OSError: no connection, no such repository or file, or no permission; one with an `errno`
-            where the cache's disk refuses the file, of which nothing is kept.
+        OSError: no connection, no such repository or file, no permission, or content with another
+            digest; one with an `errno` where the cache's disk refuses the file. Nothing of it is
+            kept.
     """
     import huggingface_hub as hub
     from huggingface_hub.errors import EntryNotFoundError
@@ -50,7 +55,12 @@ def from_hub(repository: str, names: Sequence[str]) -> Path:
                 continue
             with warnings.catch_warnings():
                 warnings.filterwarnings("ignore", message="Not enough free disk space")
-                return Path(hub.hf_hub_download(repository, name, revision=revision or None))
+                file = Path(hub.hf_hub_download(repository, name, revision=revision or None))
+            stated = file.resolve().name
+            if _SHA256.fullmatch(stated) and _sha256(file) != stated:  # the client looks at sizes
+                remove_fetched(file)
+                raise OSError(f"{name} arrived damaged: its SHA-256 is not the one that was stated")
+            return file
     raise OSError(f"{repository} holds none of {', '.join(names)}")
 
 
@@ -70,6 +80,17 @@ def from_address(address: str, file: Path) -> Path:
         file.parent.mkdir(parents=True, exist_ok=True)
         hub.download_url_to_file(address, str(file), digest[1] if digest else None)
     return file
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def remove_fetched(file: Path) -> None:
+    """Remove a file from a cache, with what it is a link to in that of the hub."""
+    file.resolve().unlink(missing_ok=True)
+    file.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -15,8 +15,8 @@ from typing import Any
 
 from torch import Tensor
 
-from .download import from_address, from_hub
-from .pretrained import read_weights, tensor_shapes
+from .download import from_address, from_hub, remove_fetched
+from .pretrained import check_weights, read_weights, tensor_shapes
 
 __all__ = [
     "PACKAGED",
@@ -220,15 +220,21 @@ def fetch(name: str) -> tuple[WeightsFile, bool]:
         name: of a network of timm, with a tag or without, or else of torchvision.
 
     Raises:
-        ValueError: neither library knows the network, or there are no published weights of it.
-        OSError: no connection, or nothing where the library expects them; one with an `errno` where
-            the disk of the cache refuses them.
+        ValueError: neither library knows the network, there are no published weights of it, or
+            the file in the cache is damaged.
+        OSError: no connection, or nothing, or no weights, where the library expects them; one with
+            an `errno` where the disk of the cache refuses them.
     """
     entries = (_library_entry(library, name) for library in _LIBRARIES)
     entry = next((one for one in entries if one is not None), None)
     if entry is None:
         raise ValueError(f"neither timm nor torchvision knows published weights of {name!r}")
     if (found := _on_this_machine(entry)) is not None:
+        try:
+            _check(found)
+        except ValueError as error:
+            # Not removed: other programs share these caches, and a disk may be at fault.
+            raise ValueError(f"{error}; to fetch it anew, delete {found.file.resolve()}") from error
         return found, False
     if (fetched := _fetched(entry)) is None:
         raise ValueError(f"{entry.library} knows no published weights of {name}")
@@ -236,14 +242,31 @@ def fetch(name: str) -> tuple[WeightsFile, bool]:
 
 
 def _fetched(entry: _LibraryEntry) -> WeightsFile | None:
-    """Fetch the weights of an entry; None if it has no address. Raises OSError as `from_hub`."""
+    """Fetch the weights of an entry; None if it has no address.
+
+    Raises:
+        OSError: as `from_hub`, or what came is no weights; nothing of that is kept.
+    """
     if entry.hub_id is not None:
         file = from_hub(entry.hub_id, entry.hub_files)
-        return WeightsFile(file, _HUB_CACHE, entry.custom_in_hub)
-    if entry.url is not None:
+        fetched = WeightsFile(file, _HUB_CACHE, entry.custom_in_hub)
+    elif entry.url is not None:
         file = from_address(entry.url, _torch_cache() / entry.url_file)
-        return WeightsFile(file, _TORCH_CACHE, entry.custom_at_url)
-    return None
+        fetched = WeightsFile(file, _TORCH_CACHE, entry.custom_at_url)
+    else:
+        return None
+    try:
+        _check(fetched)
+    except ValueError as error:
+        remove_fetched(fetched.file)  # it would be taken for the weights from now on
+        raise OSError(f"what came was not kept: {error}") from error
+    return fetched
+
+
+def _check(found: WeightsFile) -> None:
+    """Raise a ValueError for a file without weights; authors' own formats are taken as they are."""
+    if not found.custom:
+        check_weights(found.file)
 
 
 def package_state(weights: WeightsFile, names: Iterator[str]) -> dict[str, Tensor]:

@@ -7,6 +7,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 __all__ = [
     "DATA_SCALING",
@@ -15,6 +16,7 @@ __all__ = [
     "MeasuredRecord",
     "fraction_runs",
     "scaling_text",
+    "with_runs",
 ]
 
 # The file's name in the folder of the run that the forecast is of.
@@ -95,9 +97,23 @@ class DataScalingRecord:
 
 def scaling_text(runs: Mapping[int, str], record: DataScalingRecord | None = None) -> str:
     """Return the file's content: runs by number of pictures, and what they say once all ended."""
+    return _text(runs, {} if record is None else asdict(record))
+
+
+def with_runs(file: Path, runs: Mapping[int, str]) -> str:
+    """Return such a file's content with these runs; the forecast that it has stays until the next.
+
+    Trainings of the next one may take hours, or never end.
+    """
+    try:
+        return _text(runs, dict(json.loads(file.read_text(encoding="utf-8"))))
+    except (OSError, ValueError, TypeError):  # there is none yet, or it is damaged
+        return _text(runs, {})
+
+
+def _text(runs: Mapping[int, str], forecast: Mapping[str, Any]) -> str:
     known = {"runs": {str(count): name for count, name in sorted(runs.items())}}
-    plain = known | ({} if record is None else asdict(record))
-    return json.dumps(plain, indent=2, allow_nan=False) + "\n"
+    return json.dumps({**forecast, **known}, indent=2, allow_nan=False) + "\n"
 
 
 def fraction_runs(file: Path) -> dict[int, str]:

@@ -155,7 +155,7 @@ class RunFolder:
         """Make the folder of a new run.
 
         Raises:
-            OSError: it cannot be made.
+            OSError: it cannot be made; nothing of it is left.
         """
         run_id = uuid.uuid4().hex
         # In UTC, since runs are put in order of time by their names.
@@ -163,7 +163,11 @@ class RunFolder:
         name = f"{plain_name(model)}-{plain_name(data)}-{now}-{run_id[:6]}"
         path = output_dir.absolute() / _RUNS / name
         path.mkdir(parents=True)
-        write_atomically(path / _IDENTITY, json.dumps({"run_id": run_id, "name": name}) + "\n")
+        try:
+            write_atomically(path / _IDENTITY, json.dumps({"run_id": run_id, "name": name}) + "\n")
+        except OSError:  # such as of a full disk, on which an empty folder still finds room
+            shutil.rmtree(path, ignore_errors=True)
+            raise
         return cls(path, run_id, name)
 
     @staticmethod

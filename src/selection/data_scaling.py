@@ -28,6 +28,7 @@ from ..records.data_scaling import (
     MeasuredRecord,
     fraction_runs,
     scaling_text,
+    with_runs,
 )
 from ..records.run import Predictions
 from ..reporting.data_scaling_report import scaling_figure
@@ -151,8 +152,9 @@ def _train(plan: ScalingPlan, count: int, known: dict[int, str]) -> None:
         chosen.folder.output_dir, wanted.model.name, wanted.data.name
     )
     known[count] = folder.name
+    file = chosen.folder.path / DATA_SCALING
     with amending(chosen.folder.path, DATA_SCALING):
-        write_atomically(chosen.folder.path / DATA_SCALING, scaling_text(known))
+        write_atomically(file, with_runs(file, known))
     otherwise = command("scaling", f"run={chosen.folder.path}")
     repeat = repeating_command(chosen.summary, wanted, otherwise)
     print(f"scaling: {count:,} of {plan.pictures:,} pictures", flush=True)

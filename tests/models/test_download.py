@@ -28,8 +28,11 @@ REPOSITORY = "timm/test_resnet.r160_in1k"
 
 
 @contextmanager
-def serving(files: dict[str, bytes]) -> Iterator[str]:
-    """The address of a server that has these files, with the headers that the hub sends."""
+def serving(files: dict[str, bytes], digests: dict[str, str] | None = None) -> Iterator[str]:
+    """The address of a server that has these files, with the headers that the hub sends.
+
+    `digests` are stated in the place of the files' own.
+    """
 
     class Handler(BaseHTTPRequestHandler):
         def do_HEAD(self) -> None:
@@ -46,7 +49,8 @@ def serving(files: dict[str, bytes]) -> Iterator[str]:
                 self.send_header("Content-Length", "0")
             else:
                 self.send_header("X-Repo-Commit", REVISION)
-                self.send_header("ETag", f'"{hashlib.sha256(content).hexdigest()}"')
+                digest = hashlib.sha256(content).hexdigest()
+                self.send_header("ETag", f'"{(digests or {}).get(self.path, digest)}"')
                 self.send_header("Content-Length", str(len(content)))
             self.end_headers()
             if body and content is not None:
@@ -126,6 +130,48 @@ def test_weights_are_fetched_for_later_races(use_hub: pytest.MonkeyPatch) -> Non
         fetch("no_such")
     with pytest.raises(OSError, match="refused"):
         fetch("lcnet_050")
+
+
+@pytest.mark.parametrize("fault", ["a page of a log-in", "a changed byte", "another digest"])
+def test_what_is_no_weights_is_not_kept(fault: str, use_hub: pytest.MonkeyPatch) -> None:
+    right = save(timm_network("test_resnet").state_dict())
+    path = f"/{REPOSITORY}/resolve/main/model.safetensors"
+    page, stated = b"<html>Log in</html>", hashlib.sha256(right).hexdigest()
+    reason = "not kept: .* cannot be read as weights" if fault[2:6] == "page" else "damaged"
+    sent = {
+        "a page of a log-in": ({path: page}, {}),
+        "a changed byte": ({path: right[:-1] + bytes([right[-1] ^ 1])}, {path: stated}),
+        "another digest": ({path: right}, {path: hashlib.sha256(page).hexdigest()}),
+    }
+    files, digests = sent[fault]
+    with serving(files, digests) as address:
+        ask(use_hub, address)
+        with pytest.raises(OSError, match=reason) as error:
+            fetch("test_resnet")
+        assert error.value.errno is None, "the network's fault, not the disk's"
+        with pytest.raises(ValueError, match=f"cannot be fetched .*{reason}"):
+            get_weights("timm", "test_resnet", True)
+    assert find_weights("timm", "test_resnet") is None
+    with serving({path: right}) as address:
+        ask(use_hub, address)
+        found, is_new = fetch("test_resnet")
+    assert is_new and found.file.read_bytes() == right
+
+
+def test_a_damaged_file_of_a_cache_is_named_and_fetched_once_it_is_gone(
+    use_hub: pytest.MonkeyPatch,
+) -> None:
+    content = save(timm_network("test_resnet").state_dict())
+    with serving({f"/{REPOSITORY}/resolve/main/model.safetensors": content}) as address:
+        ask(use_hub, address)
+        found, _ = fetch("test_resnet")
+        stored = found.file.resolve()
+        stored.write_bytes(content[:100])
+        with pytest.raises(ValueError, match=f"weights .*; to fetch it anew, delete {stored}"):
+            fetch("test_resnet")
+        stored.unlink()
+        assert fetch("test_resnet") == (found, True)
+    assert found.file.read_bytes() == content
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no such limits there")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -268,3 +269,15 @@ def test_what_cannot_be_exported_is_known_without_loading_the_model(
     assert folder.not_exported() == part
     with pytest.raises(ValueError, match="leave variant out" if part else "makes it"):
         folder.model_file("onnx")
+
+
+def test_a_full_disk_leaves_no_folder_without_a_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    monkeypatch.setattr("src.storage.files._flush", full)
+    with pytest.raises(OSError, match="No space left"):
+        RunFolder.create(tmp_path, "cnn", "pics")
+    assert not list((tmp_path / "runs").iterdir())

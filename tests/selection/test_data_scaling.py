@@ -116,6 +116,18 @@ def test_a_killed_training_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert record.epochs == 1
     # As many steps as on all pictures.
     assert settings_of(RunFolder.open(tmp_path / "runs" / begun)).trainer.epochs == 2
+    # The forecast that there is stays until another one is whole.
+    file = chosen.path / "data_scaling.json"
+    kept = json.loads(file.read_text())
+    monkeypatch.setattr("src.selection.retrain.run_experiment", killed)
+    with pytest.raises(KeyboardInterrupt):
+        scaled(chosen, "fractions=[0.25,0.5]")
+    begun_again = json.loads(file.read_text())
+    assert len(begun_again.pop("runs")) == 2 and kept.pop("runs") == {
+        str(record.measured[0].pictures): begun
+    }
+    assert begun_again == kept and kept["forecasts"]
+    monkeypatch.setattr("src.selection.retrain.run_experiment", usual)
     # One that was deleted is trained anew.
     (tmp_path / "runs" / begun).rename(tmp_path / "gone")
     record = scaled(chosen, "fractions=[0.5]")
