@@ -29,6 +29,7 @@ __all__ = [
     "Plugin",
     "code_digest",
     "fault_text",
+    "faulty_frames",
     "faulty_line",
     "plugin_folders",
     "plugin_of",
@@ -125,9 +126,7 @@ def faulty_line(error: BaseException) -> str | None:
 
     None also where the plugin called this project back, as an optimizer does for the gradients.
     """
-    files = {
-        os.path.realpath(plugin.root / file) for plugin in _loaded() for file in plugin.files()
-    }
+    files = _files()
     frames = [(one.filename, one.lineno) for one in traceback.extract_tb(error.__traceback__)]
     # Those of another process, as its pool tells of them.
     frames += _FRAME.findall(str(getattr(error.__cause__, "tb", "")))
@@ -138,6 +137,18 @@ def faulty_line(error: BaseException) -> str | None:
         if Path(file).is_relative_to(_OWN_FOLDER):
             return None
     return None
+
+
+def faulty_frames(error: BaseException) -> str:
+    """Return the part of an error's traceback that is code of plugins; empty where none is."""
+    files, frames = _files(), traceback.extract_tb(error.__traceback__)
+    return "".join(
+        traceback.format_list([one for one in frames if os.path.realpath(one.filename) in files])
+    )
+
+
+def _files() -> set[str]:
+    return {os.path.realpath(plugin.root / file) for plugin in _loaded() for file in plugin.files()}
 
 
 def fault_text(error: BaseException) -> str:

@@ -140,18 +140,20 @@ def test_a_command_says_whose_code_failed(
 ) -> None:
     monkeypatch.setenv("BAKEOFF_PLUGINS", "")
     monkeypatch.setattr(sys, "path", list(sys.path))
-    (tmp_path / "whose_code.py").write_text("def fails(): return 1 / 0\n")
+    (tmp_path / "whose_code.py").write_text(
+        "def divide(): return 1 / 0\ndef fails(): return divide()\n"
+    )
 
     def fail(settings: Any, overrides: Any) -> None:
         importlib.import_module("whose_code").fails()
 
-    assert run_entry("", read_run_settings, fail, argv=[f"plugins={tmp_path}"]) == 1
-    said = capsys.readouterr().err
-    assert "Traceback" in said and "a fault of Bakeoff" not in said
-    assert (
-        f"error: the plugin {tmp_path}/whose_code.py, line 1: ZeroDivisionError: division by zero"
-        in said
-    )
+    assert run_entry("", read_run_settings, fail, argv=[f"plugins={tmp_path}"]) == 2
+    shown, error = capsys.readouterr().err.split("error: ")
+    text = "ZeroDivisionError: division by zero"
+    assert error == f"the plugin {tmp_path}/whose_code.py, line 1: {text}\n"
+    # The way to it through the plugin's own code, and no frame of another's.
+    frames = [line for line in shown.splitlines() if line.startswith("  File ")]
+    assert [line.partition(",")[0] for line in frames] == [f'  File "{tmp_path}/whose_code.py"'] * 2
 
 
 def test_a_fault_that_a_plugin_may_have_caused_is_not_said_to_be_the_projects_alone(
