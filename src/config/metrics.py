@@ -177,8 +177,12 @@ def metric(name: str, direction: Literal["maximize", "minimize"]) -> Callable[[F
     finite number.
 
     Raises:
-        ConfigError: a metric has the name.
+        ConfigError: a metric has the name, it is none of Python, or there is no such direction.
     """
+    if not name.isidentifier():
+        raise ConfigError(f"metric {name!r} is no name of Python: letters, digits, _.")
+    if direction not in ("maximize", "minimize"):
+        raise ConfigError(f"metric {name}: direction is {direction!r}: maximize or minimize.")
 
     def register(function: Function) -> Function:
         if name in _PLUGIN_METRICS or f"val/{name}" in METRICS:

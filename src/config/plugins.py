@@ -22,7 +22,7 @@ from pathlib import Path
 from types import ModuleType
 
 from ..machine.imports import allow_module
-from ..machine.package import PACKAGE
+from ..machine.package import PACKAGE, PRESETS
 from .checks import ConfigError
 
 __all__ = [
@@ -95,7 +95,7 @@ def plugin_overrides() -> list[str]:
 
 def _loaded() -> tuple[Plugin, ...]:
     """Return the plugins that this process may use, imported once each."""
-    return tuple(map(_load, _names()))
+    return tuple(map(_checked, _names()))
 
 
 def plugin_folders(*parts: str) -> tuple[Path, ...]:
@@ -193,6 +193,22 @@ def _is_module(name: str) -> bool:
 
 
 @cache
+def _checked(name: str) -> Plugin:
+    plugin = _load(name)
+    for place, folder in (("conf", "conf"), ("conf", "."), ("sweeps", "sweeps")):
+        if folder == "." and not _holds_groups(plugin.folder):
+            continue
+        theirs, ours = plugin.folder / folder, PRESETS / place
+        for file in sorted(theirs.rglob("*.yaml")):
+            own = ours / file.relative_to(theirs)
+            if own.exists() and not own.samefile(file):
+                raise ConfigError(
+                    f"{_KEY}: {file} has the name of a file of this project, which stays what it "
+                    "is: give it another name."
+                )
+    return plugin
+
+
 def _load(name: str) -> Plugin:
     if _is_module(name):
         return _load_module(name)
@@ -237,9 +253,9 @@ def _load_module(name: str) -> Plugin:
 def _imported(module: str, shown: str) -> ModuleType:
     try:
         return importlib.import_module(module)
-    except ConfigError:
-        raise
-    except Exception as error:
+    except ConfigError as error:
+        raise ConfigError(f"{_KEY}: {shown}: {error}") from error
+    except (Exception, SystemExit) as error:  # a script would end the command
         if isinstance(error, ModuleNotFoundError) and error.name == module:
             raise ConfigError(f"{_KEY}: there is neither a folder nor a module {shown}.") from None
         frames = traceback.extract_tb(error.__traceback__)

@@ -181,3 +181,87 @@ def test_files_of_a_folder_that_import_one_another_as_those_of_a_package_are_tol
     (tmp_path / "takes_other.py").write_text("from .other import x\n")
     with pytest.raises(ConfigError, match=r"line 1 .* by name: from other import Thing"):
         take_plugins([f"plugins={tmp_path}"])
+
+
+_FIELDS = "from dataclasses import dataclass\nfrom src.config.checks import Settings, variant\n"
+_NET = f"{_FIELDS}from src.config.models import ModelSettings, OwnNetworkSettings\n"
+_PART = "\n@dataclass(frozen=True)\nclass Own(Settings):\n    bins: int = 1\n"
+_CLASSIFIER = f"{_FIELDS}from src.config.features import classifier\n@classifier"
+_METRIC = "from src.config.metrics import metric\n@metric"
+_JUDGE = "\ndef judge(probs, targets): return 0.0\n"
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        ("import sys\nsys.exit(0)\n", "line 2 cannot be imported: SystemExit: 0"),
+        (f"{_CLASSIFIER}('hog', 'x.Own'){_PART}", "HandcraftedSettings has a field hog already"),
+        (f"{_CLASSIFIER}('networks', 'x.Own'){_PART}", "EmbeddingSettings has a field networks"),
+        (f"{_CLASSIFIER}('my own', 'x.Own'){_PART}", "'my own' is no name of Python"),
+        (f"{_METRIC}('my own', 'maximize'){_JUDGE}", "'my own' is no name of Python"),
+        (f"{_METRIC}('own', 'max'){_JUDGE}", "direction is 'max': maximize or minimize"),
+        (
+            f"{_NET}@variant(ModelSettings, 'x.Own')\nclass Own(OwnNetworkSettings):\n"
+            "    depth: int = 1\n",
+            r"Own: decorate it with @dataclass\(frozen=True\) below @variant",
+        ),
+        (
+            f"{_NET}@variant(ModelSettings, 'src.models.cnn.CNN')\n@dataclass(frozen=True)\n"
+            "class Own(OwnNetworkSettings):\n    depth: int = 1\n",
+            r"describes src\.models\.cnn\.CNN already",
+        ),
+    ],
+)
+def test_a_file_that_registers_what_it_must_not_is_refused_by_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str, message: str
+) -> None:
+    monkeypatch.setenv("BAKEOFF_PLUGINS", "")
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    file = tmp_path / f"own_{tmp_path.name}.py"  # a module is imported once in a process
+    file.write_text(code)
+    with pytest.raises(ConfigError, match=f"{file.name}.*{message}"):
+        take_plugins([f"plugins={tmp_path}"])
+
+
+@pytest.mark.parametrize(
+    "taken", ["conf/optimizer/adamw.yaml", "sweeps/spaces/cnn.yaml", "optimizer/adamw.yaml"]
+)
+def test_a_file_that_the_projects_own_would_hide_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, taken: str
+) -> None:
+    monkeypatch.setenv("BAKEOFF_PLUGINS", "")
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    file = tmp_path / taken
+    file.parent.mkdir(parents=True)
+    file.write_text("name: own\n")
+    with pytest.raises(ConfigError, match=rf"{taken} has the name of a file of this project"):
+        take_plugins([f"plugins={tmp_path}"])
+    file.rename(file.with_stem("own"))
+    take_plugins([f"plugins={tmp_path}"])
+
+
+def test_a_target_in_a_plugin_that_no_settings_describe_is_said_to_be_that(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BAKEOFF_PLUGINS", "")
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    (tmp_path / "undescribed.py").write_text("class Own: ...\n")
+    take_plugins([f"plugins={tmp_path}"])
+    overrides = ["model=cnn", "model._target_=undescribed.Own"]
+    with pytest.raises(ConfigError, match=r"no settings describe.* @variant\(ModelSettings, \""):
+        read_run_settings(overrides)
+
+
+def test_a_type_of_a_field_that_is_not_imported_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BAKEOFF_PLUGINS", "")
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    (tmp_path / "untyped.py").write_text(
+        f"from __future__ import annotations\n{_NET}"
+        "@variant(ModelSettings, 'untyped.Own')\n@dataclass(frozen=True)\n"
+        "class OwnSettings(OwnNetworkSettings):\n    kind: Literal['a'] = 'a'\n"
+    )
+    take_plugins([f"plugins={tmp_path}"])
+    with pytest.raises(ConfigError, match=r"untyped\.OwnSettings: .*'Literal' is not defined"):
+        read_run_settings(["model=cnn", "model._target_=untyped.Own"])
