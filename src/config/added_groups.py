@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from keyword import iskeyword
 from typing import TypeVar
 
-from .checks import ADDED, ConfigError, Settings, default_of, extended
+from .checks import ADDED, ConfigError, Settings, default_of, extended, is_again
 
 __all__ = ["group_of"]
 
@@ -32,13 +32,15 @@ def group_of(
     def register(cls: type[T]) -> type[T]:
         if not name.isidentifier() or iskeyword(name):
             raise ConfigError(f"{cls.__name__}: {name!r} is no name of Python: letters, digits, _.")
-        for related in (*base.__mro__, *_derived(base)):
-            fields = getattr(related, "__dataclass_fields__", {})
-            if name in fields or name in ADDED.get(related, {}):
-                raise ConfigError(
-                    f"{cls.__name__}: {related.__name__} has a field {name} already: choose "
-                    "another name."
-                )
+        related = (*base.__mro__, *_derived(base))
+        known = [ADDED[one][name][0] for one in related if name in ADDED.get(one, {})]
+        if not any(is_again(one, cls) for one in known):
+            for one in related:
+                if name in getattr(one, "__dataclass_fields__", {}) or name in ADDED.get(one, {}):
+                    raise ConfigError(
+                        f"{cls.__name__}: {one.__name__} has a field {name} already: choose "
+                        "another name."
+                    )
         if not (issubclass(cls, Settings) and dataclasses.is_dataclass(cls)):
             raise ConfigError(
                 f"{cls.__name__}: derive it from Settings, and decorate it with "

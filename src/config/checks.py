@@ -45,6 +45,7 @@ __all__ = [
     "fraction",
     "from_plain",
     "input_of",
+    "is_again",
     "is_literal",
     "not_written",
     "options_of",
@@ -239,6 +240,14 @@ _VARIANTS: dict[type, dict[str, type]] = {}
 ADDED: dict[type, dict[str, tuple[type, str]]] = {}
 
 
+def is_again(known: Any, new: Any) -> bool:
+    """Return whether a class or function is another one anew, from a file that is imported again.
+
+    As in a notebook, once what made the file fail below was mended.
+    """
+    return (known.__module__, known.__qualname__) == (new.__module__, new.__qualname__)
+
+
 def variant(base: type, target: str) -> Callable[[type[T]], type[T]]:
     """Register a settings class as the one that describes `_target_: target` within `base`.
 
@@ -255,7 +264,7 @@ def variant(base: type, target: str) -> Callable[[type[T]], type[T]]:
                 f"{cls.__name__}: decorate it with @dataclass(frozen=True) below @variant."
             )
         known = _VARIANTS.setdefault(base, {})
-        if (other := known.get(target, cls)) is not cls:
+        if not is_again(other := known.get(target, cls), cls):
             raise ConfigError(f"{cls.__name__}: {other.__name__} describes {target} already.")
         known[target] = cls
         return cls

@@ -8,7 +8,7 @@ from collections.abc import Callable, Container, Sequence
 from typing import Any, Literal, TypeVar
 
 from ..machine.text import nearest
-from .checks import ConfigError, setting
+from .checks import ConfigError, is_again, setting
 from .plugins import fault_text
 
 __all__ = [
@@ -185,7 +185,8 @@ def metric(name: str, direction: Literal["maximize", "minimize"]) -> Callable[[F
         raise ConfigError(f"metric {name}: direction is {direction!r}: maximize or minimize.")
 
     def register(function: Function) -> Function:
-        if name in _PLUGIN_METRICS or f"val/{name}" in METRICS:
+        known = _PLUGIN_METRICS.get(name)
+        if f"val/{name}" in METRICS and not (known and is_again(known, function)):
             raise ConfigError(f"metric {name}: there is one of that name already.")
         _PLUGIN_METRICS[name] = function
         METRICS[f"val/{name}"] = direction

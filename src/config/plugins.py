@@ -74,16 +74,28 @@ def take_plugins(overrides: Sequence[str]) -> list[str]:
     """Import the plugins that `plugins=...` names; return the other overrides.
 
     Raises:
-        ConfigError: there is no such folder or module, or it cannot be imported.
+        ConfigError: there is no such folder or module, it cannot be imported, or was changed since
+            it was, as by the user of a notebook.
     """
     prefix = f"{_KEY}="
     named = [override.removeprefix(prefix) for override in overrides if override.startswith(prefix)]
     for value in named:
         if not value.strip(os.pathsep + " "):
             raise ConfigError(f"{_KEY} is empty: name a folder or a module, or leave it out.")
+    before = os.environ.get(_VARIABLE, "")
     if wanted := dict.fromkeys([*_names(), *_names(os.pathsep.join(named))]):
         os.environ[_VARIABLE] = os.pathsep.join(wanted)
-    _loaded()
+    try:
+        plugins = _loaded()
+    except ConfigError:  # the next call from Python does not name it again
+        os.environ[_VARIABLE] = before
+        raise
+    for file, digest in (item for plugin in plugins for item in _imported_code(plugin).items()):
+        if not file.is_file() or _digest_of(file) != digest:
+            raise ConfigError(
+                f"{_KEY}: {file} was changed after it was imported: restart Python, as a "
+                "notebook's kernel, which imports a file once."
+            )
     return [override for override in overrides if not override.startswith(prefix)]
 
 
@@ -175,8 +187,24 @@ def _digest(plugin: Plugin) -> str:
     found = hashlib.blake2b(digest_size=16)
     for file in plugin.files():
         found.update(file.as_posix().encode() + b"\0")
-        found.update(hashlib.blake2b((plugin.root / file).read_bytes()).digest())
+        found.update(_digest_of(plugin.root / file))
     return found.hexdigest()
+
+
+@cache
+def _imported_code(plugin: Plugin) -> dict[Path, bytes]:
+    """Return the files of a plugin that were imported at the first call, with their digests."""
+    found = (getattr(module, "__file__", None) for module in list(sys.modules.values()))
+    files = (Path(file) for file in found if file and Path(file).is_relative_to(plugin.folder))
+    return {
+        file: _digest_of(file)
+        for file in files
+        if "site-packages" not in file.relative_to(plugin.folder).parts  # of an environment in it
+    }
+
+
+def _digest_of(file: Path) -> bytes:
+    return hashlib.blake2b(file.read_bytes()).digest()
 
 
 def _names(value: str | None = None) -> list[str]:
@@ -206,6 +234,7 @@ def _checked(name: str) -> Plugin:
                     f"{_KEY}: {file} has the name of a file of this project, which stays what it "
                     "is: give it another name."
                 )
+    _imported_code(plugin)
     return plugin
 
 

@@ -72,4 +72,6 @@ def given_overrides(
     for one in overrides:
         if not isinstance(one, str):
             raise ConfigError(f'{one!r} is no text: settings are given as "seed=1".')
+        if one.startswith("-"):
+            raise ConfigError(f'{one!r}: settings have no dashes here: "seed=1".')
     return flattened(take_plugins(overrides))

@@ -265,3 +265,60 @@ def test_a_type_of_a_field_that_is_not_imported_is_named(
     take_plugins([f"plugins={tmp_path}"])
     with pytest.raises(ConfigError, match=r"untyped\.OwnSettings: .*'Literal' is not defined"):
         read_run_settings(["model=cnn", "model._target_=untyped.Own"])
+
+
+_EACH_KIND = f"""{_FIELDS}
+from src.config.features import classifier
+from src.config.metrics import metric
+from src.config.models import ModelSettings, OwnNetworkSettings
+
+@metric("{{name}}", "maximize")
+def judge(probs, targets): return 0.0
+
+@classifier("{{name}}", "{{name}}.Own")
+@dataclass(frozen=True)
+class Own(Settings):
+    bins: int = 1
+
+@variant(ModelSettings, "{{name}}.Net")
+@dataclass(frozen=True)
+class NetSettings(OwnNetworkSettings):
+    depth: int = 1
+"""
+
+
+def test_in_one_process_a_plugin_that_failed_is_forgotten_and_once_mended_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a notebook, where a wrong name must not need a new kernel."""
+    monkeypatch.setenv("BAKEOFF_PLUGINS", "")
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    with pytest.raises(ConfigError, match="there is no folder"):
+        take_plugins([f"plugins={tmp_path}/absent"])
+    assert take_plugins(["seed=1"]) == ["seed=1"]
+    file, code = tmp_path / "failed_once.py", _EACH_KIND.format(name="failed_once")
+    file.write_text(f"{code}1 / 0\n")
+    with pytest.raises(ConfigError, match="ZeroDivisionError"):
+        take_plugins([f"plugins={tmp_path}"])
+    read_run_settings(["model=handcrafted"])  # whose class has the classifier by now
+    file.write_text(f"{code}mended = True\n")
+    take_plugins([f"plugins={tmp_path}"])
+    assert importlib.import_module("failed_once").mended
+
+
+@pytest.mark.parametrize("gone", [False, True])
+def test_a_file_that_was_changed_after_its_import_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gone: bool
+) -> None:
+    """The old code would run here, and the new one in the workers of a race."""
+    monkeypatch.setenv("BAKEOFF_PLUGINS", "")
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    file = tmp_path / f"changes_{gone}.py"
+    file.write_text("depth = 1\n")
+    take_plugins([f"plugins={tmp_path}"])
+    take_plugins([])
+    file.unlink() if gone else file.write_text("depth = 2\n")
+    with pytest.raises(ConfigError, match=rf"{file.name} was changed after it was imported"):
+        take_plugins([])
+    file.write_text("depth = 1\n")
+    take_plugins([])
