@@ -62,5 +62,6 @@ def group_of(
 
 def _derived(base: type) -> Iterator[type]:
     """Yield the classes that are derived from a class, and those that are from them."""
+    cls: type
     for cls in base.__subclasses__():
         yield from (cls, *_derived(cls))
