@@ -15,7 +15,8 @@ import os
 import re
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -28,6 +29,7 @@ from .checks import ConfigError
 __all__ = [
     "Plugin",
     "code_digest",
+    "fails_for",
     "fault_text",
     "faulty_frames",
     "faulty_line",
@@ -168,6 +170,24 @@ def fault_text(error: BaseException) -> str:
     text = f"{type(error).__name__}: {error}".removesuffix(": ")
     line = faulty_line(error)
     return f"the plugin {line}: {text}" if line else text
+
+
+@contextmanager
+def fails_for(part: str, target: str) -> Iterator[None]:
+    """Turn what a library cannot do with the part that a plugin made into a `ConfigError`.
+
+    Such an error has no line of the plugin in it, and without one passes for one of this project.
+
+    Args:
+        part: the group of settings that chose it.
+        target: the import path of what made it; what a part of this project raises stays as it is.
+    """
+    try:
+        yield
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        if isinstance(error, ConfigError) or plugin_of(target) is None:
+            raise
+        raise ConfigError(f"{part}: {target} fails: {fault_text(error)}.") from error
 
 
 def code_digest(*targets: str) -> str:
