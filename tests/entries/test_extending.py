@@ -268,6 +268,13 @@ def test_whatever_brings_another_thing_is_named_before_the_training(
             'solver="none"',
             "model.classifier: lda.lda fails: InvalidParameterError: The 'solver' parameter",
         ),
+        (
+            FIT,
+            "lda",
+            "    return L",
+            "    class Own(LinearDiscriminantAnalysis): ...\n\n    return Own() or L",
+            "model.classifier: lda.lda fails: ValueError: ",
+        ),
     ],
 )
 def test_whatever_fails_later_is_named_without_the_frames_of_others(

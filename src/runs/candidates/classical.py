@@ -128,7 +128,11 @@ class ClassicalCandidate:
         classifier = FeatureClassifier(self._extractors, model, metadata)
         require_folder(context.folder.path)
         file = context.folder.checkpoints / MODEL_FILE
-        classifier.save(file)
+        chosen = CLASSIFIERS.get(self._model.classifier, __name__)  # of auto, none of a plugin
+        with fails_for("model.classifier", chosen):
+            classifier.save(file)
+            if is_foreign(chosen):  # whose estimator may hold what is written, and never read
+                FeatureClassifier.load(file)
         trained = TrainedClassifier(classifier, file)
         return Fitted(
             trained,
