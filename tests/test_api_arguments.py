@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -86,3 +87,14 @@ def test_an_override_of_what_is_an_argument_is_not_passed_over(
 ) -> None:
     with pytest.raises(ConfigError, match=rf"^'{key}=.*argument of its own, {key}="):
         call()
+
+
+def test_a_plugin_of_the_environment_is_there_for_a_run_that_is_loaded_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "of_the_environment.py").write_text("")
+    monkeypatch.setenv("BAKEOFF_PLUGINS", str(tmp_path))
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    with pytest.raises(ConfigError, match="there is no run"):
+        api.load("absent", output_dir=tmp_path)
+    assert "of_the_environment" in sys.modules

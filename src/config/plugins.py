@@ -33,6 +33,7 @@ __all__ = [
     "fault_text",
     "faulty_frames",
     "faulty_line",
+    "import_plugins",
     "plugin_folders",
     "plugin_of",
     "plugin_overrides",
@@ -99,6 +100,15 @@ def take_plugins(overrides: Sequence[str]) -> list[str]:
                 "notebook's kernel, which imports a file once."
             )
     return [override for override in overrides if not override.startswith(prefix)]
+
+
+def import_plugins() -> None:
+    """Import this process's plugins, before a file is read that leads into them.
+
+    Raises:
+        ConfigError: as `take_plugins`.
+    """
+    _loaded()
 
 
 def plugin_overrides() -> list[str]:

@@ -18,7 +18,7 @@ from .command_line import errors_explained, progress_shown
 from .compose import flattened
 from .other_names import known_as
 from .overrides import by_key
-from .plugins import take_plugins
+from .plugins import import_plugins, take_plugins
 
 __all__ = ["MINUTES", "as_command", "given_overrides", "refuse_no_name"]
 
@@ -35,6 +35,7 @@ def as_command() -> Iterator[None]:
     place_for_matplotlib(None)
     try:
         with progress_shown(), errors_explained():
+            import_plugins()  # that the environment names, and no override of this call
             yield
     except (ConfigError, RunFailed) as error:
         error.args = (typed(str(error)),)
