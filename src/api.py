@@ -91,7 +91,7 @@ def fit(
         RunFailed: the training ended before its end.
     """
     refuse_no_name(data=data, output_dir=output_dir)
-    given = given_overrides(overrides, settings, "output_dir")
+    given = given_overrides(overrides, settings, "data", "output_dir")
     all_overrides = [*data_overrides(data), *given, f"output_dir={output_dir}"]
     all_overrides += from_environment(_FROM_MLFLOW, read_settings(all_overrides), all_overrides)
     asked = read_settings(all_overrides)
@@ -138,10 +138,10 @@ def sweep(
         RunFailed: no trial came to its end.
     """
     refuse_no_name(data=data, study=study, config_name=config_name, output_dir=output_dir)
-    if minutes is not None and not isinstance(minutes, Real):
+    if minutes is not None and (isinstance(minutes, bool) or not isinstance(minutes, Real)):
         raise ConfigError(f"minutes is {minutes!r}: it must be a number or None.")
     limit: list[str] = [] if minutes is None else [f"{MINUTES}={minutes:g}"]
-    known = ("minutes", "study", "config_name", "output_dir")
+    known = ("data", "minutes", "study", "config_name", "output_dir")
     given = [
         *given_overrides(overrides, settings, *known),
         f"study={study}",
@@ -162,13 +162,13 @@ def sweep(
 
 @as_command()
 def compare(
-    *overrides: str | Run, output_dir: str | Path = "outputs", **settings: Never
+    *overrides: str | Path | Run, output_dir: str | Path = "outputs", **settings: Never
 ) -> Verdict:
     """Compare finished runs by their stored predictions.
 
     Args:
-        overrides: runs that `fit` returned, or settings as the command `compare` takes them, all
-            but subgroup: "runs=[A,B]".
+        overrides: runs that `fit` returned or paths of their folders, or settings as the command
+            `compare` takes them, all but subgroup: "runs=[A,B]".
         output_dir: where runs are looked for that are not given as objects.
         settings: none: a setting is an override.
 
@@ -176,8 +176,8 @@ def compare(
         ConfigError: there is nothing to compare, or the runs do not belong together.
     """
     refuse_no_name(output_dir=output_dir)
-    runs = [str(one.folder) for one in overrides if isinstance(one, Run)]
-    texts = [one for one in overrides if not isinstance(one, Run)]
+    runs = [str(_place(one)) for one in overrides if isinstance(one, Run | Path)]
+    texts = [one for one in overrides if not isinstance(one, Run | Path)]
     all_overrides = [*given_overrides(texts, settings, "output_dir"), f"output_dir={output_dir}"]
     if runs:
         if "runs" in by_key(all_overrides):
@@ -202,7 +202,7 @@ def compare(
 
 @as_command()
 def scaling(
-    run: str | Path = "champion",
+    run: str | Path | Run = "champion",
     *overrides: str,
     output_dir: str | Path = "outputs",
     **settings: Never,
@@ -210,7 +210,7 @@ def scaling(
     """Forecast what more training pictures would bring, by trainings on fewer of them.
 
     Args:
-        run: folder, name or id of a run, or "champion".
+        run: one that `fit` returned, or the folder, name or id of a run, or "champion".
         overrides: of the settings, as `scaling` takes them: "factors=[2,8]", "goal=0.95".
         output_dir: of all runs.
         settings: none: a setting is an override.
@@ -219,6 +219,7 @@ def scaling(
         ConfigError: there is no such run, or it cannot be trained on fewer pictures.
         RunFailed: a training ended before its end.
     """
+    run = _place(run)
     refuse_no_name(run=run, output_dir=output_dir)
     given = given_overrides(overrides, settings, "run", "output_dir")
     all_overrides = [f"run={run}", *given, f"output_dir={output_dir}"]
@@ -235,18 +236,22 @@ def scaling(
 
 @as_command()
 def load(
-    run: str | Path = "champion", *, output_dir: str | Path = "outputs", changed: str = "refuse"
+    run: str | Path | Run = "champion",
+    *,
+    output_dir: str | Path = "outputs",
+    changed: str = "refuse",
 ) -> Model:
     """Load a trained model, by default the champion.
 
     Args:
-        run: folder, name or id of a run, or "champion".
+        run: one that `fit` returned, or the folder, name or id of a run, or "champion".
         output_dir: of all runs.
         changed: "refuse", or "use" for a run whose files were changed after its end.
 
     Raises:
         ConfigError: there is no such run, its model is damaged, or it was changed and is refused.
     """
+    run = _place(run)
     refuse_no_name(run=run, output_dir=output_dir)
     if changed not in ("refuse", "use"):
         raise ConfigError(f"changed is {changed!r}: it must be one of refuse, use.")
@@ -288,6 +293,11 @@ class Run:
     def model(self) -> Model:
         """Load the trained model."""
         return load(str(self.folder), output_dir=self.folder.parents[1])
+
+
+def _place(run: str | Path | Run) -> str | Path:
+    """Return the folder of a run that `fit` returned, and what else names a run as it is."""
+    return run.folder if isinstance(run, Run) else run
 
 
 @dataclass(frozen=True, repr=False)

@@ -88,7 +88,7 @@ def test_a_run_that_was_changed_is_refused_as_by_the_commands(
             run.model()
         with pytest.raises(ConfigError, match="changed is 'yes': it must be one of refuse, use"):
             api.load(str(run.folder), changed="yes")
-        api.load(str(run.folder), changed="use")
+        api.load(run, changed="use")
         assert "it is used all the same" in capsys.readouterr().err
     finally:
         file.write_bytes(before)
@@ -233,7 +233,7 @@ def test_what_more_pictures_would_bring_is_a_table_and_a_text(
 ) -> None:
     run = api.fit("digits", *QUICK, output_dir=tmp_path)
     capsys.readouterr()
-    forecast = api.scaling(run.folder, "fractions=[0.5]", "factors=[2]", output_dir=tmp_path)
+    forecast = api.scaling(run, "fractions=[0.5]", "factors=[2]", output_dir=tmp_path)
     table = forecast.table()
     assert table["pictures"][2] == 2 * table["pictures"][1]
     assert (table["low"] <= table["figure"]).all() and (table["figure"] <= table["high"]).all()
@@ -278,7 +278,7 @@ def test_a_run_that_is_stopped_ends_as_other_python_does(
 def test_a_verdict_on_two_runs(run: api.Run, outputs: Path) -> None:
     other = api.fit("digits", *QUICK, "model.dropout=0.5", "seed=1", output_dir=outputs)
     verdict = api.compare(output_dir=outputs)
-    named = api.compare(other, "gap=0.02", run)
+    named = api.compare(other.folder, "gap=0.02", run)
     assert str(named.leaderboard()) == str(verdict.leaderboard()) and "of 2.0 points" in str(named)
     with pytest.raises(ConfigError, match="name all of them in one way"):
         api.compare(run, f"runs=[{other.folder.name}]", output_dir=outputs)

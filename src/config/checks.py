@@ -24,7 +24,7 @@ from functools import cache, partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar, Union, get_args, get_origin
 
 from ..machine.disk import NO_ROOM, refusal
-from ..machine.imports import is_foreign
+from ..machine.imports import is_allowed, is_foreign
 from ..machine.text import nearest, share_meant
 from .credentials import credentials_problem, texts_of
 from .type_messages import allowed_values, expected
@@ -45,6 +45,7 @@ __all__ = [
     "fraction",
     "from_plain",
     "input_of",
+    "is_again",
     "is_literal",
     "not_written",
     "options_of",
@@ -239,14 +240,33 @@ _VARIANTS: dict[type, dict[str, type]] = {}
 ADDED: dict[type, dict[str, tuple[type, str]]] = {}
 
 
+def is_again(known: Any, new: Any) -> bool:
+    """Return whether a class or function is another one anew, from a file that is imported again.
+
+    As in a notebook, once what made the file fail below was mended.
+    """
+    return (known.__module__, known.__qualname__) == (new.__module__, new.__qualname__)
+
+
 def variant(base: type, target: str) -> Callable[[type[T]], type[T]]:
     """Register a settings class as the one that describes `_target_: target` within `base`.
 
     The registry is also the allowlist: a `_target_` that is not in it cannot be built.
+
+    Raises:
+        ConfigError: another class describes the target, or the decorated one is no dataclass,
+            whose fields nobody would read.
     """
 
     def register(cls: type[T]) -> type[T]:
-        _VARIANTS.setdefault(base, {})[target] = cls
+        if vars(cls).get("__annotations__") and "__dataclass_fields__" not in vars(cls):
+            raise ConfigError(
+                f"{cls.__name__}: decorate it with @dataclass(frozen=True) below @variant."
+            )
+        known = _VARIANTS.setdefault(base, {})
+        if not is_again(other := known.get(target, cls), cls):
+            raise ConfigError(f"{cls.__name__}: {other.__name__} describes {target} already.")
+        known[target] = cls
         return cls
 
     return register
@@ -304,7 +324,12 @@ def completed(cls: type, plain: Mapping[str, Any]) -> dict[str, Any]:
 
 @cache
 def _hints(cls: type) -> dict[str, Any]:
-    return typing.get_type_hints(cls)
+    try:
+        return typing.get_type_hints(cls)
+    except (NameError, SyntaxError, TypeError) as error:
+        raise ConfigError(
+            f"{cls.__module__}.{cls.__name__}: the types of its fields cannot be read: {error}."
+        ) from error
 
 
 def options_of(cls: type, key: str, plain: Mapping[str, Any] | None = None) -> tuple[str, ...]:
@@ -390,6 +415,13 @@ def _chosen(cls: type, plain: Mapping[str, Any]) -> type | None:
 
 
 def _not_allowed(cls: type, target: Any, path: str) -> ConfigError:
+    if target is None:
+        return ConfigError(f"{path} is missing: it names the code that the settings are for.")
+    if isinstance(target, str) and is_foreign(target) and is_allowed(target):
+        return ConfigError(
+            f"{path} is {target!r}, which no settings describe{nearest(target, _VARIANTS[cls])}: "
+            f'decorate those of it with @variant({cls.__name__}, "{target}").'
+        )
     what = f"{path} is {target!r}, which is not on the project's allowlist"
     if isinstance(target, str) and "." in target and is_foreign(target):
         module = target.partition(".")[0]

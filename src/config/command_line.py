@@ -30,7 +30,7 @@ from .console import on_plain_output
 from .credentials import problem_of_overrides, without_password
 from .nested import put
 from .other_names import hint_for_option, known_as
-from .plugins import fault_text, faulty_line, plugin_overrides, take_plugins
+from .plugins import fault_text, faulty_frames, faulty_line, plugin_overrides, take_plugins
 from .tracking import environment_overrides
 
 __all__ = [
@@ -319,12 +319,13 @@ def _guarded(action: Callable[[], None], folder: Path | None = None) -> int:
         if isinstance(error, ConfigError | RunFailed):
             _complain(f"error: {error}")
             return 2 if isinstance(error, ConfigError) else 1
+        if faulty_line(error):
+            _complain(f"{faulty_frames(error)}error: {fault_text(error)}")
+            return 2
         _complain(traceback.format_exc().rstrip())
-        whose = ""
-        if not faulty_line(error):  # what a plugin returns may be what the project cannot take
-            other = " or of a plugin" if plugin_overrides() else ", not of your input"
-            whose = f"a fault of Bakeoff{other}: "
-        _complain(f"error: {whose}{fault_text(error)}")
+        # What a plugin returns may be what the project cannot take.
+        other = " or of a plugin" if plugin_overrides() else ", not of your input"
+        _complain(f"error: a fault of Bakeoff{other}: {fault_text(error)}")
         return 1
     return 0
 

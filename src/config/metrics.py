@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeVar
 
 from ..machine.text import nearest
 from ..metrics.registry import METRICS, PRIMARY, RANKING, TARGETS_OF_PICTURES, Metric
-from .checks import ConfigError, setting
+from .checks import ConfigError, is_again, setting
 from .plugins import fault_text
 
 __all__ = [
@@ -117,11 +117,16 @@ def metric(name: str, direction: Literal["maximize", "minimize"]) -> Callable[[F
     finite number.
 
     Raises:
-        ConfigError: a metric has the name.
+        ConfigError: a metric has the name, it is none of Python, or there is no such direction.
     """
+    if not name.isidentifier():
+        raise ConfigError(f"metric {name!r} is no name of Python: letters, digits, _.")
+    if direction not in ("maximize", "minimize"):
+        raise ConfigError(f"metric {name}: direction is {direction!r}: maximize or minimize.")
 
     def register(function: Function) -> Function:
-        if name in METRICS:
+        known = _PLUGIN_METRICS.get(name)
+        if name in METRICS and not (known and is_again(known, function)):
             raise ConfigError(f"metric {name}: there is one of that name already.")
         _PLUGIN_METRICS[name] = function
         METRICS[name] = Metric(

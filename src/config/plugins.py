@@ -15,21 +15,25 @@ import os
 import re
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from types import ModuleType
 
 from ..machine.imports import allow_module
-from ..machine.package import PACKAGE
+from ..machine.package import PACKAGE, PRESETS
 from .checks import ConfigError
 
 __all__ = [
     "Plugin",
     "code_digest",
+    "fails_for",
     "fault_text",
+    "faulty_frames",
     "faulty_line",
+    "import_plugins",
     "plugin_folders",
     "plugin_of",
     "plugin_overrides",
@@ -73,17 +77,38 @@ def take_plugins(overrides: Sequence[str]) -> list[str]:
     """Import the plugins that `plugins=...` names; return the other overrides.
 
     Raises:
-        ConfigError: there is no such folder or module, or it cannot be imported.
+        ConfigError: there is no such folder or module, it cannot be imported, or was changed since
+            it was, as by the user of a notebook.
     """
     prefix = f"{_KEY}="
     named = [override.removeprefix(prefix) for override in overrides if override.startswith(prefix)]
     for value in named:
         if not value.strip(os.pathsep + " "):
             raise ConfigError(f"{_KEY} is empty: name a folder or a module, or leave it out.")
+    before = os.environ.get(_VARIABLE, "")
     if wanted := dict.fromkeys([*_names(), *_names(os.pathsep.join(named))]):
         os.environ[_VARIABLE] = os.pathsep.join(wanted)
-    _loaded()
+    try:
+        plugins = _loaded()
+    except ConfigError:  # the next call from Python does not name it again
+        os.environ[_VARIABLE] = before
+        raise
+    for file, digest in (item for plugin in plugins for item in _imported_code(plugin).items()):
+        if not file.is_file() or _digest_of(file) != digest:
+            raise ConfigError(
+                f"{_KEY}: {file} was changed after it was imported: restart Python, as a "
+                "notebook's kernel, which imports a file once."
+            )
     return [override for override in overrides if not override.startswith(prefix)]
+
+
+def import_plugins() -> None:
+    """Import this process's plugins, before a file is read that leads into them.
+
+    Raises:
+        ConfigError: as `take_plugins`.
+    """
+    _loaded()
 
 
 def plugin_overrides() -> list[str]:
@@ -94,7 +119,7 @@ def plugin_overrides() -> list[str]:
 
 def _loaded() -> tuple[Plugin, ...]:
     """Return the plugins that this process may use, imported once each."""
-    return tuple(map(_load, _names()))
+    return tuple(map(_checked, _names()))
 
 
 def plugin_folders(*parts: str) -> tuple[Path, ...]:
@@ -125,9 +150,7 @@ def faulty_line(error: BaseException) -> str | None:
 
     None also where the plugin called this project back, as an optimizer does for the gradients.
     """
-    files = {
-        os.path.realpath(plugin.root / file) for plugin in _loaded() for file in plugin.files()
-    }
+    files = _files()
     frames = [(one.filename, one.lineno) for one in traceback.extract_tb(error.__traceback__)]
     # Those of another process, as its pool tells of them.
     frames += _FRAME.findall(str(getattr(error.__cause__, "tb", "")))
@@ -140,11 +163,41 @@ def faulty_line(error: BaseException) -> str | None:
     return None
 
 
+def faulty_frames(error: BaseException) -> str:
+    """Return the part of an error's traceback that is code of plugins; empty where none is."""
+    files, frames = _files(), traceback.extract_tb(error.__traceback__)
+    return "".join(
+        traceback.format_list([one for one in frames if os.path.realpath(one.filename) in files])
+    )
+
+
+def _files() -> set[str]:
+    return {os.path.realpath(plugin.root / file) for plugin in _loaded() for file in plugin.files()}
+
+
 def fault_text(error: BaseException) -> str:
     """Return an error with its type, after the file and line of the plugin whose code raised it."""
     text = f"{type(error).__name__}: {error}".removesuffix(": ")
     line = faulty_line(error)
     return f"the plugin {line}: {text}" if line else text
+
+
+@contextmanager
+def fails_for(part: str, target: str) -> Iterator[None]:
+    """Turn what a library cannot do with the part that a plugin made into a `ConfigError`.
+
+    Such an error has no line of the plugin in it, and without one passes for one of this project.
+
+    Args:
+        part: the group of settings that chose it.
+        target: the import path of what made it; what a part of this project raises stays as it is.
+    """
+    try:
+        yield
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        if isinstance(error, ConfigError) or plugin_of(target) is None:
+            raise
+        raise ConfigError(f"{part}: {target} fails: {fault_text(error)}.") from error
 
 
 def code_digest(*targets: str) -> str:
@@ -164,8 +217,24 @@ def _digest(plugin: Plugin) -> str:
     found = hashlib.blake2b(digest_size=16)
     for file in plugin.files():
         found.update(file.as_posix().encode() + b"\0")
-        found.update(hashlib.blake2b((plugin.root / file).read_bytes()).digest())
+        found.update(_digest_of(plugin.root / file))
     return found.hexdigest()
+
+
+@cache
+def _imported_code(plugin: Plugin) -> dict[Path, bytes]:
+    """Return the files of a plugin that were imported at the first call, with their digests."""
+    found = (getattr(module, "__file__", None) for module in list(sys.modules.values()))
+    files = (Path(file) for file in found if file and Path(file).is_relative_to(plugin.folder))
+    return {
+        file: _digest_of(file)
+        for file in files
+        if "site-packages" not in file.relative_to(plugin.folder).parts  # of an environment in it
+    }
+
+
+def _digest_of(file: Path) -> bytes:
+    return hashlib.blake2b(file.read_bytes()).digest()
 
 
 def _names(value: str | None = None) -> list[str]:
@@ -182,6 +251,23 @@ def _is_module(name: str) -> bool:
 
 
 @cache
+def _checked(name: str) -> Plugin:
+    plugin = _load(name)
+    for place, folder in (("conf", "conf"), ("conf", "."), ("sweeps", "sweeps")):
+        if folder == "." and not _holds_groups(plugin.folder):
+            continue
+        theirs, ours = plugin.folder / folder, PRESETS / place
+        for file in sorted(theirs.rglob("*.yaml")):
+            own = ours / file.relative_to(theirs)
+            if own.exists() and not own.samefile(file):
+                raise ConfigError(
+                    f"{_KEY}: {file} has the name of a file of this project, which stays what it "
+                    "is: give it another name."
+                )
+    _imported_code(plugin)
+    return plugin
+
+
 def _load(name: str) -> Plugin:
     if _is_module(name):
         return _load_module(name)
@@ -226,9 +312,9 @@ def _load_module(name: str) -> Plugin:
 def _imported(module: str, shown: str) -> ModuleType:
     try:
         return importlib.import_module(module)
-    except ConfigError:
-        raise
-    except Exception as error:
+    except ConfigError as error:
+        raise ConfigError(f"{_KEY}: {shown}: {error}") from error
+    except (Exception, SystemExit) as error:  # a script would end the command
         if isinstance(error, ModuleNotFoundError) and error.name == module:
             raise ConfigError(f"{_KEY}: there is neither a folder nor a module {shown}.") from None
         frames = traceback.extract_tb(error.__traceback__)

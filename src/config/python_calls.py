@@ -6,6 +6,7 @@ import signal
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from os import PathLike
+from reprlib import repr as shortened
 
 from ..machine.cache_place import place_for_matplotlib
 from ..machine.failures import RunFailed
@@ -16,7 +17,8 @@ from .checks import ConfigError
 from .command_line import errors_explained, progress_shown
 from .compose import flattened
 from .other_names import known_as
-from .plugins import take_plugins
+from .overrides import by_key
+from .plugins import import_plugins, take_plugins
 
 __all__ = ["MINUTES", "as_command", "given_overrides", "refuse_no_name"]
 
@@ -33,6 +35,7 @@ def as_command() -> Iterator[None]:
     place_for_matplotlib(None)
     try:
         with progress_shown(), errors_explained():
+            import_plugins()  # that the environment names, and no override of this call
             yield
     except (ConfigError, RunFailed) as error:
         error.args = (typed(str(error)),)
@@ -47,7 +50,8 @@ def refuse_no_name(**given: object) -> None:
     """Raise a ConfigError for an argument that is no text or path, or is empty, which means `.`."""
     for key, value in given.items():
         if not isinstance(value, str | PathLike) or not str(value).strip():
-            raise ConfigError(f"{key} is {value!r}: it must be a text or a path, and not empty.")
+            shown = " ".join(shortened(value).split())  # of an array in a line
+            raise ConfigError(f"{key} is {shown}: it must be a text or a path, and not empty.")
 
 
 def given_overrides(
@@ -61,7 +65,8 @@ def given_overrides(
         known: keywords that it has.
 
     Raises:
-        ConfigError: there are keywords, or one of the overrides is no text.
+        ConfigError: there are keywords, or one of the overrides is no text, or one that the
+            function has a keyword for, of which one of two values would be ignored.
     """
     for key, value in keywords.items():
         near, setting = nearest(key, known), known_as(key)
@@ -72,4 +77,10 @@ def given_overrides(
     for one in overrides:
         if not isinstance(one, str):
             raise ConfigError(f'{one!r} is no text: settings are given as "seed=1".')
-    return flattened(take_plugins(overrides))
+        if one.startswith("-"):
+            raise ConfigError(f'{one!r}: settings have no dashes here: "seed=1".')
+    found = flattened(take_plugins(overrides))
+    for key, value in by_key(found).items():
+        if key in known:
+            raise ConfigError(f"{value!r}: give it as an argument of its own, {key}=...")
+    return found

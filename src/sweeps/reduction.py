@@ -389,7 +389,9 @@ class Reduction:
         if wrong := ending.result.get("wrong_input"):
             where = "" if wrong == "pictures" else f"{family.name}: "
             raise ConfigError(f"{where}{ending.reason}")
-        if ending.state in ("lost", "gone"):  # another family may need less memory
+        # Another family may need less memory, or none of what failed, as code of a plugin.
+        others = ending.state == "failed" and len(self.jobs.families) > 1
+        if others or ending.state in ("lost", "gone"):
             return unknown.left_out(f"{ending.reason}")
         if ending.state != "complete":
             raise RunFailed(f"the family {family.name} cannot be trained: {ending.reason}")

@@ -19,6 +19,7 @@ from ..config.command_line import progress_shown
 from ..config.compose import compose_settings, effective_overrides, read_run_settings
 from ..config.finished import EvaluateSettings
 from ..config.overrides import by_key, changed, key_of_override, value_of
+from ..config.plugins import import_plugins
 from ..config.schema import RunSettings
 from ..data.decoding.opening import BadPictures
 from ..data.decoding.picture_store import PictureLost
@@ -71,6 +72,7 @@ class TrialRunner:
         try:
             # Errors within a run are explained there; this is for errors before it.
             with Interruption(), explained(Path.cwd()), memory_kept():
+                import_plugins()  # of a run that is resumed, which nothing has composed here
                 match read_task(job.task):
                     case Prepare() as task:
                         with progress_shown(lambda line: channel.note(doing=line)):

@@ -410,8 +410,8 @@ def explain_no_family(
     reasons = "; ".join(f"{n}: {note}" for n, one in prepared.items() for note in one.notes[-1:])
     if prepared and not any(one.is_late for one in prepared.values()):
         return (
-            f"none of the families can be trained on this machine ({reasons}): choose a smaller "
-            "data.image_size, or smaller families"
+            f"none of the families can be trained ({reasons}): where memory is short, choose a "
+            "smaller data.image_size, or smaller families"
         )
     because = f" ({reasons})" if reasons else ""
     budget, remedy = minutes or 0.0, "repeat the command with a larger budget"

@@ -9,6 +9,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
+from ..config.checks import ConfigError
 from ..data.augmentation.transforms import scaled
 from ..data.loading.loaders import Batch
 from ..data.randomness import derive_seed
@@ -170,6 +171,11 @@ class ClassificationTask(pl.LightningModule):
             else:
                 logits, targets = self.front.logits(batch.sample_ids, view), batch.targets
         loss: Tensor = self.loss(logits, targets)
+        if loss.ndim:  # one of a plugin
+            raise ConfigError(
+                f"loss: {type(self.loss).__module__}.{type(self.loss).__name__} returned "
+                f"{tuple(loss.shape)} for logits {tuple(logits.shape)}: a scalar is needed."
+            )
         self.totals["train"].add(loss, logits, targets)
         share = self._share(batch_index)
         return loss if share == 1 else share * loss

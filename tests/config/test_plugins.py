@@ -140,18 +140,20 @@ def test_a_command_says_whose_code_failed(
 ) -> None:
     monkeypatch.setenv("BAKEOFF_PLUGINS", "")
     monkeypatch.setattr(sys, "path", list(sys.path))
-    (tmp_path / "whose_code.py").write_text("def fails(): return 1 / 0\n")
+    (tmp_path / "whose_code.py").write_text(
+        "def divide(): return 1 / 0\ndef fails(): return divide()\n"
+    )
 
     def fail(settings: Any, overrides: Any) -> None:
         importlib.import_module("whose_code").fails()
 
-    assert run_entry("", read_run_settings, fail, argv=[f"plugins={tmp_path}"]) == 1
-    said = capsys.readouterr().err
-    assert "Traceback" in said and "a fault of Bakeoff" not in said
-    assert (
-        f"error: the plugin {tmp_path}/whose_code.py, line 1: ZeroDivisionError: division by zero"
-        in said
-    )
+    assert run_entry("", read_run_settings, fail, argv=[f"plugins={tmp_path}"]) == 2
+    shown, error = capsys.readouterr().err.split("error: ")
+    text = "ZeroDivisionError: division by zero"
+    assert error == f"the plugin {tmp_path}/whose_code.py, line 1: {text}\n"
+    # The way to it through the plugin's own code, and no frame of another's.
+    frames = [line for line in shown.splitlines() if line.startswith("  File ")]
+    assert [line.partition(",")[0] for line in frames] == [f'  File "{tmp_path}/whose_code.py"'] * 2
 
 
 def test_a_fault_that_a_plugin_may_have_caused_is_not_said_to_be_the_projects_alone(
@@ -179,3 +181,144 @@ def test_files_of_a_folder_that_import_one_another_as_those_of_a_package_are_tol
     (tmp_path / "takes_other.py").write_text("from .other import x\n")
     with pytest.raises(ConfigError, match=r"line 1 .* by name: from other import Thing"):
         take_plugins([f"plugins={tmp_path}"])
+
+
+_FIELDS = "from dataclasses import dataclass\nfrom src.config.checks import Settings, variant\n"
+_NET = f"{_FIELDS}from src.config.models import ModelSettings, OwnNetworkSettings\n"
+_PART = "\n@dataclass(frozen=True)\nclass Own(Settings):\n    bins: int = 1\n"
+_CLASSIFIER = f"{_FIELDS}from src.config.features import classifier\n@classifier"
+_METRIC = "from src.config.metrics import metric\n@metric"
+_JUDGE = "\ndef judge(probs, targets): return 0.0\n"
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        ("import sys\nsys.exit(0)\n", "line 2 cannot be imported: SystemExit: 0"),
+        (f"{_CLASSIFIER}('hog', 'x.Own'){_PART}", "HandcraftedSettings has a field hog already"),
+        (f"{_CLASSIFIER}('networks', 'x.Own'){_PART}", "EmbeddingSettings has a field networks"),
+        (f"{_CLASSIFIER}('my own', 'x.Own'){_PART}", "'my own' is no name of Python"),
+        (f"{_METRIC}('my own', 'maximize'){_JUDGE}", "'my own' is no name of Python"),
+        (f"{_METRIC}('own', 'max'){_JUDGE}", "direction is 'max': maximize or minimize"),
+        (
+            f"{_NET}@variant(ModelSettings, 'x.Own')\nclass Own(OwnNetworkSettings):\n"
+            "    depth: int = 1\n",
+            r"Own: decorate it with @dataclass\(frozen=True\) below @variant",
+        ),
+        (
+            f"{_NET}@variant(ModelSettings, 'src.models.cnn.CNN')\n@dataclass(frozen=True)\n"
+            "class Own(OwnNetworkSettings):\n    depth: int = 1\n",
+            r"describes src\.models\.cnn\.CNN already",
+        ),
+    ],
+)
+def test_a_file_that_registers_what_it_must_not_is_refused_by_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str, message: str
+) -> None:
+    monkeypatch.setenv("BAKEOFF_PLUGINS", "")
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    file = tmp_path / f"own_{tmp_path.name}.py"  # a module is imported once in a process
+    file.write_text(code)
+    with pytest.raises(ConfigError, match=f"{file.name}.*{message}"):
+        take_plugins([f"plugins={tmp_path}"])
+
+
+@pytest.mark.parametrize(
+    "taken", ["conf/optimizer/adamw.yaml", "sweeps/spaces/cnn.yaml", "optimizer/adamw.yaml"]
+)
+def test_a_file_that_the_projects_own_would_hide_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, taken: str
+) -> None:
+    monkeypatch.setenv("BAKEOFF_PLUGINS", "")
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    file = tmp_path / taken
+    file.parent.mkdir(parents=True)
+    file.write_text("name: own\n")
+    with pytest.raises(ConfigError, match=rf"{taken} has the name of a file of this project"):
+        take_plugins([f"plugins={tmp_path}"])
+    file.rename(file.with_stem("own"))
+    take_plugins([f"plugins={tmp_path}"])
+
+
+def test_a_target_in_a_plugin_that_no_settings_describe_is_said_to_be_that(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BAKEOFF_PLUGINS", "")
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    (tmp_path / "undescribed.py").write_text("class Own: ...\n")
+    take_plugins([f"plugins={tmp_path}"])
+    overrides = ["model=cnn", "model._target_=undescribed.Own"]
+    with pytest.raises(ConfigError, match=r"no settings describe.* @variant\(ModelSettings, \""):
+        read_run_settings(overrides)
+
+
+def test_a_type_of_a_field_that_is_not_imported_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BAKEOFF_PLUGINS", "")
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    (tmp_path / "untyped.py").write_text(
+        f"from __future__ import annotations\n{_NET}"
+        "@variant(ModelSettings, 'untyped.Own')\n@dataclass(frozen=True)\n"
+        "class OwnSettings(OwnNetworkSettings):\n    kind: Literal['a'] = 'a'\n"
+    )
+    take_plugins([f"plugins={tmp_path}"])
+    with pytest.raises(ConfigError, match=r"untyped\.OwnSettings: .*'Literal' is not defined"):
+        read_run_settings(["model=cnn", "model._target_=untyped.Own"])
+
+
+_EACH_KIND = f"""{_FIELDS}
+from src.config.features import classifier
+from src.config.metrics import metric
+from src.config.models import ModelSettings, OwnNetworkSettings
+
+@metric("{{name}}", "maximize")
+def judge(probs, targets): return 0.0
+
+@classifier("{{name}}", "{{name}}.Own")
+@dataclass(frozen=True)
+class Own(Settings):
+    bins: int = 1
+
+@variant(ModelSettings, "{{name}}.Net")
+@dataclass(frozen=True)
+class NetSettings(OwnNetworkSettings):
+    depth: int = 1
+"""
+
+
+def test_in_one_process_a_plugin_that_failed_is_forgotten_and_once_mended_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a notebook, where a wrong name must not need a new kernel."""
+    monkeypatch.setenv("BAKEOFF_PLUGINS", "")
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    with pytest.raises(ConfigError, match="there is no folder"):
+        take_plugins([f"plugins={tmp_path}/absent"])
+    assert take_plugins(["seed=1"]) == ["seed=1"]
+    file, code = tmp_path / "failed_once.py", _EACH_KIND.format(name="failed_once")
+    file.write_text(f"{code}1 / 0\n")
+    with pytest.raises(ConfigError, match="ZeroDivisionError"):
+        take_plugins([f"plugins={tmp_path}"])
+    read_run_settings(["model=handcrafted"])  # whose class has the classifier by now
+    file.write_text(f"{code}mended = True\n")
+    take_plugins([f"plugins={tmp_path}"])
+    assert importlib.import_module("failed_once").mended
+
+
+@pytest.mark.parametrize("gone", [False, True])
+def test_a_file_that_was_changed_after_its_import_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gone: bool
+) -> None:
+    """The old code would run here, and the new one in the workers of a race."""
+    monkeypatch.setenv("BAKEOFF_PLUGINS", "")
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    file = tmp_path / f"changes_{gone}.py"
+    file.write_text("depth = 1\n")
+    take_plugins([f"plugins={tmp_path}"])
+    take_plugins([])
+    file.unlink() if gone else file.write_text("depth = 2\n")
+    with pytest.raises(ConfigError, match=rf"{file.name} was changed after it was imported"):
+        take_plugins([])
+    file.write_text("depth = 1\n")
+    take_plugins([])

@@ -236,6 +236,68 @@ def test_whatever_brings_another_thing_is_named_before_the_training(
     assert "Traceback" not in done.stderr and "epoch 1/" not in done.stderr
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("options", "file", "old", "new", "said"),
+    [
+        (
+            ("model=mixer",),
+            "mixer",
+            "features = self",
+            "features = len(images) > 2 and 1 / 0 or self",
+            "mixer.py, line 49: ZeroDivisionError: division by zero",
+        ),
+        (
+            ("model=mlp", "loss=poly"),
+            "poly",
+            "return (",
+            "return logits if len(logits) > 2 else (",
+            "loss: poly.Poly returned (",
+        ),
+        (
+            ("model=mlp", "scheduler=inverse_root"),
+            "root",
+            "return lambda step: ",
+            "return lambda step: float('nan') if step > 10 else ",
+            "scheduler: root.inverse_root gives nan at step 11 of ",
+        ),
+        (
+            FIT,
+            "lda",
+            'solver="lsqr"',
+            'solver="none"',
+            "model.classifier: lda.lda fails: InvalidParameterError: The 'solver' parameter",
+        ),
+        (
+            FIT,
+            "lda",
+            "    return L",
+            "    class Own(LinearDiscriminantAnalysis): ...\n\n    return Own() or L",
+            "model.classifier: lda.lda fails: ValueError: ",
+        ),
+    ],
+)
+def test_whatever_fails_later_is_named_without_the_frames_of_others(
+    start: Start,
+    folder: Path,
+    tmp_path: Path,
+    options: tuple[str, ...],
+    file: str,
+    old: str,
+    new: str,
+    said: str,
+) -> None:
+    code = (folder / f"{file}.py").read_text()
+    assert old in code
+    (folder / f"{file}.py").write_text(code.replace(old, new))
+    quiet = [] if options == FIT else QUIET[1:]
+    overrides = [*options, f"output_dir={tmp_path}/out", "tracking=none", *quiet]
+    done = start(tmp_path, "train", f"plugins={folder}", *overrides)
+    assert done.returncode == 2 and said in done.stderr.splitlines()[-1], done.stderr
+    others = [line for line in done.stderr.splitlines() if line.startswith("  File ")]
+    assert all(str(folder) in line for line in others)
+
+
 def test_a_file_with_a_mistake_is_named_with_its_line(run: Run, folder: Path) -> None:
     (folder / "broken.py").write_text("x = 1\ny = 1 / 0\n")
     done = run("src.train", f"plugins={folder}")

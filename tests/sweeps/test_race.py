@@ -596,7 +596,10 @@ def test_a_family_that_memory_is_too_small_for_leaves_the_race_to_the_others(
     record = sweep(tmp_path, "finalists=0", "budget.trials=2", "evaluate_test=false")
     assert [trial.family for trial in record.trials] == ["embedding"] * 2
     for minutes in ("null", "60"):
-        with pytest.raises(RunFailed, match=r"\(mlp: left out: .* memory\): choose a smaller"):
+        with pytest.raises(
+            RunFailed,
+            match=r"\(mlp: left out: .* memory\): where memory is short, choose a smaller",
+        ):
             sweep(tmp_path, "families=[mlp]", "study=alone", f"budget.minutes={minutes}")
 
 

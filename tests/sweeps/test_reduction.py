@@ -505,6 +505,14 @@ def test_what_cannot_be_trained_ends_the_sweep_with_its_reason(
         reduction(Answers(lambda _: {"failed": result}), 100).measure(family("cnn"))
 
 
+def test_what_fails_of_one_family_leaves_it_out_and_the_others_race() -> None:
+    own, other = family("mlp"), family("cnn")
+    made = reduction(Answers(lambda _: {"failed": {}}), 100, mlp=own, cnn=other)
+    found = made.measure(own)
+    assert not found.affordable and found.why_left_out == "no such thing"
+    assert not found.is_late, "more time changes nothing"
+
+
 class TwoSlots(Answers):
     """A pool of two workers."""
 

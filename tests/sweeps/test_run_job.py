@@ -26,7 +26,7 @@ from src.config.schema import RunSettings
 from src.data.decoding.picture_store import PictureLost
 from src.data.loading.loaders import Batch
 from src.data.splitting.splits import Split
-from src.machine.failures import OutOfMemory
+from src.machine.failures import OutOfMemory, RunFailed
 from src.records.run import Predictions, RunSummary
 from src.runs.candidates.classical import ClassicalCandidate
 from src.runs.candidates.network import NetworkCandidate
@@ -522,3 +522,20 @@ def test_workers_import_lightning_before_their_first_job_where_networks_race() -
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["TrialRunner", "False", "TrialRunner", "True"]
+
+
+def test_a_plugin_is_imported_before_the_files_of_a_run_that_goes_on_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is composed for it, and its settings may name what the plugin registers."""
+    (tmp_path / "of_a_worker.py").write_text("")
+    monkeypatch.setenv("BAKEOFF_PLUGINS", str(tmp_path))
+    monkeypatch.setattr(sys, "path", list(sys.path))
+
+    def read(_: Any) -> Any:
+        assert "of_a_worker" in sys.modules
+        raise RunFailed("that is all")
+
+    monkeypatch.setattr(runners, "read_task", read)
+    ending = TrialRunner()(job(tmp_path, OVERRIDES), NoReports())
+    assert ending.reason == "that is all"

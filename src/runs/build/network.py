@@ -12,6 +12,7 @@ from torch import nn
 
 from ...config.checks import ConfigError, input_of, own_fields
 from ...config.models import EncoderSettings, NetworkSettings, SegmentationSettings, ZooSettings
+from ...config.plugins import fault_text
 from ...config.schema import RunSettings
 from ...machine.imports import import_object, is_foreign
 from ...models.pretrained import load_weights
@@ -167,7 +168,7 @@ def _problems(make: type, model: NetworkSettings, shape: NetworkShape) -> Iterat
         logits = network.eval()(torch.zeros(2, channels, *size))
     except Exception as error:
         batch = f"(2, {channels}, {size[0]}, {size[1]})"
-        yield f"it fails on a batch {batch}: {type(error).__name__}: {error}"
+        yield f"it fails on a batch {batch}: {fault_text(error)}"
         return
     if not isinstance(logits, torch.Tensor) or tuple(logits.shape) != wanted:
         given = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__

@@ -19,7 +19,7 @@ from ...config.metrics import further_metrics
 from ...config.models import NetworkSettings
 from ...config.plugins import fault_text
 from ...config.schema import RunSettings
-from ...config.training import OptimizerSettings
+from ...config.training import OptimizerSettings, SchedulerSettings
 from ...data.loading.picture_data import PictureData
 from ...features.pipeline import make_classifier
 from ...machine.imports import import_object, is_foreign
@@ -27,7 +27,7 @@ from ...targets import kind_of
 from ...training.links import outputs_of, probabilities
 from ...training.optimizers import parameter_groups
 from .network import check_network
-from .task import made, made_loss, make_schedule
+from .task import made, made_loss
 
 __all__ = ["check_metrics", "check_plugins"]
 
@@ -158,7 +158,7 @@ def _fault_of_optimizer(settings: RunSettings) -> str | None:
 
 def _fault_of_schedule(settings: RunSettings) -> str | None:
     """Return what is wrong with the factors of a short training, or None."""
-    schedule = make_schedule(settings.scheduler, _STEPS)
+    schedule = made(settings.scheduler, SchedulerSettings, total_steps=_STEPS)
     factors = [float(schedule(step)) for step in range(_STEPS + 1)]
     fine = all(math.isfinite(factor) and factor >= 0 for factor in factors)
     return None if fine else f"its factors are {factors}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
@@ -20,7 +21,7 @@ from ...config.training import LossSettings, OptimizerSettings, SchedulerSetting
 from ...data.augmentation.augment import Augment
 from ...data.loading.picture_data import PictureData
 from ...data.splitting.folds import training_seed
-from ...machine.imports import import_object
+from ...machine.imports import import_object, is_foreign
 from ...models.arithmetic import MEMORY_FORMATS
 from ...targets import kind_of
 from ...training.checkpoints import read_checkpoint
@@ -306,9 +307,25 @@ def _make_optimizer(
 
 
 def make_schedule(scheduler: SchedulerSettings, total_steps: int) -> Callable[[int], float]:
-    """Return step -> factor of the learning rate, of a training of so many steps."""
+    """Return step -> factor of the learning rate, of a training of so many steps.
+
+    The function raises a ConfigError where that of a plugin gives no factor, which would pass for a
+    learning rate that is too high.
+    """
     schedule: Callable[[int], float] = made(scheduler, SchedulerSettings, total_steps=total_steps)
-    return schedule
+    if not is_foreign(scheduler._target_):
+        return schedule
+
+    def checked(step: int) -> float:
+        factor = schedule(step)
+        if not 0 <= float(factor) < math.inf:  # nor NaN
+            raise ConfigError(
+                f"scheduler: {scheduler._target_} gives {factor} at step {step} of {total_steps}: "
+                "a finite number is needed that is not negative."
+            )
+        return factor
+
+    return checked
 
 
 def made(settings: Any, base: type[Settings], **arguments: Any) -> Any:

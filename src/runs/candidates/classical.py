@@ -26,6 +26,7 @@ from ...config.features import (
     HandcraftedSettings,
 )
 from ...config.overrides import with_values
+from ...config.plugins import fails_for
 from ...config.schema import RunSettings
 from ...data.loading.picture_data import PictureData
 from ...data.splitting.folds import training_seed
@@ -127,7 +128,11 @@ class ClassicalCandidate:
         classifier = FeatureClassifier(self._extractors, model, metadata)
         require_folder(context.folder.path)
         file = context.folder.checkpoints / MODEL_FILE
-        classifier.save(file)
+        chosen = CLASSIFIERS.get(self._model.classifier, __name__)  # of auto, none of a plugin
+        with fails_for("model.classifier", chosen):
+            classifier.save(file)
+            if is_foreign(chosen):  # whose estimator may hold what is written, and never read
+                FeatureClassifier.load(file)
         trained = TrainedClassifier(classifier, file)
         return Fitted(
             trained,
@@ -320,15 +325,16 @@ class ClassicalCandidate:
             model = fit_chosen(choice, settings, examples, num_classes=classes, **how)
             return model, choice, time.perf_counter() - started + choice.seconds
         started = time.perf_counter()
-        model = CalibratedModel.fit(
-            lambda count: make_pipeline(settings, sizes, pictures=count, **how),
-            features,
-            targets,
-            contents,
-            num_classes=classes,
-            folds=settings.calibration_folds,
-            seed=seed,
-        )
+        with fails_for("model.classifier", CLASSIFIERS[settings.classifier]):
+            model = CalibratedModel.fit(
+                lambda count: make_pipeline(settings, sizes, pictures=count, **how),
+                features,
+                targets,
+                contents,
+                num_classes=classes,
+                folds=settings.calibration_folds,
+                seed=seed,
+            )
         return model, None, time.perf_counter() - started
 
     def _require_finite(
