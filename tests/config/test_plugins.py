@@ -8,17 +8,22 @@ import multiprocessing
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from src.config.checks import ConfigError
+from src.config import checks, metrics
+from src.config.augment import OPERATIONS
+from src.config.checks import ADDED, ConfigError, extended
 from src.config.command_line import run_entry
 from src.config.compose import read_run_settings
+from src.config.features import CLASSIFIERS, DESCRIPTORS
 from src.config.overrides import split_override
 from src.config.plugins import fault_text, faulty_line, plugin_folders, take_plugins
+from src.metrics.registry import METRICS
 
 _DIGESTS = """
 import json
@@ -26,6 +31,22 @@ from src.config.plugins import code_digest
 print(json.dumps([code_digest("my_plugin.Mine"), code_digest("src.features.Raw", "my_plugin.Mine"),
                   code_digest("src.features.Raw"), code_digest()]))
 """
+
+
+@pytest.fixture(autouse=True)
+def registers_as_before() -> Iterator[None]:
+    """What the plugins of a test register goes with it: other tests list all that there is."""
+    registers: list[dict[Any, Any]] = [METRICS, metrics._PLUGIN_METRICS, ADDED, checks._VARIANTS]
+    registers += [CLASSIFIERS, DESCRIPTORS, OPERATIONS]
+    before = [
+        {key: dict(one) if isinstance(one, dict) else one for key, one in register.items()}
+        for register in registers
+    ]
+    yield
+    for register, kept in zip(registers, before, strict=True):
+        register.clear()
+        register.update(kept)
+    extended.cache_clear()
 
 
 def digests(plugin: Path) -> list[str]:
