@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import logging
 import os
 import re
 import sys
@@ -39,6 +40,8 @@ __all__ = [
     "plugin_overrides",
     "take_plugins",
 ]
+
+_log = logging.getLogger(__name__)
 
 _VARIABLE = "BAKEOFF_PLUGINS"
 _KEY = "plugins"
@@ -93,6 +96,13 @@ def take_plugins(overrides: Sequence[str]) -> list[str]:
     except ConfigError:  # the next call from Python does not name it again
         os.environ[_VARIABLE] = before
         raise
+    for name in (file for plugin in plugins for file in _passed_over(plugin)):
+        _log.warning(
+            "%s: %s is passed over, for Python can import no file of this name: write it with "
+            "letters, digits and _",
+            _KEY,
+            name,
+        )
     for file, digest in (item for plugin in plugins for item in _imported_code(plugin).items()):
         if not file.is_file() or _digest_of(file) != digest:
             raise ConfigError(
@@ -219,6 +229,13 @@ def _digest(plugin: Plugin) -> str:
         found.update(file.as_posix().encode() + b"\0")
         found.update(_digest_of(plugin.root / file))
     return found.hexdigest()
+
+
+def _passed_over(plugin: Plugin) -> list[Path]:
+    """Return the Python files of a folder whose names are none of modules, as my-network.py."""
+    if plugin.name in plugin.modules:  # a module or a package, which imports what it needs
+        return []
+    return sorted(file for file in plugin.folder.glob("*.py") if not file.stem.isidentifier())
 
 
 @cache

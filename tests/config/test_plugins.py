@@ -343,3 +343,17 @@ def test_a_file_that_was_changed_after_its_import_is_refused(
         take_plugins([])
     file.write_text("depth = 1\n")
     take_plugins([])
+
+
+def test_a_file_that_python_cannot_import_is_passed_over_with_a_word(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("BAKEOFF_PLUGINS", "")
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    (tmp_path / "importable.py").write_text("")
+    take_plugins([f"plugins={tmp_path}"])
+    assert not caplog.records
+    (tmp_path / "my-network.py").write_text("1 / 0\n")
+    take_plugins([f"plugins={tmp_path}"])
+    (record,) = caplog.records
+    assert f"{tmp_path / 'my-network.py'} is passed over" in record.getMessage()
