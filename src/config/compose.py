@@ -374,7 +374,7 @@ def _refuse_without_effect(keys: Iterable[str], settings: RunSettings) -> None:
         raise WithoutEffect(f"augment.{name}", " or ".join(f"augment.{one}" for one in needed))
     model, scheduler = settings.model, settings.scheduler
     norms = isinstance(model, NetworkSettings) and model.freeze_norm and not model.pretrained
-    unchosen = settings.data.train_on_val and settings.data.best_for not in (None, "mae")
+    unchosen = settings.data.train_on_val and settings.data.chosen_for is not None
     idle = {
         **dict.fromkeys(
             ("data.answer", "data.threshold"),

@@ -89,12 +89,13 @@ class DataSettings(Settings):
         "or half for one half each",
         "micro_f1",
     )
-    answer: Literal["most_probable", "balanced_accuracy", "kappa", "mae"] = setting(
+    answer: Literal["most_probable", "balanced_accuracy", "cost", "kappa", "mae"] = setting(
         "the class that is answered: the most probable one; with balanced_accuracy the one whose "
         "probability is the largest multiple of its share of the pictures, so that rare classes "
-        "are found as often as frequent ones; for target=ordinal, with kappa the one that the mean "
-        "of the classes lies in, which has a better kappa and often a lower accuracy, and with mae "
-        "the median, which has the least mean distance by the model's probabilities",
+        "are found as often as frequent ones; with cost the one of the least mean cost by the "
+        "model's probabilities and the table of costs; for target=ordinal, with kappa the one that "
+        "the mean of the classes lies in, which has a better kappa and often a lower accuracy, and "
+        "with mae the median, which has the least mean distance by the model's probabilities",
         "most_probable",
     )
     image_size: int | list[int] | None = setting(
@@ -262,6 +263,11 @@ class DataSettings(Settings):
         if self.target == "multi":
             return None if self.threshold == "half" else self.threshold
         return None if self.answer == "most_probable" else self.answer
+
+    @property
+    def chosen_for(self) -> str | None:
+        """The metric that held-out pictures choose these thresholds for; None where none do."""
+        return None if self.best_for in ("cost", "mae") else self.best_for
 
 
 def _columns(value: list[str | None]) -> str | None:

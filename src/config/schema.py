@@ -132,6 +132,11 @@ class RunSettings(Settings):
             raise ConfigError(
                 f"costs is given, but data.target is {target}: costs are of one class a picture."
             )
+        if self.data.answer == "cost" and self.costs is None:
+            raise ConfigError(
+                "data.answer is cost, and there are no costs: set costs=FILE.csv, which says what "
+                "each mistake costs."
+            )
         if monitor == COST and self.costs is None:
             raise ConfigError(
                 "trainer.monitor is cost, and there are no costs: set costs=FILE.csv, which says "

@@ -57,8 +57,8 @@ _ANSWERS = {
         "data.threshold",
         {"val/macro_f1": "macro_f1", "val/hamming_loss": "half", "val/accuracy": "half"},
     ),
-    "single": ("data.answer", {_BALANCED: "balanced_accuracy"}),
-    "ordinal": ("data.answer", {"val/mae": "mae", _BALANCED: "balanced_accuracy"}),
+    "single": ("data.answer", {COST: "cost", _BALANCED: "balanced_accuracy"}),
+    "ordinal": ("data.answer", {COST: "cost", "val/mae": "mae", _BALANCED: "balanced_accuracy"}),
 }
 # Options of a group that use a setting, if not all do.
 _USED_BY = {

@@ -52,9 +52,10 @@ class Predictions:
         kind: of the targets, see `src.targets`.
         thresholds: of kind "multi" (K,), from which on a label counts as predicted, None for one
             half each; of kinds "single" and "ordinal" (K,), of which the probability of the class
-            that is answered is the largest multiple, None for none; of kind "ordinal" also
-            (K - 1,), which the mean of the classes reaches or does not, or (1,), which the
-            probabilities of higher classes reach.
+            that is answered is the largest multiple, None for none, or (K * K,), the costs of each
+            answer for each class, row by row; of kind "ordinal" also (K - 1,), which the mean of
+            the classes reaches or does not, or (1,), which the probabilities of higher classes
+            reach.
         copies: whether groups are of pictures that are alike, and none was named by the user.
         preds: of kind "multi" (N, K) uint8, the predicted labels, None where they are those that
             reach the thresholds; of classes (N,) int64, the predicted ones, None where they are the
@@ -83,9 +84,9 @@ class Predictions:
         classes = (num_classes, num_classes) if dense else (num_classes,)
         labels = (count, num_classes) if sets else (count,)
         limits = (num_classes,)
-        if self.kind == "ordinal" and self.thresholds is not None:
-            fewer = (1,), (num_classes - 1,)
-            limits = self.thresholds.shape if self.thresholds.shape in fewer else limits
+        if self.kind in ("single", "ordinal") and self.thresholds is not None:
+            others = [num_classes**2, *((1, num_classes - 1) if self.kind == "ordinal" else ())]
+            limits = (len(self.thresholds),) if len(self.thresholds) in others else limits
         for name, array, shape in (
             ("probs", answers, (count, *classes)),
             ("targets", self.targets, labels),

@@ -187,7 +187,11 @@ def _described_accuracy(facts: CardFacts) -> str:
         cuts = judged[0].thresholds
         assert cuts is not None
         rule = "the median class, on either side of which lies at most half of the probability"
-        if len(cuts) == len(judged[0].class_names):
+        if len(cuts) > len(judged[0].class_names):
+            rule = (
+                "the class whose mean cost, by the probabilities and the table of costs, is least"
+            )
+        elif len(cuts) == len(judged[0].class_names):
             rule = (
                 "the class whose probability is the largest multiple of its mean on the validation "
                 "part, so that rare classes count as much as frequent ones"

@@ -27,7 +27,7 @@ from ..statistics.label_errors import doubtful_labels
 from ..storage.files import write_atomically
 from ..tracking.tracker import Tracker
 from .build import build_fold, stated_batch_size
-from .candidates.candidate import OnEpoch, cross_fitted, settle_thresholds
+from .candidates.candidate import OnEpoch, decided_by, settle_thresholds
 from .candidates.choose import candidate_of
 from .fold_records import FoldBook, fold_means, joined, mean_of
 from .folder import RunFolder, finished_summary, open_folder
@@ -209,10 +209,10 @@ class _CrossValidation(ActiveRun):
         held_out = [Predictions.read(run.predictions / "val.parquet") for run in runs if run]
         repeats = [joined(held_out[i : i + folds]) for i in range(0, len(held_out), folds)]
         out_of_fold = mean_of(repeats)
-        wanted = self.settings.data.best_for
-        thresholds = settle_thresholds(self.folder, wanted, out_of_fold)
-        if wanted is not None and thresholds is not None:
-            out_of_fold, _ = cross_fitted(replace(out_of_fold, thresholds=thresholds), wanted)
+        data = self.settings.data
+        thresholds = settle_thresholds(self.folder, data.best_for, out_of_fold, self.data.costs)
+        if thresholds is not None:
+            out_of_fold = decided_by(thresholds, out_of_fold, data.chosen_for)
         self.keep_predictions("val", out_of_fold, tracker)
         for repeat, predictions in enumerate(repeats if len(repeats) > 1 else (), start=1):
             self.keep_predictions(f"val-repeat{repeat}", predictions, tracker)

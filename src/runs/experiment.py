@@ -214,11 +214,14 @@ class _SingleRun(ActiveRun):
         settings, split = self.settings, self.data.split
         answers, held_out = None, None
         best_for = settings.data.best_for
-        if best_for is not None and len(split.val):
+        if settings.data.chosen_for is not None and len(split.val):
             answers = fitted.trained.predict(self.data, "val")
             held_out = measure_part(self.data, "val", answers)
         self._thresholds = settle_thresholds(
-            self.folder, best_for, None if held_out is None else held_out.predictions
+            self.folder,
+            best_for,
+            None if held_out is None else held_out.predictions,
+            self.data.costs,
         )
         if self._thresholds is not None:
             fitted.trained.metadata["thresholds"] = self._thresholds.tolist()
@@ -288,8 +291,8 @@ class _SingleRun(ActiveRun):
         if part == "test":
             fingerprint = self.data.split.test_fingerprint
             self._test_measurements = counted_measurement(self.folder, fingerprint, answers)
-        best_for = self.settings.data.best_for
-        measured = measure_part(self.data, part, answers, self._thresholds, best_for)
+        chosen_for = self.settings.data.chosen_for
+        measured = measure_part(self.data, part, answers, self._thresholds, chosen_for)
         self.keep_predictions(part, measured.predictions, tracker)
         self.metrics |= measured.metrics
         return measured.predictions

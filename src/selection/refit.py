@@ -84,7 +84,7 @@ def refit(chosen: RunFolder, settings: RunSettings, chosen_summary: RunSummary) 
     _keep_thresholds(chosen, folder, wanted)
     otherwise = command("select", f"run={chosen_summary.run_dir}", "refit=true")
     # A training alone would choose no thresholds, without pictures to choose them by.
-    by_held_out = wanted.data.best_for not in (None, "mae")
+    by_held_out = wanted.data.chosen_for is not None
     repeat = otherwise if by_held_out else repeating_command(chosen_summary, wanted, otherwise)
     how_long = f" for {counted(epochs, 'epoch')}" if epochs else ""
     print(f"refit: training{how_long} on the training and validation parts together")
@@ -118,7 +118,7 @@ def _keep_thresholds(chosen: RunFolder, folder: RunFolder, settings: RunSettings
 
     Of repeats those of the first: a mean of models is less extreme than the one that is refitted.
     """
-    file, wanted = chosen.answers("val")[0], settings.data.best_for
+    file, wanted = chosen.answers("val")[0], settings.data.chosen_for
     if wanted is not None and file.is_file():
         settle_thresholds(folder, wanted, Predictions.read(file))
 

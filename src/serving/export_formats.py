@@ -116,7 +116,13 @@ def outputs_note(metadata: Mapping[str, Any]) -> dict[str, str]:
             "the class is the lowest above which all classes together are less probable than the "
             "threshold"
         )
-        if len(thresholds) == len(names):
+        if len(thresholds) > len(names):
+            answer = (
+                "the class is the k of the least sum over j of the probability of class j times "
+                "threshold j * K + k, which is the cost of answering k for it; K is the number of "
+                "classes, and all count from 0"
+            )
+        elif len(thresholds) == len(names):
             answer = (
                 "the class is the one whose probability is the largest multiple of its threshold"
             )

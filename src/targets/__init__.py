@@ -8,12 +8,12 @@ machine for the types of arrays.
 from __future__ import annotations
 
 from .dense import Dense
-from .kind import TargetKind
+from .kind import TargetKind, fixed_thresholds
 from .multi import MultiLabel
 from .ordinal import Ordinal
 from .single import SingleLabel
 
-__all__ = ["KINDS", "TargetKind", "kind_of"]
+__all__ = ["KINDS", "TargetKind", "fixed_thresholds", "kind_of"]
 
 KINDS: dict[str, TargetKind] = {
     one.name: one for one in (SingleLabel(), MultiLabel(), Ordinal(), Dense())

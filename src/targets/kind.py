@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..machine.arrays import BoolArray, Float32Array, Float64Array, Int64Array, IntegerArray
 from ..metrics.multilabel import cross_fitted_thresholds
+from ..metrics.ordered import MEDIAN
 from ..metrics.registry import PRIMARY, RANKING
 
 __all__ = ["TargetKind", "lone_errors"]
@@ -19,6 +20,21 @@ Probs = NDArray[np.floating[Any]]
 Labels = IntegerArray
 # Sum of squared deviations of figures in [0, 1] that are all equal.
 _ROUNDING = 1e-20
+
+
+def fixed_thresholds(wanted: str | None, costs: Float64Array | None) -> Float64Array | None:
+    """Return the thresholds of `TargetKind.decide` that no pictures choose.
+
+    Args:
+        wanted: what they are best for: "mae" or "cost".
+        costs: (K, K) of each predicted class (column) for each true one (row).
+
+    Returns:
+        (1,) of the median, or (K * K,) the costs; None for anything else.
+    """
+    if wanted == "mae":
+        return np.array([MEDIAN])
+    return costs.ravel() if wanted == "cost" and costs is not None else None
 
 
 class TargetKind(ABC):

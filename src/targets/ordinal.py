@@ -29,7 +29,7 @@ class Ordinal(SingleLabel):
     class is the answer, as for classes without an order, or by `thresholds`, those of all pictures
     or a row for each:
 
-    - K of them: as for classes without an order;
+    - K or K * K of them: as for classes without an order;
     - K - 1 of them: the class that the mean of the classes lies in; they are where one ends and the
       next begins, see `src.metrics.ordered.kappa_cuts`;
     - one: the lowest class above which all others together are less probable than it, with 0.5 the
@@ -41,7 +41,7 @@ class Ordinal(SingleLabel):
 
     def decide(self, probs: Probs, thresholds: Probs | None = None) -> Labels:
         """Return (N,) the classes that are answered."""
-        if thresholds is None or np.shape(thresholds)[-1] == probs.shape[1]:
+        if thresholds is None or np.shape(thresholds)[-1] >= probs.shape[1]:
             return super().decide(probs, thresholds)
         least = np.asarray(thresholds)
         alone = least.shape[-1] == 1

@@ -23,7 +23,8 @@ class SingleLabel(TargetKind):
     """One of K classes a picture; probabilities of a row sum to one.
 
     The most probable class is the answer, or by `thresholds`, those of all pictures (K,) or a row
-    for each, the one whose probability is the largest multiple of its threshold.
+    for each, the one whose probability is the largest multiple of its threshold; or by (K * K,),
+    the costs of each answer for each class, row by row, the one of the least expected cost.
     """
 
     name = "single"
@@ -34,7 +35,12 @@ class SingleLabel(TargetKind):
 
     def decide(self, probs: Probs, thresholds: Probs | None = None) -> Labels:
         """Return (N,) the classes that are answered, of equal ones the first."""
-        return (probs if thresholds is None else probs / np.asarray(thresholds)).argmax(axis=1)
+        if thresholds is None:
+            return probs.argmax(axis=1)
+        least, classes = np.asarray(thresholds), probs.shape[1]
+        if least.shape == (classes**2,):
+            return (probs @ least.reshape(classes, classes)).argmin(axis=1)
+        return (probs / least).argmax(axis=1)
 
     def thresholds(self, probs: Probs, targets: Labels, wanted: str) -> Float64Array | None:
         return balanced_thresholds(probs) if wanted == "balanced_accuracy" else None

@@ -14,7 +14,7 @@ from torch import Tensor
 from ..config.metrics import further_metrics, reported_metrics
 from ..machine.arrays import AnyArray, Float64Array, Int64Array
 from ..metrics.classification import mean_cost
-from ..targets import TargetKind
+from ..targets import TargetKind, fixed_thresholds
 from .links import kept_probabilities
 
 __all__ = ["CollectedAnswers", "LossTotal", "RunningTotals", "ValidationMetrics"]
@@ -97,8 +97,8 @@ class ValidationMetrics:
         kind: of the targets.
         class_names: K of them.
         monitor: key of the metric that the training is judged by, as "val/auc".
-        best_for: the metric that thresholds of answers are chosen for, each picture's by others;
-            None for answers without thresholds.
+        best_for: the metric that thresholds of answers are best for, each picture's by others
+            where pictures choose them; None for answers without thresholds.
         groups: (N,) equal for pictures of the part that go together, in its order.
         costs: (K, K) of each prediction (column) for each class; None without.
     """
@@ -115,8 +115,9 @@ class ValidationMetrics:
 
         A metric that these pictures have none of, as the AUC of a single class, is left out.
         """
-        kind, thresholds = self.kind, None
-        if self.best_for is not None and self.groups is not None:
+        kind = self.kind
+        thresholds = fixed_thresholds(self.best_for, self.costs)
+        if thresholds is None and self.best_for is not None and self.groups is not None:
             thresholds = kind.cross_fitted_thresholds(probs, targets, self.groups, self.best_for)
         found = kind.evaluate(probs, targets, self.class_names, thresholds)
         if self.costs is not None:

@@ -141,6 +141,7 @@ def test_what_does_nothing_by_itself_is_refused(overrides: list[str], without: s
         ["model=resnet18", "model.freeze_norm=false"],
         ["scheduler.start_divisor=9"],
         ["data.target=ordinal", "data.train_on_val=true", "data.answer=mae"],
+        ["data.train_on_val=true", "data.answer=cost", "costs=costs.csv"],
         ["data.target=multi", "data.train_on_val=true", "data.threshold=half"],
         ["trainer.validate_every=5", "trainer.max_epochs=5", "trainer.final_weights=best"],
         ["trainer.validate_every=5", "trainer.max_epochs=3"],
@@ -148,6 +149,11 @@ def test_what_does_nothing_by_itself_is_refused(overrides: list[str], without: s
 )
 def test_what_goes_with_others_or_is_turned_off_is_taken(overrides: list[str]) -> None:
     read_run_settings(overrides)
+
+
+def test_answers_by_costs_need_costs() -> None:
+    with pytest.raises(ConfigError, match=r"data\.answer is cost, and there are no costs: set co"):
+        read_run_settings(["data.answer=cost"])
 
 
 @pytest.mark.parametrize("choice", ["early_stopping=2", "final_weights=best"])

@@ -23,6 +23,7 @@ from src.runs.candidates.candidate import measure_part
 from src.runs.experiment import run_experiment
 from src.statistics.candidates import Measure
 from src.statistics.intervals import measure_interval
+from src.targets import fixed_thresholds
 from src.training.inference import predict
 from src.training.task import ClassificationTask
 from tests.runs.test_target_kinds import open_data
@@ -31,6 +32,7 @@ from tests.runs.test_target_kinds import settings_of as small_settings
 pytestmark = pytest.mark.usefixtures("blank_figures")
 
 COSTS = np.array([[0, 1, 2, 9], [1, 0, 1, 2], [2.5, 1, 0, 1], [3, 2, 1, 0]])
+COST = "data.answer=cost"
 SMALL = (
     *("data=digits", "model=mlp", "model.hidden=[32]", "trainer.max_epochs=3", "trainer.tta=none"),
     *("runtime=float32", "data.limit=300", "tracking=none", "evaluate_test=false"),
@@ -39,9 +41,9 @@ SMALL = (
 MONITORED = [
     (kind, key, answer)
     for kind, answers in {
-        "single": ("data.answer=most_probable", "data.answer=balanced_accuracy"),
+        "single": ("data.answer=most_probable", "data.answer=balanced_accuracy", COST),
         "multi": ("data.threshold=macro_f1", "data.threshold=micro_f1", "data.threshold=half"),
-        "ordinal": ("data.answer=most_probable", "data.answer=kappa", "data.answer=mae"),
+        "ordinal": ("data.answer=most_probable", "data.answer=kappa", "data.answer=mae", COST),
     }.items()
     for key in monitored_metrics(kind)
     if key != "val/loss"
@@ -57,7 +59,7 @@ def write_costs(file: Path, names: Sequence[str], costs: np.ndarray) -> Path:
 
 def watching(kind: str, key: str, *overrides: str) -> RunSettings:
     """Small settings of a network that watches a metric, resolved as far as these tests need."""
-    costs = ["costs=costs.csv"] if key == "val/cost" else []
+    costs = ["costs=costs.csv"] if key == "val/cost" or COST in overrides else []
     return small_settings(kind, "model=mlp", f"trainer.monitor={key}", *costs, *overrides)
 
 
@@ -89,15 +91,16 @@ def test_a_monitored_metric_is_that_of_the_summary_to_the_last_digit(
 ) -> None:
     data = pictures[kind]
     data.groups = np.arange(len(data.pictures.targets)) // 2 if grouped else None
-    data.costs = COSTS if key == "val/cost" else None
+    data.costs = COSTS if key == "val/cost" or answer == COST else None
     settings = watching(kind, key, answer)
     task = trained(settings, data)
     found = validated(task, data)
     answers = predict(task, data.batches("val"), device=torch.device("cpu"))
-    best_for = settings.data.best_for
-    # What thresholds there are counts for nothing: each picture is judged by those of others.
-    some = None if best_for is None else np.full(4, 0.25)
-    expected = measure_part(data, "val", answers, some, best_for).metrics
+    chosen_for = settings.data.chosen_for
+    some = fixed_thresholds(settings.data.best_for, data.costs)
+    if chosen_for is not None:  # which count for nothing: each picture is judged by those of others
+        some = np.full(4, 0.25)
+    expected = measure_part(data, "val", answers, some, chosen_for).metrics
     name = key.removeprefix("val/")
     assert found[name] == expected[key]
     others = found.keys() - {name, "loss"}

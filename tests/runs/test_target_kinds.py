@@ -28,7 +28,7 @@ from src.features.fusion import extractors_of
 from src.features.pipeline import make_pipeline
 from src.records.run import Predictions
 from src.runs.build import build_task
-from src.runs.candidates.candidate import Answers, cross_fitted, read_thresholds
+from src.runs.candidates.candidate import Answers, cross_fitted, decided_by, read_thresholds
 from src.runs.candidates.network import TrainedNetwork
 from src.runs.experiment import run_experiment
 from src.runs.finished.evaluate import measure, revisit
@@ -358,6 +358,8 @@ def test_pictures_with_several_labels_are_predicted_once_for_thresholds_and_figu
         ("handcrafted", "ordinal", "kappa"),
         ("handcrafted", "ordinal", "mae"),
         ("handcrafted", "single", "balanced_accuracy"),
+        ("handcrafted", "single", "cost"),
+        ("mlp", "ordinal", "cost"),
     ],
 )
 def test_classes_are_answered_as_asked_by_files_tables_and_the_served_model(
@@ -365,7 +367,7 @@ def test_classes_are_answered_as_asked_by_files_tables_and_the_served_model(
 ) -> None:
     """For kappa by cuts through the mean, for mae by the median, for balanced accuracy by shares.
 
-    Else with the most probable class.
+    For costs by the least mean one, else with the most probable class.
     """
     rng, rows = np.random.default_rng(0), ["path,label"]
     pictures = tmp_path / "pictures"
@@ -388,11 +390,17 @@ def test_classes_are_answered_as_asked_by_files_tables_and_the_served_model(
         *(*of_model, "tracking=none", "tracking.figures=false", f"output_dir={tmp_path / 'out'}"),
         "data.val_fraction=0.3",
     ]
+    costs = np.array([[0, 1, 2, 3], [4, 0, 1, 2], [8, 4, 0, 1], [12, 8, 4, 0]])
+    if answer == "cost":
+        rows = [",0,1,2,3", *(f"{k},{','.join(map(str, costs[k]))}" for k in range(CLASSES))]
+        (tmp_path / "costs.csv").write_text("\n".join(rows) + "\n")
+        overrides.append(f"costs={tmp_path / 'costs.csv'}")
     summary = run_experiment(read_run_settings([*overrides, f"data.answer={answer}"]))
     assert summary is not None
     run, kind = Path(summary.run_dir), kind_of(target)
     kept = read_thresholds(run / "checkpoints")
     sizes = {"kappa": CLASSES - 1, "mae": 1, "balanced_accuracy": CLASSES}
+    sizes["cost"] = CLASSES**2
     assert kept is not None and kept.shape == (sizes[answer],)
     said = {part: Predictions.read(run / f"predictions/{part}.parquet") for part in ("val", "test")}
     test_probs = said["test"].probs.astype(np.float64)
@@ -401,6 +409,10 @@ def test_classes_are_answered_as_asked_by_files_tables_and_the_served_model(
     elif answer == "balanced_accuracy":
         sums = said["val"].probs.sum(axis=0, dtype=np.float64) + 0.5
         answers = (test_probs / sums).argmax(axis=1)
+    elif answer == "cost":
+        answers = (test_probs @ costs).argmin(axis=1)
+        assert summary.metrics["test/cost"] == costs[said["test"].targets, answers].mean()
+        assert summary.metrics["val/cost"] < costs[said["val"].targets].mean(axis=0).min()
     else:  # the class with the least mean distance
         steps = np.arange(CLASSES)
         answers = (test_probs @ np.abs(steps[:, None] - steps)).argmin(axis=1)
@@ -412,7 +424,8 @@ def test_classes_are_answered_as_asked_by_files_tables_and_the_served_model(
     assert summary.metrics[f"test/{primary}"] == pytest.approx(figures[primary])
     if target == "ordinal":
         assert summary.metrics["test/mae"] == np.abs(answers - said["test"].targets).mean()
-    of_others, _ = cross_fitted(said["val"], answer)
+    chosen_for = None if answer in ("cost", "mae") else answer
+    of_others = decided_by(kept, said["val"], chosen_for)
     np.testing.assert_array_equal(said["val"].decided, of_others.decided)
     again = revisit(RunFolder.open(run), Path(summary.checkpoint or ""))
     assert measure(again, "val")[0].metrics[f"val/{primary}"] == summary.metrics[f"val/{primary}"]

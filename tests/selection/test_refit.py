@@ -222,10 +222,22 @@ def _rates(folder: RunFolder) -> list[float]:
     return [found[step] for step in sorted(found)]
 
 
-@pytest.mark.parametrize("answer", ["kappa", "mae"])
+@pytest.mark.parametrize("answer", ["kappa", "mae", "cost"])
 def test_its_command_makes_a_model_with_the_same_answers(answer: str, tmp_path: Path) -> None:
-    """A training without a validation part has no thresholds but the one of the median."""
+    """A training without a validation part has no thresholds but those that none chooses."""
+    costs = (np.arange(10)[:, None] > np.arange(10)) * 2.0
+    costs += np.arange(10)[:, None] < np.arange(10)
+    (tmp_path / "costs.csv").write_text(
+        "\n".join(
+            [
+                f",{','.join('0123456789')}",
+                *(f"{k},{','.join(map(str, costs[k]))}" for k in range(10)),
+            ]
+        )
+    )
     grades = ["data=digits", "data.target=ordinal", "data.limit=40", *HANDCRAFTED]
+    if answer == "cost":
+        grades.append(f"costs={tmp_path / 'costs.csv'}")
     chosen = trained(tmp_path, *grades, f"data.answer={answer}")
     folder = refitted(chosen)
     module, *overrides = shlex.split(RunSummary.read(folder.summary).command)[2:]
@@ -236,7 +248,9 @@ def test_its_command_makes_a_model_with_the_same_answers(answer: str, tmp_path: 
     assert module == "src.train" and summary is not None
     again = RunFolder.open(Path(summary.run_dir))
     for run in (folder, again):
-        assert load_trained(run.chosen_checkpoint()).metadata["thresholds"] == [0.5]
+        assert load_trained(run.chosen_checkpoint()).metadata["thresholds"] == (
+            costs.ravel().tolist() if answer == "cost" else [0.5]
+        )
 
 
 def test_the_thresholds_are_chosen_by_the_answers_of_one_model(tmp_path: Path) -> None:

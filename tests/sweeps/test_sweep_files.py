@@ -408,6 +408,8 @@ def test_no_pruner_stops_trials_by_what_is_known_at_their_end(
         ("single", [], None),
         ("single", ["metric=balanced_accuracy", "pruner=none"], "balanced_accuracy"),
         ("single", ["metric=macro_f1", "pruner=none"], None),
+        ("single", ["metric=cost", "costs=costs.csv"], "cost"),
+        ("ordinal", ["metric=cost", "costs=costs.csv"], "cost"),
         ("ordinal", ["metric=balanced_accuracy", "pruner=none"], "balanced_accuracy"),
         ("ordinal", [], None),
         ("ordinal", ["metric=mae", "pruner=none"], "mae"),

@@ -19,7 +19,7 @@ from src.metrics.registry import RANKING
 from src.records.pixel_answers import pixel_answers
 from src.statistics.candidates import Candidate, Scale
 from src.statistics.verdict import judge
-from src.targets import KINDS, kind_of
+from src.targets import KINDS, fixed_thresholds, kind_of
 from src.targets.labels import (
     class_columns,
     label_codes,
@@ -297,6 +297,19 @@ def test_a_sweep_takes_the_metrics_that_the_kind_measures(name: str) -> None:
                 ConfigError, match=rf"not measured with .*{name}: set it to one of "
             ):
                 read_sweep_settings(overrides, "default")
+
+
+@pytest.mark.parametrize("name", ["single", "ordinal"])
+@pytest.mark.parametrize("classes", [2, 3, 7])
+def test_by_costs_the_answer_has_the_least_mean_cost(name: str, classes: int) -> None:
+    rng = np.random.default_rng(classes)
+    probs = rng.dirichlet(np.ones(classes), 50).astype(np.float32)
+    costs = rng.integers(-2, 9, (classes, classes)).astype(float)
+    least = fixed_thresholds("cost", costs)
+    for row, answer in zip(probs, kind_of(name).decide(probs, least), strict=True):
+        means = [sum(row[j] * costs[j, k] for j in range(classes)) for k in range(classes)]
+        assert means[answer] == pytest.approx(min(means), abs=1e-6)
+    assert fixed_thresholds("kappa", costs) is None and fixed_thresholds(None, costs) is None
 
 
 def test_names_in_one_cell_can_be_told_apart() -> None:

@@ -20,7 +20,6 @@ from ...machine.arrays import AnyArray, Float32Array, Float64Array, Int64Array
 from ...machine.interruption import Interruption
 from ...machine.status import with_progress
 from ...metrics.class_maps import iou_sums, mean_interval
-from ...metrics.ordered import MEDIAN
 from ...metrics.summary import metric_key
 from ...records.comparison import Interval
 from ...records.pictures import ClassMaps, Pixels
@@ -30,7 +29,7 @@ from ...serving.predictor import Predictor
 from ...statistics.candidates import Measure
 from ...statistics.intervals import measure_interval, share_interval
 from ...storage.files import write_atomically
-from ...targets import kind_of
+from ...targets import fixed_thresholds, kind_of
 from ...tracking.tracker import Tracker
 from ..folder import RunFolder
 from ..resolve import Resolved
@@ -45,6 +44,7 @@ __all__ = [
     "Trained",
     "cost_scores",
     "cross_fitted",
+    "decided_by",
     "described_features",
     "measure_part",
     "part_batches",
@@ -244,7 +244,7 @@ def measure_part(
         thresholds: of the model's answers, see `TargetKind.decide`, where it has some, chosen on
             the validation part: of that part each picture is judged by thresholds that the others
             choose.
-        best_for: the metric that they are best for, as `DataSettings.best_for`.
+        best_for: the metric that they are best for, as `DataSettings.chosen_for`.
     """
     probs, targets, ids = answers
     pictures = data.pictures
@@ -307,31 +307,51 @@ def cross_fitted(predictions: Predictions, best_for: str) -> tuple[Predictions, 
     return replace(predictions, preds=kind.decide(probs, least)), least
 
 
+def decided_by(
+    thresholds: Float64Array, predictions: Predictions, chosen_for: str | None
+) -> Predictions:
+    """Return predictions of held-out pictures with the answers that thresholds give.
+
+    Args:
+        thresholds: of all of them.
+        predictions: of the pictures that these were chosen on, where any were.
+        chosen_for: as `DataSettings.chosen_for`; each picture is then judged by others.
+    """
+    predictions = replace(predictions, thresholds=thresholds)
+    if chosen_for is not None:
+        return cross_fitted(predictions, chosen_for)[0]
+    kind = kind_of(predictions.kind)
+    return replace(predictions, preds=kind.decide(predictions.probs, thresholds))
+
+
 def settle_thresholds(
-    folder: RunFolder, wanted: str | None, held_out: Predictions | None
+    folder: RunFolder,
+    wanted: str | None,
+    held_out: Predictions | None,
+    costs: Float64Array | None = None,
 ) -> Float64Array | None:
     """Choose the thresholds of answers, and keep them beside the run's checkpoint.
 
     Args:
         folder: of the run.
         wanted: what they are best for, as `DataSettings.best_for`; None for no thresholds.
-        held_out: predictions to choose by; None for those that are there already, or for the
-            median, which is chosen by none.
+        held_out: predictions to choose by; None for those that are there already, or for those
+            that no pictures choose.
+        costs: as of `fixed_thresholds`.
 
     Returns:
         see `TargetKind.thresholds`; None where there are none.
     """
     if wanted is None:
         return None
-    if held_out is not None:
+    found = fixed_thresholds(wanted, costs)
+    if found is None and held_out is not None:
         kind = kind_of(held_out.kind)
         found = kind.thresholds(held_out.probs, held_out.targets, wanted)
-    elif wanted == "mae":
-        found = np.array([MEDIAN])
-    else:
-        return read_thresholds(folder.checkpoints)
+        if found is None:
+            return None
     if found is None:
-        return None
+        return read_thresholds(folder.checkpoints)
     plain = {"metric": wanted, "thresholds": found.tolist()}
     write_atomically(folder.checkpoints / _THRESHOLDS, json.dumps(plain, indent=1) + "\n")
     return found

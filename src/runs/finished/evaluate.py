@@ -123,7 +123,7 @@ def measure(again: Revisited, part: str) -> tuple[Measured, int | None]:
         measurements = counted_measurement(folder, data.split.test_fingerprint, answers)
     known = again.trained.metadata.get("thresholds")
     thresholds = None if known is None else np.array(known)
-    measured = measure_part(data, part, answers, thresholds, again.settings.data.best_for)
+    measured = measure_part(data, part, answers, thresholds, again.settings.data.chosen_for)
     with amending(folder.path, f"predictions/{part}.parquet", updated=[folder.summary.name]):
         with input_of("run"):  # it may go on since the measurement began
             refuse_unfinished(folder)
