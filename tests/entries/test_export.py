@@ -211,12 +211,18 @@ def corners(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("multi", ["loss=cross_entropy"]),
         ("ordinal", ["loss=corn", "data.answer=kappa"]),
         ("ordinal", ["loss=corn", "data.answer=mae"]),
+        ("ordinal", ["loss=corn", "data.answer=cost"]),
     ],
 )
 def test_label_sets_and_ordered_classes_are_answered_by_their_files_alone(
     target: str, loss: list[str], corners: Path, train: Train, run: Run, tmp_path: Path
 ) -> None:
     data = [f"data.root={corners / target}.csv", f"data.target={target}", *loss]
+    if "data.answer=cost" in loss:
+        (tmp_path / "costs.csv").write_text(
+            ",0,1,2,3\n0,0,1,2,3\n1,3,0,1,2\n2,6,3,0,1\n3,9,6,3,0\n"
+        )
+        data.append(f"costs={tmp_path / 'costs.csv'}")
     overrides = ["model=mlp", "runtime=float32", "trainer.max_epochs=30", "trainer.tta=shift"]
     folder = train(
         tmp_path, "data=folder", *data, *overrides, "tracking=none", "tracking.figures=false"
@@ -231,6 +237,7 @@ def test_label_sets_and_ordered_classes_are_answered_by_their_files_alone(
     assert max(row["largest_difference"] for row in exact.values()) < 1e-4
     assert record["variants"][0]["accuracy"] > 0.5, "it learned something"
     judged_by = "map" if target == "multi" else loss[-1].removeprefix("data.answer=")
+    judged_by = "kappa" if judged_by == "cost" else judged_by  # of costs a file has no table
     assert record["metric"] == judged_by
     if target == "multi":  # the other figures are by thresholds of the whole part
         measured = summary_of(folder)["metrics"]["val/map"]
@@ -272,6 +279,13 @@ def test_label_sets_and_ordered_classes_are_answered_by_their_files_alone(
                 "the lowest above which all classes together are less probable" in note["outputs"]
             )
             found = [next(k for k in places if row[k + 1 :].sum() < cuts[0]) for row in probs]
+        elif len(cuts) > len(classes):
+            assert "which is the cost of answering k for it" in note["outputs"]
+            every = len(classes)
+            sums = [
+                [sum(row[j] * cuts[j * every + k] for j in places) for k in places] for row in probs
+            ]
+            found = [row.index(min(row)) for row in sums]
         else:
             expected = [np.average(places, weights=row) for row in probs]
             found = [sum(mean >= cut for cut in cuts) for mean in expected]

@@ -21,7 +21,6 @@ from ...config.plugins import fault_text
 from ...config.schema import RunSettings
 from ...config.training import OptimizerSettings, SchedulerSettings
 from ...data.loading.picture_data import PictureData
-from ...features.pipeline import make_classifier
 from ...machine.imports import import_object, is_foreign
 from ...targets import kind_of
 from ...training.links import outputs_of, probabilities
@@ -193,6 +192,8 @@ def _fault_of_descriptor(name: str, settings: RunSettings) -> str | None:
 
 def _fault_of_classifier(settings: RunSettings) -> str | None:
     """Return what is wrong with the estimator that a classifier gives, or None."""
+    from ...features.pipeline import make_classifier  # with scikit-learn, which takes long
+
     assert isinstance(settings.model, ClassicalSettings)
     estimator = make_classifier(settings.model, pictures=_PICTURES, seed=0, threads=1)
     lacks = [name for name in ("fit", "predict") if not hasattr(estimator, name)]
