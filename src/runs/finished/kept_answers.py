@@ -35,11 +35,11 @@ class KeptAnswers:
     """Answers to the first pictures of a call, in blocks.
 
     Args:
-        folder: for these alone; one process at a time works in it.
+        folder: for these alone; one process at a time works in it. None to keep none.
         call: see `identity_of_call`. The answers of another call go.
     """
 
-    def __init__(self, folder: Path, call: str) -> None:
+    def __init__(self, folder: Path | None, call: str) -> None:
         self._folder, self._call = folder, call
 
     def continued(
@@ -63,6 +63,9 @@ class KeptAnswers:
         Raises:
             OSError: they cannot be written.
         """
+        if self._folder is None:
+            yield from answers(pictures)
+            return
         self._folder.mkdir(parents=True, exist_ok=True)
         file = GrowingFile(self._folder / "answers.jsonl", self._call)
         done = sum(block["pictures"] for block in file.blocks)
@@ -81,16 +84,22 @@ class KeptAnswers:
 
 
 @contextmanager
-def kept_answers(folder: Path, call: str) -> Iterator[KeptAnswers]:
+def kept_answers(
+    folder: Path | None, model: Path, pictures: Iterable[str], settings: PredictSettings
+) -> Iterator[KeptAnswers]:
     """Yield the answers that a call has kept in a folder; they go when the block has ended.
 
     They stay where the block ends by an exception, or the process is killed.
 
     Args:
-        folder, call: as of `KeptAnswers`.
+        folder: as of `KeptAnswers`.
+        model, pictures, settings: of the call, see `identity_of_call`.
     """
+    if folder is None:
+        yield KeptAnswers(None, "")
+        return
     try:
-        yield KeptAnswers(folder, call)
+        yield KeptAnswers(folder, identity_of_call(model, pictures, settings))
     except BaseException:
         if has_blocks(folder):
             print("the answers so far are kept: the same command goes on", file=sys.stderr)
@@ -100,7 +109,7 @@ def kept_answers(folder: Path, call: str) -> Iterator[KeptAnswers]:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def identity_of_call(model: Path, pictures: Iterable[Path | str], settings: PredictSettings) -> str:
+def identity_of_call(model: Path, pictures: Iterable[str], settings: PredictSettings) -> str:
     """Return a hash, 32 hex digits, of all that the answers of a call depend on.
 
     That is the version of this package, the settings, and place, size and time of change of each
@@ -114,7 +123,7 @@ def identity_of_call(model: Path, pictures: Iterable[Path | str], settings: Pred
     files = model.rglob("*") if model.is_dir() else model.parents[1].glob("model/*")
     digest = hashlib.blake2b(digest_size=16)
     digest.update(f"{package_version()} {settings!r}".encode("utf-8", "backslashreplace"))
-    for path in (model, *sorted(files), *pictures):
+    for path in (model, *sorted(files), *map(Path, pictures)):
         digest.update(b"\0" + os.fsencode(path))
         try:
             status = os.stat(path)

@@ -36,7 +36,7 @@ from ...serving.trust import Trust
 from ...storage.cache import key_of
 from ...storage.files import replacing
 from ...targets.labels import class_columns, labels_text
-from .kept_answers import UNFINISHED, KeptAnswers, identity_of_call, kept_answers, labelled_of
+from .kept_answers import UNFINISHED, KeptAnswers, kept_answers, labelled_of
 from .label_next import LabelNext
 from .refusals import refuse_explaining
 from .trust_in_labels import Tally, trust_in
@@ -82,7 +82,7 @@ def label_pictures(model: Path, found: FoundPictures, settings: PredictSettings)
     found, left_out = without_answers(found, settings.images)
     found, masks = without_masks(found, settings.images)
 
-    with _kept(sheets.table, model, found, settings) as kept:
+    with kept_answers(sheets.kept, model, found.pictures, settings) as kept:
         with _output(settings.out) as stream:
             with doing("loading the model"):
                 predictor, maps = open_model(model, settings)
@@ -106,20 +106,6 @@ def label_pictures(model: Path, found: FoundPictures, settings: PredictSettings)
         if to_label is not None:
             lines.append(to_label.write(picture_shown, sets=predictor.kind.sets))
     return "\n".join(lines)
-
-
-@contextmanager
-def _kept(
-    table: Path | None, model: Path, found: FoundPictures, settings: PredictSettings
-) -> Iterator[KeptAnswers | None]:
-    """Yield what an earlier call has kept; None where the table is no file that is replaced."""
-    if table is None:
-        yield None
-        return
-    name = key_of(table.name)  # which may be as long as a name can be
-    folder = table.with_name(f".{name}{UNFINISHED}")
-    with kept_answers(folder, identity_of_call(model, found.pictures, settings)) as kept:
-        yield kept
 
 
 @dataclass(frozen=True)
@@ -152,6 +138,14 @@ class _Sheets:
                     "file."
                 )
         return sheets
+
+    @property
+    def kept(self) -> Path | None:
+        """The folder of answers that a call keeps until the table is there."""
+        if self.table is None:
+            return None
+        # Not by the name itself, which may be as long as a name can be.
+        return self.table.with_name(f".{key_of(self.table.name)}{UNFINISHED}")
 
     def described(self, out: str | None) -> str:
         """Return where the table and the sheets are, to be read after what is in them."""
@@ -297,7 +291,7 @@ def _answers(
     pages: Sequence[Path | Page],
     top_k: int | None,
     trust: Trust | None,
-    kept: KeptAnswers | None,
+    kept: KeptAnswers,
 ) -> Iterator[Labelled | Problem]:
     """Yield the answer to each picture, or why there is none, with as many classes as are used."""
     # Of those to label, the second class is named however many are asked for.
@@ -308,8 +302,6 @@ def _answers(
         taken = with_progress(rest, len(rest), "pictures labelled")
         return predictor.label(taken, count, trust)
 
-    if kept is None:
-        return answered(pages)
     return kept.continued(pages, answered, plain=asdict, read=labelled_of)
 
 

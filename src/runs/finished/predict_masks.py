@@ -41,7 +41,7 @@ from ...serving.predictor import DamagedModel, Predictor
 from ...storage.files import replacing
 from ...targets.labels import class_columns
 from ..folder import RunFolder
-from .kept_answers import UNFINISHED, KeptAnswers, identity_of_call, kept_answers
+from .kept_answers import UNFINISHED, KeptAnswers, kept_answers
 from .label_next import MasksNext
 from .predict import open_model, picture_shown
 
@@ -108,7 +108,7 @@ def write_masks(model: Path, found: FoundPictures, settings: PredictSettings) ->
     earlier = _listed(place)
     with (
         written_to("out", place or Path("-")),
-        _kept(place, model, pictures, settings) as kept,
+        kept_answers(place and place / UNFINISHED, model, pictures, settings) as kept,
     ):
         answers = _masked(predictor, pictures, place, kept, windows=settings.windows)
         with _table(place) as stream:
@@ -159,23 +159,11 @@ class _Masked(NamedTuple):
     shares: tuple[float, ...]
 
 
-@contextmanager
-def _kept(
-    place: Path | None, model: Path, pictures: Sequence[str], settings: PredictSettings
-) -> Iterator[KeptAnswers | None]:
-    """Yield what an earlier call has kept beside its masks; None without a folder for these."""
-    if place is None:
-        yield None
-        return
-    with kept_answers(place / UNFINISHED, identity_of_call(model, pictures, settings)) as kept:
-        yield kept
-
-
 def _masked(
     predictor: Predictor,
     pictures: Sequence[str],
     place: Path | None,
-    kept: KeptAnswers | None,
+    kept: KeptAnswers,
     *,
     windows: bool,
 ) -> Iterator[_Masked | Problem]:
@@ -195,8 +183,6 @@ def _masked(
             yield _Masked(file, name, answer.uncertainty, tuple(shares.tolist()))
 
     named = [*zip(pictures, _names(pictures), strict=True)]
-    if kept is None:
-        return answered(named)
     return kept.continued(named, answered, plain=_plain, read=_read)
 
 
