@@ -20,7 +20,7 @@ from ...serving.predictor import Labelled
 from ...serving.trust import JudgedAnswer
 from ...storage.growing import GrowingFile, has_blocks
 
-__all__ = ["UNFINISHED", "KeptAnswers", "identity_of_call", "kept_answers", "labelled_of"]
+__all__ = ["UNFINISHED", "KeptAnswers", "kept_answers", "labelled_of"]
 
 T = TypeVar("T")
 A = TypeVar("A")
@@ -36,7 +36,7 @@ class KeptAnswers:
 
     Args:
         folder: for these alone; one process at a time works in it. None to keep none.
-        call: see `identity_of_call`. The answers of another call go.
+        call: see `_identity_of_call`. The answers of another call go.
     """
 
     def __init__(self, folder: Path | None, call: str) -> None:
@@ -93,13 +93,13 @@ def kept_answers(
 
     Args:
         folder: as of `KeptAnswers`.
-        model, pictures, settings: of the call, see `identity_of_call`.
+        model, pictures, settings: of the call, see `_identity_of_call`.
     """
     if folder is None:
         yield KeptAnswers(None, "")
         return
     try:
-        yield KeptAnswers(folder, identity_of_call(model, pictures, settings))
+        yield KeptAnswers(folder, _identity_of_call(model, pictures, settings))
     except BaseException:
         if has_blocks(folder):
             print("the answers so far are kept: the same command goes on", file=sys.stderr)
@@ -109,7 +109,7 @@ def kept_answers(
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def identity_of_call(model: Path, pictures: Iterable[str], settings: PredictSettings) -> str:
+def _identity_of_call(model: Path, pictures: Iterable[str], settings: PredictSettings) -> str:
     """Return a hash, 32 hex digits, of all that the answers of a call depend on.
 
     That is the version of this package, the settings, and place, size and time of change of each
