@@ -82,7 +82,7 @@ def _help() -> str:
         meanings["bakeoff completion SHELL"] = "complete commands and keys in bash, zsh or fish"
     width = max(map(len, meanings))
     lines += [f"  {name:<{width}}  {meaning}" for name, meaning in meanings.items()]
-    start = command("sweep", "data=folder", "data.root=FOLDER", "budget.minutes=10")
+    start = command("sweep", "data=FOLDER", "budget.minutes=10")
     lines += ["", "With --help each lists its settings. To begin:", f"  {start}"]
     return "\n".join(lines)
 

@@ -1,6 +1,6 @@
 """Race model families and their hyperparameters; prune losers, train finalists over seeds.
 
-python -m src.sweep study=NAME data=folder data.root=PICTURES budget.minutes=10
+python -m src.sweep study=NAME data=PICTURES budget.minutes=10
 """
 
 from __future__ import annotations

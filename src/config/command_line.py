@@ -6,6 +6,7 @@ import dataclasses
 import errno
 import logging
 import re
+import shlex
 import shutil
 import sys
 import textwrap
@@ -25,7 +26,7 @@ from ..machine.interruption import Interrupted, Interruption
 from ..machine.package import PACKAGE, package_version, typed
 from ..machine.yaml_text import yaml_text
 from .checks import ConfigError, NotGiven, Settings, options_of, to_plain
-from .compose import expand, flattened
+from .compose import expand, flattened, with_pictures
 from .console import on_plain_output
 from .credentials import problem_of_overrides, without_password
 from .nested import put
@@ -109,7 +110,7 @@ def parse(argv: Sequence[str], flags: Sequence[str] = (FLAGS, _MULTIRUN)) -> Inv
             setting = known_as(flag.lstrip("-").replace("-", "_"))
             after = next(rest, "")
             given = value or (after if after[:1] not in ("", "-") and "=" not in after else "VALUE")
-            known = hint_for_option(setting, given) or f"{setting}={given}"
+            known = hint_for_option(setting, given) or shlex.quote(f"{setting}={given}")
             raise ConfigError(
                 f"there is no flag {argument}: settings have no dashes, as in {known}, "
                 f"and the flags are {', '.join(flags)}."
@@ -179,7 +180,8 @@ def run_entry(
             return
         overrides = take_plugins(invocation.overrides)
         jobs = expand(overrides) if invocation.multirun else [overrides]
-        jobs = [*map(flattened, jobs)]
+        names = choices().get("data", ())
+        jobs = [flattened(with_pictures(job, names) if names else job) for job in jobs]
         if invocation.help:
             (settings, _), not_given = _with_placeholders(settings_of, jobs[0])
             print(_help(description, settings, not_given, choices(), flags))
@@ -390,8 +392,13 @@ def _help(
         for name, options in choices.items():
             lines += _table_row(f"{name:<10}", ", ".join(options), 12, width)
         lines += [""]
-    own_code = "plugins=FOLDER or plugins=MODULE: code of your own that may be used"
-    lines += [*_wrapped([own_code], width), ""]
+    own = ["plugins=FOLDER or plugins=MODULE: code of your own that may be used"]
+    if "data" in choices:
+        own = [
+            "data=PLACE: pictures of your own, in a folder, archive or table, or at an address",
+            *own,
+        ]
+    lines += [*_wrapped(own, width), ""]
     lines += ["keys (set with KEY=VALUE) with their values here:"]
     for key, value, meaning in sorted(_rows(settings), key=lambda row: row[0] not in not_given):
         if key in not_given:

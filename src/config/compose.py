@@ -6,7 +6,7 @@ import copy
 import os
 import re
 import shlex
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import is_dataclass
 from functools import lru_cache
 from itertools import product
@@ -36,6 +36,7 @@ from .override_faults import (
 )
 from .overrides import (
     CONSTANTS,
+    by_key,
     key_of_override,
     override_of,
     parse_override,
@@ -58,6 +59,7 @@ __all__ = [
     "groups",
     "read_run_settings",
     "refuse_idle",
+    "with_pictures",
 ]
 
 S = TypeVar("S", bound=Settings)
@@ -106,6 +108,36 @@ def data_overrides(data: str | Path) -> list[str]:
             f"data is {str(data)!r}: there is no such file, folder or data set{near}."
         )
     return ["data=folder", f"data.root={root}"]
+
+
+def with_pictures(overrides: Sequence[str], names: Collection[str]) -> list[str]:
+    """Return the overrides of a job with `data=folder data.root=PLACE` for `data=PLACE`.
+
+    Args:
+        overrides: as they were typed.
+        names: of the data sets, which come before places of the same name.
+
+    Raises:
+        ConfigError: `data.root` names a place as well.
+    """
+    found: list[str] = []
+    for argument in overrides:
+        key, place = split_override(argument)
+        if key != "data" or place in names or not _is_place(place):
+            found.append(argument)
+            continue
+        if root := by_key(overrides).get("data.root"):
+            raise ConfigError(
+                f"{argument!r} and {root!r} both say where the pictures are: give one."
+            )
+        found += ["data=folder", f"data.root={place.removeprefix('folder:')}"]
+    return found
+
+
+def _is_place(text: str) -> bool:
+    """Tell whether the value of `data` is a path or address, or a mistyped name of a data set."""
+    found = os.path.exists(str(value_of(f"data.root={text}")))
+    return found or (("/" in text or os.sep in text) and "," not in text)  # no list of them
 
 
 def expand(overrides: Sequence[str]) -> Iterator[list[str]]:
@@ -245,9 +277,9 @@ def _refuse_override(
         raise ConfigError(f"{argument!r}: a setting cannot be removed: set {key}=VALUE.")
     if override.is_sweep_override():
         raise several_values(argument, cls)
-    key = key_of_override(argument)
-    if key in options and isinstance(given := override.value(), int | float):
-        raise ConfigError(f"{key} is {given}: {no_option(key, str(given), options[key])}.")
+    key, text = split_override(argument)
+    if key in options and not isinstance(override.value(), str | dict):
+        raise ConfigError(f"{key} is {text}: {no_option(key, text, options[key])}.")
 
 
 def _chosen_from(cls: type, folders: tuple[Path, ...]) -> dict[str, list[str]]:

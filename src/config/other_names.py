@@ -136,8 +136,8 @@ _OPTIONS = {
     ("scheduler", "step"): "scheduler=linear",
     ("scheduler", "onecycle"): "scheduler=one_cycle",
     ("loss", "ce"): "loss=cross_entropy",
-    ("data", "imagefolder"): "data=folder data.root=FOLDER",
-    ("data", "image_folder"): "data=folder data.root=FOLDER",
+    ("data", "imagefolder"): "data=FOLDER",
+    ("data", "image_folder"): "data=FOLDER",
     ("debug", "true"): "debug=batch",
     ("debug", "default"): "debug=batch",
     ("debug", "fdr"): "debug=batch",
@@ -197,13 +197,8 @@ def hint_for_argument(argument: str, plain: Mapping[str, Any]) -> str | None:
     if "images" in plain and not os.path.exists(os.path.join(argument, "run.json")):
         return f"set {shlex.quote(f'images={argument}')}"
     if "data.root" in plain:
-        return f"set {_own_pictures(argument)}"
+        return f"set {shlex.quote(f'data={argument}')}"
     return f"set {shlex.quote(f'run={argument}')}" if "run" in plain else None
-
-
-def _own_pictures(place: str) -> str:
-    """Return the settings for pictures at a place, quoted for a shell."""
-    return shlex.join(["data=folder", f"data.root={place}"])
 
 
 def known_as(name: str) -> str:
@@ -215,8 +210,6 @@ def known_as(name: str) -> str:
 
 def hint_for_option(group: str, option: str) -> str | None:
     """Return the override that does what an unknown option of a group stands for elsewhere."""
-    if group == "data" and (os.sep in option or os.path.exists(option)):
-        return _own_pictures(option.removeprefix("folder:"))
     if group == "workers" and option.isdigit():
         return f"workers.count={option}"
     return _OPTIONS.get((group, option.lower()))

@@ -69,7 +69,7 @@ def no_option(group: str, given: str, options: Sequence[str]) -> str:
     if group == "model":
         further, near = ", or a network of timm or torchvision", nearest_network(given, options)
     if group == "data" and not near:
-        further = "; pictures of your own are data=folder data.root=FOLDER"
+        further = "; pictures of your own are data=FOLDER"
     return f"it must be one of {', '.join(options)}{further}{near}"
 
 

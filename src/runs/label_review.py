@@ -57,7 +57,7 @@ def write_label_review(
 
 def _command(data: PictureData, table: Path) -> str:
     """Return the command that trains with the table."""
-    overrides, pictures = ["data=folder", f"data.root={table}"], data.pictures
+    overrides, pictures = [f"data={table}"], data.pictures
     if pictures.kind == "ordinal":  # which classes of a table are by what is said of them alone
         order = override_of("data.order", list(pictures.class_names))
         overrides += ["data.target=ordinal", order]

@@ -137,6 +137,21 @@ def test_help_names_the_values_that_a_setting_is_one_of(capsys: pytest.CaptureFi
     assert "what is mixed (red, blue)" in shown and "how much of it\n" in shown
 
 
+def test_jobs_get_the_places_of_pictures_where_data_sets_are_chosen() -> None:
+    seen: list[list[str]] = []
+
+    def note(overrides: Sequence[str]) -> Numbered:
+        seen.append(list(overrides))
+        return Numbered(0)
+
+    argv, names = ["-m", "data=/a,digits", "seed=1"], {"data": ["digits"]}
+    assert run_entry("", note, lambda *_: None, argv=argv, choices=lambda: names) == 0
+    assert seen == [["data=folder", "data.root=/a", "seed=1"], ["data=digits", "seed=1"]]
+    seen.clear()  # `data` of a comparison is the name of a set
+    assert run_entry("", note, lambda *_: None, argv=["data=tiles/a"]) == 0
+    assert seen == [["data=tiles/a"]]
+
+
 @pytest.mark.parametrize("width", [60, 70, 100])
 def test_help_stays_within_the_terminal(
     width: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -25,6 +25,7 @@ from src.config.compose import (
     flattened,
     groups,
     read_run_settings,
+    with_pictures,
 )
 from src.config.finished import (
     CompareSettings,
@@ -266,7 +267,9 @@ def test_what_hydra_adds_or_forces_is_the_setting_itself(plus: str) -> None:
     [
         (["model=cnnn"], ["model is 'cnnn'", "vit", "did you mean cnn?"]),
         (["model=3"], ["model is 3", "vit"]),
-        (["data=true"], ["data is True", "folder"]),
+        (["data=true"], ["data is true", "folder"]),
+        (["augment=null"], ["augment is null", "none"]),
+        (["runtime=[]"], ["runtime is []", "auto"]),
         (["=3"], ["'=3'", "KEY=VALUE"]),
         (["modle=cnn"], ["modle", "did you mean model?"]),
         (["trainer.max_epoch=3"], ["trainer.max_epoch", "did you mean trainer.max_epochs?"]),
@@ -332,6 +335,42 @@ def test_paths_are_literal_in_a_multirun_too() -> None:
     overrides = ["data.root=/a,b/[c]=${d} 图片/~", "seed=1,2"]
     jobs = list(expand(overrides))
     assert jobs == [[overrides[0], "seed=1"], [overrides[0], "seed=2"]]
+
+
+@pytest.mark.parametrize(
+    ("typed", "place"),
+    [
+        ("data=/some/photos", "/some/photos"),
+        ("+data=~/my photos", "~/my photos"),
+        ("data=../photos", "../photos"),
+        ("data=s3://bucket/photos.zip", "s3://bucket/photos.zip"),
+        ("data=/some/train-{000..123}.tar", "/some/train-{000..123}.tar"),
+        ("data=folder:/some/photos", "/some/photos"),  # as timm has it
+    ],
+)
+def test_data_is_a_place_of_own_pictures(typed: str, place: str) -> None:
+    assert with_pictures(["seed=1", typed], ["digits", "folder"]) == [
+        "seed=1",
+        "data=folder",
+        f"data.root={place}",
+    ]
+
+
+def test_what_is_there_is_a_place_unless_a_data_set_is_called_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("digits", "photos.csv", "a,b"):
+        Path(name).touch()
+    for name in ("photos.csv", "a,b"):
+        assert with_pictures([f"data={name}"], ["digits"])[1:] == [f"data.root={name}"]
+    for other in ("data=digits", "data=nothing.csv", "data=/a,/b", "data=null", "data=", "data"):
+        assert with_pictures([other], ["digits"]) == [other]
+
+
+def test_the_place_of_the_pictures_is_said_once() -> None:
+    with pytest.raises(ConfigError, match=r"'data=/a' and 'data\.root=/b' both say"):
+        with_pictures(["data=/a", "data.root=/b"], ["folder"])
 
 
 def test_a_multirun_is_every_combination() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from src.config.command_line import parse, take_config_name
-from src.config.compose import compose_settings, expand
+from src.config.compose import compose_settings, expand, groups, with_pictures
 from src.config.finished import (
     CompareSettings,
     EvaluateSettings,
@@ -96,6 +96,8 @@ def test_the_settings_of_a_command_are_there(name: str, overrides: list[str]) ->
     invocation = parse(overrides)
     jobs = expand(invocation.overrides) if invocation.multirun else [invocation.overrides]
     for job in jobs:
+        if name in ("sweep", "train"):
+            job = with_pictures(job, groups()["data"])
         if name == "sweep":
             read_sweep_settings(job, sweep)
         else:

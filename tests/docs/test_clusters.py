@@ -12,7 +12,8 @@ import pytest
 import yaml
 from jsonschema import Draft202012Validator
 
-from src.config.sweep import read_sweep_settings
+from src.config.compose import groups, with_pictures
+from src.config.sweep import SweepSettings, read_sweep_settings
 from src.machine.package import overrides_of
 from tests.docs.blocks import ROOT
 
@@ -52,9 +53,7 @@ def test_a_file_is_what_its_reader_accepts(name: str) -> None:
 @pytest.mark.parametrize("name", _FILES)
 def test_its_command_is_a_sweep_on_ray(name: str) -> None:
     plain = _plain(name)
-    overrides = overrides_of((plain.get("spec") or plain)["entrypoint"], "sweep")
-    assert overrides is not None
-    settings = read_sweep_settings(overrides, "default")
+    settings = _sweep_of((plain.get("spec") or plain)["entrypoint"])
     assert settings.workers.engine == "ray" and settings.workers.address is None
     assert settings.budget.minutes == 240
 
@@ -70,9 +69,15 @@ def test_what_pods_mount_is_there_and_pictures_and_outputs_are_where_the_command
         mounts = {one["name"]: one["mountPath"] for one in pod["containers"][0]["volumeMounts"]}
         assert mounts.keys() == volumes
         mounted.append(set(mounts.values()))
-    settings = read_sweep_settings(overrides_of(spec["entrypoint"], "sweep") or [], "default")
+    settings = _sweep_of(spec["entrypoint"])
     assert all(settings.data.root in paths for paths in mounted)
     assert [settings.output_dir in paths for paths in mounted] == [True, False]
+
+
+def _sweep_of(entrypoint: str) -> SweepSettings:
+    overrides = overrides_of(entrypoint, "sweep")
+    assert overrides is not None
+    return read_sweep_settings(with_pictures(overrides, groups()["data"]), "default")
 
 
 def test_its_version_of_ray_is_the_one_that_is_locked() -> None:

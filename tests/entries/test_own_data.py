@@ -40,8 +40,7 @@ def test_a_set_of_12_bits_in_parts_of_other_names_is_learnt_and_predicted(
                 seed = number + 100 * (part == "test_set")
                 write(root / part / name / f"{number:02}.tif", _picture(label, seed))
     overrides = [
-        "data=folder",
-        f"data.root={root}",
+        f"data={root}",
         "model=mlp",
         "optimizer=adamw",
         "tracking=none",
@@ -91,7 +90,7 @@ def test_a_race_tunes_a_network_that_its_ranking_of_frozen_ones_names(
     for label, name in enumerate(_NAMES):
         for number in range(30):
             write(root / name / f"{number:02}.tif", _picture(label, number))
-    overrides = ["families=[embedding,finetuned]", "study=s", "data=folder", f"data.root={root}"]
+    overrides = ["families=[embedding,finetuned]", "study=s", f"data={root}"]
     overrides += ["model.input_size=64", "trainer.max_epochs=1", "finalists=0", "budget.trials=2"]
     overrides += ["budget.minutes=null", "cv.folds=null", "tracking=none", "workers.count=1"]
     result = run("src.sweep", *overrides, f"output_dir={tmp_path / 'out'}")

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from src.config.compose import compose_settings
+from src.config.compose import compose_settings, with_pictures
 from src.config.schema import RunSettings
 from src.data.sources.table import list_table
 from src.records.run import Predictions
@@ -91,8 +91,8 @@ def test_the_table_has_what_a_run_from_fewer_pictures_left_out_and_its_order(
     assert len(source) == 60 and source.given_parts is not None
     assert (source.given_parts == "train").sum() == 40
     page = html.unescape((tmp_path / PAGE).read_text())
-    (line,) = re.findall(r"src\.train (data=folder [^<]*)", page)
-    again = compose_settings(RunSettings, shlex.split(line))
+    (line,) = re.findall(r"src\.train (data=[^<]*)", page)
+    again = compose_settings(RunSettings, with_pictures(shlex.split(line), []))
     assert again.data.target == "ordinal"
     assert build_data(again).pictures.class_names == data.pictures.class_names
 

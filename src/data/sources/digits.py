@@ -27,7 +27,7 @@ def load(root: Path | None, cache_dir: Path, download: bool) -> Source:
     if root is not None:
         raise ConfigError(
             f"data.root is {str(root)!r}, but the digits come with scikit-learn: "
-            "for pictures of your own use data=folder."
+            f"for pictures of your own set data={root}."
         )
     table = _table()
     # The file counts ink from 0 to 16 in every pixel.

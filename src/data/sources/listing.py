@@ -106,7 +106,7 @@ def _listed(data: DataSettings, root: Path | None) -> Source:
         raise ConfigError(
             f"data.target is {data.target}, but the pictures of {source.name} have "
             f"{kind_of(source.kind).described}: set data.target={source.kind}, or name pictures of "
-            "your own, data=folder data.root=PATH."
+            "your own, data=PATH."
         )
     if data.target == "ordinal":
         source = ordered(source, data.order)
