@@ -142,7 +142,7 @@ def test_jobs_get_the_places_of_pictures_where_data_sets_are_chosen() -> None:
 
     def note(overrides: Sequence[str]) -> Numbered:
         seen.append(list(overrides))
-        return Numbered(0)
+        return Numbered(seed=0)
 
     argv, names = ["-m", "data=/a,digits", "seed=1"], {"data": ["digits"]}
     assert run_entry("", note, lambda *_: None, argv=argv, choices=lambda: names) == 0
