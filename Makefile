@@ -71,10 +71,10 @@ check: install  ## check format, lint, types, who imports whom, and what is decl
 	@.venv/bin/lint-imports --no-logo
 	@.venv/bin/deptry .
 
-compare: install  ## recommend a candidate, with its uncertainty (ARGS="sweep=default")
+compare: install  ## recommend a candidate, with its uncertainty (ARGS="sweep=NAME")
 	@$(PY) -m src.compare $(ARGS)
 
-select: install  ## make the verdict's choice the champion (ARGS="sweep=default refit=true")
+select: install  ## make the verdict's choice the champion (ARGS="sweep=NAME refit=true")
 	@$(PY) -m src.select $(ARGS)
 
 scaling: install  ## forecast what more pictures would bring (ARGS="run=champion goal=0.95")

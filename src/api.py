@@ -116,7 +116,7 @@ def sweep(
     data: str | Path,
     *overrides: str,
     minutes: float | None = None,
-    study: str = "default",
+    study: str | None = None,
     config_name: str = "default",
     output_dir: str | Path = "outputs",
     **settings: Never,
@@ -128,7 +128,8 @@ def sweep(
         overrides: of the settings, as `sweep` takes them: "families=[cnn,embedding]".
         minutes: of the whole race, without a limit of trials unless `budget.trials` is stated;
             None for `budget.minutes` of the settings, 20 as they come, or 24 trials.
-        study: name of the study.
+        study: name of the study; None for that of the data set, or of the file in sweeps/ if it is
+            not "default".
         config_name: of a file in sweeps/.
         output_dir: of all runs and studies.
         settings: none: a setting is an override.
@@ -137,14 +138,15 @@ def sweep(
         ConfigError: the settings or the pictures are wrong, or the study is another one's.
         RunFailed: no trial came to its end.
     """
-    refuse_no_name(data=data, study=study, config_name=config_name, output_dir=output_dir)
+    names = {} if study is None else {"study": study}
+    refuse_no_name(data=data, **names, config_name=config_name, output_dir=output_dir)
     if minutes is not None and (isinstance(minutes, bool) or not isinstance(minutes, Real)):
         raise ConfigError(f"minutes is {minutes!r}: it must be a number or None.")
     limit: list[str] = [] if minutes is None else [f"{MINUTES}={minutes:g}"]
     known = ("data", "minutes", "study", "config_name", "output_dir")
     given = [
         *given_overrides(overrides, settings, *known),
-        f"study={study}",
+        *([] if study is None else [f"study={study}"]),
         f"output_dir={output_dir}",
     ]
     all_overrides = [*data_overrides(data), *given, *limit]

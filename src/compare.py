@@ -1,7 +1,7 @@
 """Compare finished runs by their stored predictions: which candidate to use, and how sure.
 
-python -m src.compare sweep=default
-python -m src.compare sweep=default ensemble=true
+python -m src.compare sweep=NAME
+python -m src.compare sweep=NAME ensemble=true
 """
 
 from __future__ import annotations

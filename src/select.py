@@ -1,6 +1,6 @@
 """Make the verdict's choice the champion: refit, measure once, register, describe.
 
-python -m src.select sweep=default refit=true
+python -m src.select sweep=NAME refit=true
 python -m src.select run=ID
 """
 

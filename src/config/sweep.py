@@ -48,6 +48,7 @@ _FOLDERS = (SWEEPS, CONF)
 # Groups of a run that a sweep sets by its file and its families.
 _OF_A_RUN = ("experiment", "debug")
 _MOST_BYTES_OF_STUDY = 100
+_USUAL_FILE = "default"  # of sweeps/
 _BALANCED = "val/balanced_accuracy"
 # The setting of the answers, and its value, by `data.target` and the metric of a sweep, where that
 # asks for others than the usual ones. A label that is as likely there as not is as often wrong
@@ -144,8 +145,12 @@ class WorkersSettings(Settings):
     )
 
 
+def _plain_study(name: str) -> str:
+    return plain(name, _MOST_BYTES_OF_STUDY, "._-").lstrip("._-")
+
+
 def _study_problem(name: str) -> str | None:
-    short = plain(name, _MOST_BYTES_OF_STUDY, "._-").lstrip("._-")
+    short = _plain_study(name)
     if name and short == unicodedata.normalize("NFC", name):
         return None
     such = f", such as {short}" if short else ""
@@ -180,9 +185,10 @@ class DashboardSettings(Settings):
 class SweepSettings(RunSettings):
     """The settings of a study; those of a run in it are the base of all trials."""
 
-    # None until `read_sweep_settings` calls it as its file is called.
+    # None until `read_sweep_settings` names it.
     study: str = setting(
-        "name of the study and of its folder in output_dir/sweeps; given again, the study goes on",
+        "name of the study and of its folder in output_dir/sweeps; given again, the study goes on; "
+        "null for that of the data set, or of the file in sweeps/ if it is not default.yaml",
         None,
         check=_study_problem,
         literal=True,
@@ -347,11 +353,16 @@ def read_sweep_settings(overrides: Sequence[str], config_name: str) -> SweepSett
     def read(*further: str) -> SweepSettings:
         given = [*_shared(overrides), *further]
         plain = compose_plain(given, config_name, _FOLDERS, SweepSettings)
-        if plain["study"] is None:
+        unnamed = plain["study"] is None
+        if unnamed:
             plain["study"] = config_name
         if only_minutes and plain["budget"]["minutes"] is not None:
             plain["budget"]["trials"] = None
-        return from_plain(SweepSettings, plain)
+        settings = from_plain(SweepSettings, plain)
+        if unnamed and config_name == _USUAL_FILE:  # whose name says nothing
+            name = _plain_study(settings.data.name) or config_name
+            settings = dataclasses.replace(settings, study=name)
+        return settings
 
     judged = any(key.startswith(("pruner", "cv.")) for key in stated)
     settings = read("pruner=none") if "metric" in stated and not judged else None

@@ -1,6 +1,6 @@
 """Show a sweep's study in Optuna's dashboard, on this machine alone.
 
-python -m src.sweeps.dashboard study=default output_dir=outputs port=8080
+python -m src.sweeps.dashboard study=NAME output_dir=outputs port=8080
 """
 
 from __future__ import annotations

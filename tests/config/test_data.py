@@ -115,7 +115,17 @@ def test_an_empty_path_is_refused_and_is_not_the_present_folder(key: str, blank:
 def test_an_empty_study_is_refused_and_is_not_the_default_one() -> None:
     with pytest.raises(ConfigError, match=r"^study is empty"):
         read_sweep_settings(["study="], "default")
-    assert read_sweep_settings([], "default").study == "default"
+
+
+def test_a_study_is_called_as_its_data_set_or_its_file() -> None:
+    assert read_sweep_settings([], "default").study == "digits"
+    assert read_sweep_settings([], "fashion").study == "fashion"
+    for root, name in (("/my odd: photos.zip", "my_odd_photos"), (f"/{'a' * 300}", "a" * 100)):
+        own = ["data=folder", f"data.root={root}"]
+        assert read_sweep_settings(own, "default").study == name
+        assert read_sweep_settings([*own, "study=mine"], "default").study == "mine"
+    nameless = ["data=folder", "data.root=/x", "data.name=..."]
+    assert read_sweep_settings(nameless, "default").study == "default"
 
 
 def test_frames_of_videos_have_no_masks() -> None:

@@ -39,7 +39,8 @@ def ready(name: str, *overrides: str) -> tuple[SweepSettings, list[Family]]:
 @pytest.mark.parametrize("name", NAMES)
 def test_every_sweep_could_begin(name: str) -> None:
     settings, found = ready(name)
-    assert settings.study == name and [family.name for family in found] == settings.families
+    assert settings.study == (name if name != "default" else settings.data.name)
+    assert [family.name for family in found] == settings.families
     assert all(family.parameters for family in found)
     text = (SWEEPS / f"{name}.yaml").read_text()
     assert text.startswith("# ") and "# Command: " in text, "it tells what it is and how to run it"
