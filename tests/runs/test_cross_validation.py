@@ -6,6 +6,7 @@ import csv
 import itertools
 import json
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -216,9 +217,9 @@ def test_hand_crafted_features_are_computed_once_for_all_folds(
 def test_what_cannot_be_cross_validated_is_refused_before_there_is_a_folder(
     tmp_path: Path,
 ) -> None:
-    pictures = tree(tmp_path / "pictures", {"cats": 20, "newts": 6})
+    pictures = tree(tmp_path / "pictures", {"cats": 8, "newts": 1})
     overrides = ["data=folder", f"data.root={pictures}", "data.batch_size=8"]
-    with pytest.raises(ConfigError, match=r"cv\.folds: .*8 folds, but only \d .*class 'newts'"):
+    with pytest.raises(ConfigError, match=r"cv\.folds: .*8 folds, but only \d .*can be held out"):
         train(tmp_path / "out", *overrides, "cv.folds=8")
     for wrong, message in (
         (["cv.folds=3", "trainer.devices=2"], "one after another on one device"),
@@ -274,6 +275,22 @@ def test_what_looks_at_the_held_out_fold_says_so(
     assert shown.count("run: ") == 1, "folds have a line of their own, and no headline"
     train(tmp_path, "cv.folds=2", "trainer.final_weights=best")
     assert "trainer.final_weights: it looks at the fold" in capsys.readouterr().out
+
+
+def test_rare_classes_are_held_out_by_some_folds_or_by_none(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pictures = tree(tmp_path / "pictures", {"cats": 24, "dogs": 24, "emu": 1, "newts": 3})
+    overrides = ["data=folder", f"data.root={pictures}", "data.batch_size=8", "cv.folds=4"]
+    whole = train(tmp_path / "out", *overrides)
+    shown = capsys.readouterr().out
+    some = r"fewer pictures than 4 folds: some folds hold out none of newts \d"
+    assert re.search(some, shown) and "emu from, which trains in all folds" in shown
+    emu, newts = (list(said(whole).class_names).index(name) for name in ("emu", "newts"))
+    held_out = said(whole).targets
+    assert emu not in held_out and newts in held_out
+    assert {"val/accuracy", "val/balanced_accuracy", "val/auc"} <= whole.metrics.keys()
+    assert all(np.isfinite(value) for value in whole.metrics.values())
 
 
 def test_one_that_goes_on_wants_its_own_pictures(tmp_path: Path) -> None:

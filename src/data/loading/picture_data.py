@@ -121,6 +121,7 @@ class PictureData:
         batch_size: int,
         seed: int,
         before: Split | None = None,
+        folds: int | None = None,
     ) -> PictureData:
         """Decode (or find decoded), examine and split the pictures of a source.
 
@@ -130,6 +131,7 @@ class PictureData:
             seed: of the training order.
             before: the split of an earlier run, whose parts these pictures keep where they are the
                 same in the same order, and bring no parts of their own.
+            folds: of a cross-validation, into which `fold` will divide them, for remarks; or None.
 
         Raises:
             ConfigError: pictures cannot be used, or the cache cannot be written.
@@ -169,7 +171,9 @@ class PictureData:
             reopen=reopen,
             groups=None if (groups.sizes == 1).all() else groups.of_sample,
         )
-        opened.remarks = remarks_on(pictures, split, found, opened.suspects)
+        opened.remarks = remarks_on(
+            pictures, split, found, opened.suspects, groups.of_sample, folds
+        )
         return opened
 
     def fold(
@@ -187,7 +191,7 @@ class PictureData:
             train_limit: pictures of the others at most; None for all.
 
         Raises:
-            ValueError: a class has fewer pictures than there are folds.
+            ValueError: fewer pictures can be held out than there are folds.
         """
         repeat, fold = divmod(number - 1, folds)
         pictures, found = self.pictures, self._found

@@ -17,6 +17,7 @@ from ..decoding.depth import range_remark
 from ..decoding.picture_format import PictureFormat
 from ..decoding.picture_store import PictureStore
 from ..sources.source import Problem
+from ..splitting.folds import groups_of_classes
 from ..splitting.splits import PARTS, Split
 from .suspects import Examination
 
@@ -45,14 +46,27 @@ def summary_lines(pictures: PictureStore, split: Split) -> tuple[str, str, str]:
 
 
 def remarks_on(
-    pictures: PictureStore, split: Split, found: Examination, suspects: Sequence[Suspect]
+    pictures: PictureStore,
+    split: Split,
+    found: Examination,
+    suspects: Sequence[Suspect],
+    groups: Int64Array,
+    folds: int | None = None,
 ) -> tuple[str, ...]:
-    """Return what the user should know about a data set, a sentence each; often nothing."""
+    """Return what the user should know about a data set, a sentence each; often nothing.
+
+    Args:
+        pictures, split, found, suspects: of the data set.
+        groups: (N,) what belongs together.
+        folds: of a cross-validation that holds out training and validation pictures; or None.
+    """
     remarks = list(_counted(pictures.problems))
     if (rare := rare_labels(pictures)) is not None:
         remarks.append(rare)
     remarks += _misspelt(pictures)
-    remarks += _missing_classes(pictures, split)
+    remarks += _missing_classes(pictures, split, ("test",) if folds else PARTS[:3])
+    if folds:
+        remarks += _rare_in_folds(pictures, split, groups, folds)
     if pictures.pixel_bounds is not None and pictures.format.value_range is not None:
         training = pictures.pixel_bounds[split.train]
         remark = range_remark(training, pictures.format.value_range)
@@ -136,16 +150,37 @@ def _is_number(name: str) -> bool:
     return True
 
 
-def _missing_classes(pictures: PictureStore, split: Split) -> Iterator[str]:
+def _missing_classes(pictures: PictureStore, split: Split, parts: Sequence[str]) -> Iterator[str]:
     """Yield a remark for each part that lacks classes."""
-    for part in PARTS[:3]:
+    for part in parts:
         indices = getattr(split, part)
         counts = label_counts(pictures.targets[indices], len(pictures.class_names))
         missing = [n for n, count in zip(pictures.class_names, counts, strict=True) if not count]
         if missing and len(indices):
-            shown = ", ".join(missing[:_LACKING]) + (", ..." if len(missing) > _LACKING else "")
             effect = "learnt" if part == "train" else "measured there"
-            yield f"no picture of {shown} in the {part} part: it cannot be {effect}"
+            yield f"no picture of {_listed(missing)} in the {part} part: it cannot be {effect}"
+
+
+def _rare_in_folds(
+    pictures: PictureStore, split: Split, groups: Int64Array, folds: int
+) -> Iterator[str]:
+    """Yield a remark on the classes that not every fold can hold out."""
+    pool, names = np.concatenate([split.train, split.val]), pictures.class_names
+    counts = groups_of_classes(groups[pool], pictures.targets[pool], len(names))
+    few = [f"{name} {count}" for name, count in zip(names, counts) if 1 < count < folds]
+    if few:
+        yield f"fewer pictures than {folds} folds: some folds hold out none of {_listed(few)}"
+    if lone := [name for name, count in zip(names, counts, strict=True) if count == 1]:
+        yield (
+            f"a single picture to learn {_listed(lone)} from, which trains in all folds: it cannot "
+            "be measured"
+        )
+    if missing := [name for name, count in zip(names, counts, strict=True) if count == 0]:
+        yield f"no picture of {_listed(missing)} to train on: it cannot be learnt"
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:_LACKING]) + (", ..." if len(names) > _LACKING else "")
 
 
 def _suspicions(suspects: Sequence[Suspect], split: Split) -> Iterator[str]:

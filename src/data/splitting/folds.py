@@ -1,7 +1,8 @@
 """Folds: training and validation pictures, divided so that each picture is held out once.
 
 Within a class the folds differ by one picture at most where every group is a single picture; what
-belongs together (copies, named groups, shots of one subject) stays in one fold.
+belongs together (copies, named groups, shots of one subject) stays in one fold. The only group of a
+class trains in all folds, as it trains where parts are drawn: nothing else teaches the class.
 """
 
 from __future__ import annotations
@@ -12,13 +13,13 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from ...machine.arrays import Int64Array
+from ...machine.arrays import BoolArray, Int64Array
 from ...targets.labels import memberships
 from ..randomness import derive_seed
 from .groups import Groups, group_pictures
 from .splits import PARTS, Split
 
-__all__ = ["assign_folds", "hold_out", "training_seed"]
+__all__ = ["assign_folds", "groups_of_classes", "hold_out", "training_seed"]
 
 _TRAIN, _VAL = PARTS.index("train"), PARTS.index("val")
 
@@ -36,8 +37,7 @@ def hold_out(split: Split, folds: NDArray[np.int16], fold: int) -> Split:
 
     `folds` are (N,) as `assign_folds` gives them of this split, and `fold` counts from 0.
     """
-    parts = split.parts.copy()
-    parts[folds >= 0] = _TRAIN
+    parts = np.where(split.parts == _VAL, np.int8(_TRAIN), split.parts)
     parts[folds == fold] = _VAL
     return replace(split, parts=parts)
 
@@ -52,7 +52,9 @@ def assign_folds(
     groups: Sequence[str] | None = None,
     near: Int64Array | None = None,
 ) -> NDArray[np.int16]:
-    """Divide the N pictures of a split into folds; test and dropped pictures get -1.
+    """Divide the N pictures of a split into folds; those that none holds out get -1.
+
+    They are the test and dropped pictures, and the only group of a class.
 
     The largest groups go first, each to the fold that has the least of the group's classes, every
     class measured by its own size: where the squares of the shares grow least. Groups of equal size
@@ -64,10 +66,10 @@ def assign_folds(
         count: folds, at least 2.
         seed, groups, near: as of `make_split`.
         repeat: from 0; each has folds of its own.
-        class_names: K names, for messages.
+        class_names: K names.
 
     Raises:
-        ValueError: a class has fewer groups than there are folds; it is named.
+        ValueError: fewer groups can be held out than there are folds.
     """
     pool = np.concatenate([split.train, split.val])
     pool.sort()
@@ -79,24 +81,46 @@ def assign_folds(
     found = group_pictures(
         targets, split.content_hashes[pool], whole.of_sample[pool].tolist(), seed=order
     )
-    _check(found, targets, count, class_names)
+    lone = _only_ones(found, targets, len(class_names))
+    if lone.any():
+        free = ~lone[found.of_sample]
+        pool, targets = pool[free], targets[free]
+        found = group_pictures(
+            targets, split.content_hashes[pool], found.of_sample[free].tolist(), seed=order
+        )
+    if len(found.sizes) < count:
+        raise ValueError(
+            f"there are {count} folds, but only {len(found.sizes)} training and validation "
+            "pictures that can be held out (copies, groups and shots of one subject count as one, "
+            "and the only one of a class trains): take fewer folds, or add pictures"
+        )
     folds = np.full(len(split.parts), -1, np.int16)
     folds[pool] = _dealt(found, targets, count)[found.of_sample]
     return folds
 
 
-def _check(groups: Groups, targets: Int64Array, count: int, class_names: Sequence[str]) -> None:
-    members, classes = memberships(targets)
-    pairs = np.unique(np.stack([classes, groups.of_sample[members]]), axis=1)
-    having = np.bincount(pairs[0], minlength=len(class_names))
+def groups_of_classes(of_sample: Int64Array, targets: Int64Array, classes: int) -> Int64Array:
+    """Return (K,) how many groups have a picture of each class.
+
+    Args:
+        of_sample: (N,) the group of each picture.
+        targets: (N,) the classes, or of label sets (N, K), 0 and 1.
+        classes: K.
+    """
+    members, of_member = memberships(targets)
+    pairs = np.unique(np.stack([of_member, of_sample[members]]), axis=1)
+    return np.bincount(pairs[0], minlength=classes)[:classes]
+
+
+def _only_ones(groups: Groups, targets: Int64Array, classes: int) -> BoolArray:
+    """Return (G,) which groups have a class to themselves."""
+    having = groups_of_classes(groups.of_sample, targets, classes)
+    members, of_member = memberships(targets)
     # After the classes come, of label sets, the pictures without any: of these any number will do.
-    for name, pictures in zip(class_names, having.tolist()):
-        if 0 < pictures < count:
-            raise ValueError(
-                f"there are {count} folds, but only {pictures} training and validation pictures of "
-                f"the class {name!r} (copies, groups and shots of one subject count as one): take "
-                "fewer folds, or add pictures"
-            )
+    alone = np.append(having == 1, False)[of_member]
+    lone = np.zeros(len(groups.sizes), bool)
+    lone[groups.of_sample[members[alone]]] = True
+    return lone
 
 
 def _dealt(groups: Groups, targets: Int64Array, count: int) -> NDArray[np.int16]:

@@ -69,6 +69,7 @@ def build_data(settings: RunSettings, manifest: Path | None = None) -> PictureDa
             batch_size=first_batch_size(settings),
             seed=settings.seed,
             before=_split_before(settings, manifest),
+            folds=settings.cv.folds,
         )
     if few:
         sizes = opened.pictures.original_sizes

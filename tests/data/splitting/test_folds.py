@@ -155,17 +155,57 @@ def test_copies_and_what_is_nearly_equal_stay_together() -> None:
         assert folds[10] == -1 and folds[4] == folds[52]
 
 
-def test_a_class_of_too_few_pictures_is_named() -> None:
+@settings(max_examples=60)
+@given(
+    st.integers(2, 6),
+    st.lists(st.integers(1, 9), min_size=1, max_size=5),
+    st.integers(0, 2**31 - 1),
+    st.data(),
+)
+def test_every_class_trains_in_all_folds_however_rare_it_is(
+    count: int, sizes: list[int], seed: int, data: st.DataObject
+) -> None:
+    targets = np.repeat(np.arange(1 + len(sizes)), [20, *sizes])
+    order = np.array(data.draw(st.permutations(range(len(targets)))))
+    parts = data.draw(arrays.arrays(np.int8, len(targets), elements=st.integers(TRAIN, VAL)))
+    split = split_of(targets[order], parts)
+    folds = folds_of(split, count, seed=seed)
+    lone = np.bincount(split.targets)[split.targets] == 1
+    np.testing.assert_array_equal(folds < 0, lone)
+    assert (np.ptp(counts(folds, split.targets, count), axis=0) <= 1).all()
+    for fold in range(count):
+        held_out = hold_out(split, folds, fold)
+        assert set(split.targets[held_out.train].tolist()) == set(targets.tolist())
+        np.testing.assert_array_equal(held_out.val, np.flatnonzero(folds == fold))
+        assert len(held_out.train) + len(held_out.val) == len(targets)
+
+
+def test_the_only_group_of_a_class_trains_in_all_folds() -> None:
     targets = np.array([0] * 20 + [1] * 4)
-    with pytest.raises(ValueError, match=r"5 folds, but only 4 .* class 'class 1'"):
-        folds_of(split_of(targets), 5)
-    folds_of(split_of(targets), 4)
-    one = ["a"] * 20 + ["b", "b", "c", "d"]
-    with pytest.raises(ValueError, match=r"only 1 .* class 'class 0'"):
-        folds_of(split_of(targets), 3, groups=one)
+    names = [*map(str, range(20)), "g", "g", "g", "g"]
+    folds = folds_of(split_of(targets), 5, groups=names)
+    assert (folds[20:] == -1).all() and set(folds[:20].tolist()) == set(range(5))
     # One that only the test part has is nobody's loss here.
     parts = np.where(targets == 1, TEST, TRAIN)
     assert set(folds_of(split_of(targets, parts), 5)[:20].tolist()) == set(range(5))
+
+
+def test_the_only_picture_with_a_label_trains_and_any_number_has_none() -> None:
+    targets = np.zeros((12, 2), np.int64)
+    targets[:10, 0] = 1
+    targets[3, 1] = 1  # the rest of this label set is not rare
+    split = Split(np.zeros(12, np.int8), targets, np.array([f"{i:032x}" for i in range(12)], "S"))
+    for last in (12, 11):  # two pictures without any label, and one
+        some = Split(split.parts[:last], targets[:last], split.content_hashes[:last])
+        folds = assign_folds(some, 3, seed=0, repeat=0, class_names=["a", "b"])
+        np.testing.assert_array_equal(folds < 0, np.arange(last) == 3)
+
+
+def test_fewer_pictures_than_folds_are_refused() -> None:
+    targets = np.array([0] * 4 + [1])
+    with pytest.raises(ValueError, match=r"5 folds, but only 4 .* can be held out"):
+        folds_of(split_of(targets), 5)
+    assert folds_of(split_of(targets), 4)[4] == -1
 
 
 def test_every_fold_trains_with_a_seed_of_its_own() -> None:
