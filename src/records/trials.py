@@ -15,6 +15,7 @@ __all__ = [
     "FAILED",
     "PRUNED",
     "RUNNING",
+    "STOPPED",
     "Finalist",
     "NetworkRecord",
     "SweepRecord",
@@ -23,6 +24,9 @@ __all__ = [
 ]
 
 RUNNING, COMPLETE, PRUNED, FAILED = "running", "complete", "pruned", "failed"
+# How a pruned trial is called that was not worse but too late, and how the reason of one begins.
+STOPPED = "stopped"
+_TOO_LATE = ("stopped after", "the time was over")
 
 
 def candidate_name(family: str, trial: int) -> str:
@@ -68,6 +72,12 @@ class TrialRecord:
     run_id: str | None = None
     run_dir: str | None = None
     is_default: bool = False
+
+    @property
+    def ending(self) -> str:
+        """The state as people read it: "stopped" of a trial that was pruned for lack of time."""
+        late = self.state == PRUNED and (self.reason or "").startswith(_TOO_LATE)
+        return STOPPED if late else self.state
 
     @property
     def name(self) -> str:

@@ -174,8 +174,9 @@ def history_figure(record: SweepRecord) -> Figure:
     handles = family_handles(colors, {trial.family for trial in record.trials})
     if complete:
         handles.append(entry("best so far"))
-    if any(trial.state == PRUNED for trial in judged):
-        handles.append(entry("pruned", ls="", marker="v", mfc="none"))
+    unended = sorted({trial.ending for trial in judged if trial.state == PRUNED})
+    if unended:
+        handles.append(entry(" or ".join(unended), ls="", marker="v", mfc="none"))
     if failed:
         handles.append(entry("failed", ls="", marker="x", color=WARNING, mew=1.6))
     add_legend(figure, handles)

@@ -185,7 +185,7 @@
     const drawn = data.trials.filter((trial) => trial.place !== null || trial.state === "failed");
     const some = (sign, ...states) => drawn.some((trial) => states.includes(trial.state)) && html("span", sign, $("legend"));
     drawFamilies(new Set(drawn.map((trial) => trial.family)));
-    const unended = ["pruned", "running"].filter((state) => drawn.some((trial) => trial.state === state));
+    const unended = ["pruned", "stopped", "running"].filter((state) => drawn.some((trial) => trial.state === state));
     some(`▽ ${unended.join(" or ")}`, ...unended);
     some("× failed", "failed");
     some("― best so far", "complete");

@@ -11,7 +11,15 @@ from typing import Any
 from ..machine.text import counted, csv_text
 from ..metrics.summary import metric_name
 from ..records.standings import best_of_families, leaderboard, values_of
-from ..records.trials import COMPLETE, FAILED, PRUNED, RUNNING, SweepRecord, TrialRecord
+from ..records.trials import (
+    COMPLETE,
+    FAILED,
+    PRUNED,
+    RUNNING,
+    STOPPED,
+    SweepRecord,
+    TrialRecord,
+)
 from .formatting import (
     duration,
     figure_text,
@@ -79,8 +87,9 @@ def headline(record: SweepRecord) -> str:
     Where some families had no trial it is "2 of 4 families".
     The pictures follow, where they are known: "; digits: 1,169 train, 269 val, 359 test pictures".
     """
-    states = Counter(trial.state for trial in record.trials)
-    counts = ", ".join(f"{states[s]} {s}" for s in (COMPLETE, PRUNED, FAILED, RUNNING) if states[s])
+    endings = Counter(trial.ending for trial in record.trials)
+    order = (COMPLETE, PRUNED, STOPPED, FAILED, RUNNING)
+    counts = ", ".join(f"{endings[one]} {one}" for one in order if endings[one])
     trials = counted(len(record.trials), "trial") + (f" ({counts})" if counts else "")
     families = counted(len(record.families), "family", "families")
     tried = len({trial.family for trial in record.trials})
@@ -332,7 +341,7 @@ def _data(record: SweepRecord) -> dict[str, Any]:
                 "number": trial.number,
                 "name": trial.name,
                 "family": trial.family,
-                "state": trial.state,
+                "state": trial.ending,
                 "value": None if trial.value is None else metric_text(metric, trial.value),
                 "place": axis.places.get(trial.number),
                 "settings": settings_text(trial.values),
@@ -346,7 +355,7 @@ def _data(record: SweepRecord) -> dict[str, Any]:
 def _about(record: SweepRecord, trial: TrialRecord) -> list[tuple[str, str]]:
     metric = record.metrics[0]
     rows = {
-        "state": trial.state + (", the family's default" if trial.is_default else ""),
+        "state": trial.ending + (", the family's default" if trial.is_default else ""),
         "reason": trial.reason,
         f"at its best {record.steps[:-1]}": None
         if trial.best is None

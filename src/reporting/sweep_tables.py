@@ -55,7 +55,7 @@ def leaderboard_table(record: SweepRecord, most: int | None = None) -> Table:
             (
                 *(str(ranks.get(trial.number, "")), trial.name),
                 *("" if v is None else metric_text(k, v) for k, v in zip(record.metrics, values)),
-                *(", ".join([trial.state, *about]), _count(trial.known_epochs)),
+                *(", ".join([trial.ending, *about]), _count(trial.known_epochs)),
                 *("" if trial.seconds is None else duration(trial.seconds), last),
             )
         )
@@ -164,7 +164,7 @@ def _best(record: SweepRecord, standing: FamilyStanding) -> str:
     if standing.best is None:
         return "none"
     text = metric_text(record.metrics[0], standing.best.value)
-    return f"pruned at {text}" if standing.best.state == PRUNED else text
+    return f"{standing.best.ending} at {text}" if standing.best.state == PRUNED else text
 
 
 def _why_none(record: SweepRecord, standing: FamilyStanding) -> str:
@@ -175,7 +175,7 @@ def _why_none(record: SweepRecord, standing: FamilyStanding) -> str:
     if not standing.trials:
         return "left out" if standing.family in record.left_out else "no trial"
     last = [t for t in record.trials if t.family == standing.family and t.state != RUNNING][-1]
-    return f"pruned: {last.reason}" if last.state == PRUNED and last.reason else last.state
+    return f"{last.ending}: {last.reason}" if last.state == PRUNED and last.reason else last.state
 
 
 def _count(number: int | None) -> str:

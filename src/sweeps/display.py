@@ -17,10 +17,10 @@ from rich.text import Text
 from ..config.console import direct
 from ..machine.text import visible, visible_lines
 from ..metrics.summary import metric_name
-from ..records.trials import COMPLETE, FAILED, PRUNED, RUNNING, TrialRecord
+from ..records.trials import COMPLETE, FAILED, PRUNED, RUNNING, STOPPED, TrialRecord
 from ..reporting.formatting import Table, duration, metric_text, one_line, settings_text
 from ..reporting.scales import family_colors
-from ..search.loop import OVER, Observer
+from ..search.loop import Observer
 
 __all__ = ["Display"]
 
@@ -230,7 +230,7 @@ class Display(Observer):
         return f"best {self._name} {value}: {self._best.name}"
 
     def _ended(self, trial: TrialRecord, lead: str) -> str:
-        parts = [f"{trial.name:<{self._width}} {trial.state}"]
+        parts = [f"{trial.name:<{self._width}} {trial.ending}"]
         if trial.value is not None and trial.state != FAILED:
             parts.append(f"{self._column} {metric_text(self._metric, trial.value)}")
         # What is fitted in one go reports once, which is no epoch.
@@ -238,7 +238,9 @@ class Display(Observer):
             parts.append(f"{trial.epochs} {self._step}{'s' if trial.epochs > 1 else ''}")
         if trial.seconds is not None:
             parts.append(duration(trial.seconds))
-        if trial.reason and (trial.state == FAILED or trial.reason == OVER):
+        if trial.reason and trial.ending == STOPPED:
+            parts.append(trial.reason.rpartition(": ")[2])  # before it stands what is said already
+        elif trial.reason and trial.state == FAILED:
             parts.append(one_line(trial.reason))
         if lead:
             parts.append(lead)

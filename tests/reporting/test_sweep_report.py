@@ -23,6 +23,7 @@ from src.records.trials import (
     SweepRecord,
     TrialRecord,
 )
+from src.reporting.sweep_figures import history_figure
 from src.reporting.sweep_report import (
     format_result,
     headline,
@@ -37,6 +38,7 @@ from src.reporting.sweep_tables import (
     leaderboard_table,
     networks_table,
 )
+from tests.reporting.figures import texts
 from tests.reporting.pages import (
     EVIL,
     WIDTHS,
@@ -140,6 +142,19 @@ def test_the_whole_result() -> None:
         "test part measured  2 times on this split",
     ]
     assert COMMAND not in format_result(RECORD) and verdict(RECORD)["train it again"] == COMMAND
+
+
+def test_a_trial_that_was_stopped_for_lack_of_time_is_not_called_pruned() -> None:
+    late = "stopped after 1 epoch: the other 3 would take 6.2 s, and 3.9 s are left"
+    stopped = trial(4, "gru", PRUNED, 0.9, reason=late)
+    record = dataclasses.replace(
+        RECORD, families=(*RECORD.families, "gru"), trials=(*RECORD.trials, stopped)
+    )
+    assert "5 trials (2 complete, 1 pruned, 1 stopped, 1 failed)" in headline(record)
+    shown = format_result(record)
+    assert re.search(r"gru-4 +90\.0 % +stopped ", shown)
+    assert re.search(r"gru +stopped at 90\.0 %", shown)
+    assert "pruned or stopped" in texts(history_figure(record))
 
 
 def test_what_there_is_not_has_no_line() -> None:
@@ -432,7 +447,7 @@ def test_a_family_without_a_result_says_why() -> None:
     )
     record = dataclasses.replace(RECORD, families=("cnn", "mlp", "gru", "fcn"), trials=trials)
     rows = {row[0]: row[1:] for row in families_table(record).rows}
-    assert rows["mlp"] == ("pruned: the time was over", "", "", "", "1", "4.0 s")
+    assert rows["mlp"] == ("stopped: the time was over", "", "", "", "1", "4.0 s")
     assert rows["gru"] == ("failed", "", "", "", "1", "4.0 s")
     assert rows["fcn"] == ("no trial", "", "", "", "", "")
 
