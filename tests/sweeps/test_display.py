@@ -208,7 +208,7 @@ def test_elsewhere_a_line_for_every_ended_trial_and_one_a_minute() -> None:
         display.ended(1, trial(1, PRUNED, 0.5), best)
         display.ended(2, trial(2, FAILED, 0.5, reason="out of\nmemory \x1b[31m"), best)
         display.ended(3, trial(9, PRUNED, 0.5, reason=OVER), best)
-        late = "stopped after 1 epoch: the other 3 would take 6.2 s, and 3.9 s are left"
+        late = "stopped after 1 epoch: the other 3 take 6.2 s, and 3.9 s are left"
         display.ended(3, trial(8, PRUNED, 0.6, reason=late), best)
         display.show("a word")
         for _ in range(119):
@@ -221,7 +221,7 @@ def test_elsewhere_a_line_for_every_ended_trial_and_one_a_minute() -> None:
         "cnn-1    pruned, accuracy 50.0 %, 1 epoch",
         "cnn-2    failed, 1 epoch, out of memory [31m",
         "cnn-9    stopped, accuracy 50.0 %, 1 epoch, the time was over",
-        "cnn-8    stopped, accuracy 60.0 %, 1 epoch, the other 3 would take 6.2 s, and 3.9 s are left",
+        "cnn-8    stopped, accuracy 60.0 %, 1 epoch, the other 3 take 6.2 s, and 3.9 s are left",
         "a word",
         f"{state}. best validation accuracy 97.0 %: cnn-0. 8 min left",
     ]
