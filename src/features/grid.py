@@ -19,6 +19,10 @@ _MOST_EXACT = 7_500
 # Size of the sample of the remaining kernel machine.
 _COMPONENTS = 2_000
 _COUNTS = (1, 2, 3, 4, 5, 7, 10, 14, 20, 28, 40, 56)
+# Fewest training pictures for which votes of neighbours are tried. Of fewer held-out ones, a head
+# with so few different scores is the best by luck too often: without them the choice among 20 to
+# 100 photos had 1.2 points more accuracy on others (benchmarks/few_pictures.py).
+_LEAST_FOR_NEIGHBOURS = 200
 
 # The processor time of a search comes from sizes alone, whatever else runs. These are seconds of
 # one thread of an AVX-512 server, measured for 400 to 7,200 pictures, 64 to 3,000 features and 2 to
@@ -159,7 +163,7 @@ def head_groups(pictures: int, features: int) -> list[HeadGroup]:
     hinge = [{"strength": one} for one in _powers(-1, 1, 9)]
     found += [HeadGroup.of("linear_svm", one, hinge) for one in plain[:2]]
     found += [_kernel(one, exact) for one in (plain[:3] if exact else plain[:1])]
-    if exact:
+    if exact and pictures >= _LEAST_FOR_NEIGHBOURS:
         counts: list[dict[str, float]] = [{"neighbours": count} for count in _COUNTS]
         found += [HeadGroup.of("knn", n, counts) for n in (plain[0], plain[2], whitened[1], part)]
     return found

@@ -191,7 +191,7 @@ def test_every_head_of_the_search_is_what_its_settings_fit(count: int, classes: 
     features, labels = DIGITS[kept], CLASSES[kept]
     train, held = np.arange(count), np.arange(count, len(kept))
     fold = _Fold(Examples(features, labels, labels, [40, 24]), labels, train, held, 0)
-    groups = [_sparse(group) for group in head_groups(count, 64)]
+    groups = [_sparse(group) for group in head_groups(max(count, 200), 64)]
     assert {group.kind for group in groups} >= {"ridge", "logistic", "knn", "rbf_svm"}
     for group in groups:
         for head, scores in zip(group.heads, _group_scores(group, fold)):
@@ -306,6 +306,8 @@ def test_many_pictures_have_no_kernel_of_all_pairs() -> None:
     kernels = [dict(head.values) for head in heads if head.kind == "rbf_svm"]
     assert kernels and all(values["exact_up_to"] == 0 for values in kernels)
     assert not any(head.kind == "knn" for head in heads)
+    kinds = [{group.kind for group in head_groups(count, 64)} for count in (199, 200)]
+    assert kinds[1] - kinds[0] == {"knn"}, "few held-out pictures flatter votes"
     wide = [head.normalisation for group in head_groups(9000, 9000) for head in group.heads]
     assert all(one.keep is not None for one in wide), (
         "what is too large to be decomposed is reduced"
