@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..config.checks import ConfigError
+from ..config.nested import leaves
 from ..config.tracking import RUN_NAME, TrackingSettings, environment_tags
 from ..machine.disk import refusal
 from ..machine.interruption import Interrupted, signals_so_far
@@ -230,23 +231,19 @@ def _experiment_of(tags: Mapping[str, str]) -> str:
     return f"bakeoff-{data}" if data else "bakeoff"
 
 
-def dotted(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+def dotted(values: Mapping[str, Any]) -> dict[str, str]:
     """Return nested plain values as one level of texts: `{"a": {"b": 0.1}}` as `{"a.b": "0.1"}`.
 
     Values are written as on the command line (`null`, `true`, `[32, 64]`). Keys with a leading
     underscore, such as `_target_`, are left out.
     """
-    flat: dict[str, str] = {}
-    for key, value in values.items():
-        if key.startswith("_"):
-            continue
-        if isinstance(value, Mapping):
-            flat |= dotted(value, f"{prefix}{key}.")
-        elif isinstance(value, str):
-            flat[f"{prefix}{key}"] = without_password(value)
-        else:
-            flat[f"{prefix}{key}"] = json.dumps(value, ensure_ascii=False)
-    return flat
+    return {
+        key: without_password(
+            value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        )
+        for key, value in leaves(values).items()
+        if not any(part.startswith("_") for part in key.split("."))
+    }
 
 
 def _to_standard_error(text: str) -> None:
