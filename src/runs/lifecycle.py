@@ -270,7 +270,6 @@ class ActiveRun(ABC):
             output_dir=folder.output_dir,
             run_id=folder.run_id,
             run_name=folder.name if parent is None else parent.name,
-            params={k: v for k, v in settings.effective().items() if k not in _NO_PARAMS},
             tags={
                 **provenance.tags(),
                 "bakeoff.family": settings.model.name,
@@ -282,6 +281,7 @@ class ActiveRun(ABC):
             parent_run_id=None if parent is None else parent.parent_run_id,
             prepare=self.prepare_folder,
         )
+        tracker.params({k: v for k, v in settings.effective().items() if k not in _NO_PARAMS})
         if parent is not None:
             parent.announce(folder)
         if self._outdated:  # MLflow would go on showing them

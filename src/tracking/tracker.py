@@ -60,7 +60,6 @@ class Tracker(Spool):
         output_dir: Path,
         run_id: str,
         run_name: str,
-        params: Mapping[str, Any] | None = None,
         tags: Mapping[str, str] | None = None,
         parent_run_id: str | None = None,
         amends: str | None = None,
@@ -76,7 +75,6 @@ class Tracker(Spool):
             tracking: whether and where the run is mirrored, and how often the machine is sampled.
             output_dir: the folder that holds all runs and the default database.
             run_id: the project's id, 32 hex digits; the same when the run is resumed.
-            params: nested plain values; see `dotted`.
             tags: beside `bakeoff.run_id` and `bakeoff.run_dir`, which are always set;
                 `bakeoff.data` names the experiment where `tracking` does not.
             parent_run_id: the project's id of the parent run, such as a sweep, whose mirror follows
@@ -126,7 +124,6 @@ class Tracker(Spool):
                 # A resumed run counts on: the spool keeps the first value of a step.
                 first_step=tracker.next_step(PREFIX),
             )
-        tracker.params(params or {})
         if tracking.enabled and parent_run_id is None:
             mirror = MirrorProcess(run_dir / "tracking" / "mirror.log", nice=nice)
             tracker._mirror = mirror
