@@ -22,6 +22,7 @@ from ...metrics.summary import metric_key
 from ...records.combination import Combination
 from ...records.run import Predictions, RunSummary
 from ...reporting.terminal import format_combination
+from ...targets import kind_of
 from ..fold_records import FoldBook
 from ..folder import RunFolder
 from ..resolve import Resolved
@@ -242,7 +243,7 @@ def _read(run: str, output_dir: Path, data: PictureData) -> Member:
             checkpoint.suffix == ENSEMBLE_SUFFIX for checkpoint in checkpoints
         ),
         "is a cross-validation, and its folds are not asked again about single pixels": (
-            held_out.kind_of_targets.pixels and book is not None
+            kind_of(held_out.kind).pixels and book is not None
         ),
         "has learnt other classes": held_out.class_names != tuple(data.pictures.class_names),
         "was trained and validated on other pictures than these": (division != here),
