@@ -121,8 +121,9 @@ def _write(
     metrics |= {"cost/parameters": 1e5 * latency_ms}
     tracker = Tracker.start(
         folder.path, TrackingSettings(enabled=False, system_metrics_seconds=None),
-        output_dir=output_dir, run_id=folder.run_id, run_name=folder.name, params=plain,
+        output_dir=output_dir, run_id=folder.run_id, run_name=folder.name,
     )  # fmt: skip
+    tracker.params(plain)
     for epoch in range(1, _EPOCHS + 1):
         share = 1 - np.exp(-epoch / 2)
         curve = {"val/accuracy": share * metrics["val/accuracy"], "val/loss": 2 - share}

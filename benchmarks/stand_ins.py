@@ -39,9 +39,9 @@ class Tracked:
             output_dir=output_dir,
             run_id=run_id,
             run_name=f"trial {job.task['number']}",
-            params={"optimizer": {"lr": 0.1}, "overrides": list(job.overrides)},
             parent_run_id="0" * 32,
         )
+        tracker.params({"optimizer": {"lr": 0.1}, "overrides": list(job.overrides)})
         channel.note(run_id=run_id, run_dir=str(tracker.run_dir))
         for epoch in range(1, _REPORTS + 1):
             tracker.metrics({"val/accuracy": 0.5, "val/loss": 1.0}, step=epoch)

@@ -9,14 +9,12 @@ from __future__ import annotations
 import shutil
 import sys
 from collections.abc import Sequence
-from functools import partial
 
 if not __package__:  # it was given as a file, in which no import finds the others
     print("error: run python -m src.compare in the checkout, not a path", file=sys.stderr)
     sys.exit(2)
 
-from .config.command_line import run_entry
-from .config.compose import compose_settings
+from .config.command_line import run_command
 from .config.console import written_to
 from .config.finished import CompareSettings
 from .machine.ending import leave
@@ -76,8 +74,7 @@ def _compare(settings: CompareSettings, overrides: Sequence[str], spare: SpareCo
 
 def main() -> int:
     """Return the exit code of the command line."""
-    read = partial(compose_settings, CompareSettings)
-    return run_entry(__doc__ or "", read, compare, from_mlflow=["tracking.uri"])
+    return run_command(__doc__, CompareSettings, compare, from_mlflow=["tracking.uri"])
 
 
 if __name__ == "__main__":

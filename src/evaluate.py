@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 
 if not __package__:  # it was given as a file, in which no import finds the others
@@ -15,8 +14,7 @@ if not __package__:  # it was given as a file, in which no import finds the othe
     sys.exit(2)
 
 from .config.checks import input_of
-from .config.command_line import run_entry
-from .config.compose import compose_settings
+from .config.command_line import run_command
 from .config.finished import EvaluateSettings
 from .machine.ending import leave
 from .machine.status import doing
@@ -51,8 +49,7 @@ def evaluate(settings: EvaluateSettings, overrides: Sequence[str]) -> None:
 
 def main() -> int:
     """Return the exit code of the command line."""
-    read = partial(compose_settings, EvaluateSettings)
-    return run_entry(__doc__ or "", read, evaluate)
+    return run_command(__doc__, EvaluateSettings, evaluate)
 
 
 if __name__ == "__main__":

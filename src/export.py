@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 
 if not __package__:  # it was given as a file, in which no import finds the others
@@ -16,8 +15,7 @@ if not __package__:  # it was given as a file, in which no import finds the othe
     sys.exit(2)
 
 from .config.checks import input_of
-from .config.command_line import run_entry
-from .config.compose import compose_settings
+from .config.command_line import run_command
 from .config.finished import ExportSettings
 from .config.overrides import output_overrides
 from .config.plugins import plugin_overrides
@@ -51,8 +49,7 @@ def export(settings: ExportSettings, overrides: Sequence[str]) -> None:
 
 def main() -> int:
     """Return the exit code of the command line."""
-    read = partial(compose_settings, ExportSettings)
-    return run_entry(__doc__ or "", read, export)
+    return run_command(__doc__, ExportSettings, export)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
-from functools import partial
 from pathlib import Path
 
 if not __package__:  # it was given as a file, in which no import finds the others
@@ -19,8 +18,7 @@ if not __package__:  # it was given as a file, in which no import finds the othe
     sys.exit(2)
 
 from .config.checks import input_of
-from .config.command_line import run_entry
-from .config.compose import compose_settings
+from .config.command_line import run_command
 from .config.finished import PredictSettings
 from .machine.ending import leave
 from .runs.folder import RunFolder, refuse_unfinished
@@ -51,8 +49,7 @@ def predict(settings: PredictSettings, overrides: Sequence[str]) -> None:
 
 def main() -> int:
     """Return the exit code of the command line."""
-    read = partial(compose_settings, PredictSettings)
-    return run_entry(__doc__ or "", read, predict)
+    return run_command(__doc__, PredictSettings, predict)
 
 
 if __name__ == "__main__":

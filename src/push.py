@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 
 if not __package__:  # it was given as a file, in which no import finds the others
@@ -16,8 +15,7 @@ if not __package__:  # it was given as a file, in which no import finds the othe
     sys.exit(2)
 
 from .config.checks import ConfigError, input_of
-from .config.command_line import run_entry
-from .config.compose import compose_settings
+from .config.command_line import run_command
 from .config.finished import HUB, PushSettings
 from .machine.ending import leave
 from .machine.status import doing
@@ -48,8 +46,7 @@ def _has_token() -> bool:
 
 def main() -> int:
     """Return the exit code of the command line."""
-    read = partial(compose_settings, PushSettings)
-    return run_entry(__doc__ or "", read, push)
+    return run_command(__doc__, PushSettings, push)
 
 
 if __name__ == "__main__":

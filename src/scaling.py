@@ -8,14 +8,12 @@ from __future__ import annotations
 import shutil
 import sys
 from collections.abc import Sequence
-from functools import partial
 
 if not __package__:  # it was given as a file, in which no import finds the others
     print("error: run python -m src.scaling in the checkout, not a path", file=sys.stderr)
     sys.exit(2)
 
-from .config.command_line import run_entry
-from .config.compose import compose_settings
+from .config.command_line import run_command
 from .config.finished import ScalingSettings
 from .config.overrides import key_of_override
 from .machine.ending import leave
@@ -47,8 +45,7 @@ def scaling(settings: ScalingSettings, overrides: Sequence[str]) -> None:
 
 def main() -> int:
     """Return the exit code of the command line."""
-    read = partial(compose_settings, ScalingSettings)
-    return run_entry(__doc__ or "", read, scaling)
+    return run_command(__doc__, ScalingSettings, scaling)
 
 
 if __name__ == "__main__":

@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from functools import partial
 
 if not __package__:  # it was given as a file, in which no import finds the others
     print("error: run python -m src.select in the checkout, not a path", file=sys.stderr)
     sys.exit(2)
 
-from .config.command_line import run_entry
-from .config.compose import compose_settings
+from .config.command_line import run_command
 from .config.finished import SelectSettings
 from .machine.ending import leave
 from .machine.status import doing
@@ -37,8 +35,7 @@ def select(settings: SelectSettings, overrides: Sequence[str]) -> None:
 
 def main() -> int:
     """Return the exit code of the command line."""
-    read = partial(compose_settings, SelectSettings)
-    return run_entry(__doc__ or "", read, select)
+    return run_command(__doc__, SelectSettings, select)
 
 
 if __name__ == "__main__":

@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from functools import partial
 
 if not __package__:  # it was given as a file, in which no import finds the others
     print("error: run python -m src.verify in the checkout, not a path", file=sys.stderr)
     sys.exit(2)
 
-from .config.command_line import run_entry
-from .config.compose import compose_settings
+from .config.command_line import run_command
 from .config.finished import VerifySettings
 
 
@@ -41,10 +39,7 @@ def verify(settings: VerifySettings, overrides: Sequence[str]) -> bool:
 
 def main() -> int:
     """Return the exit code: 0 all is well, 1 something is damaged, 2 the input is wrong."""
-    well: list[bool] = []
-    read = partial(compose_settings, VerifySettings)
-    code = run_entry(__doc__ or "", read, lambda settings, w: well.append(verify(settings, w)))
-    return code or int(not all(well))
+    return run_command(__doc__, VerifySettings, verify)
 
 
 if __name__ == "__main__":

@@ -14,15 +14,13 @@ import shutil
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
-from functools import partial
 
 if not __package__:  # it was given as a file, in which no import finds the others
     print("error: run python -m src.weights in the checkout, not a path", file=sys.stderr)
     sys.exit(2)
 
 from .config.checks import ConfigError
-from .config.command_line import run_entry
-from .config.compose import compose_settings
+from .config.command_line import run_command
 from .config.models import WeightsSettings
 from .machine.failures import RunFailed
 from .machine.status import doing
@@ -63,8 +61,7 @@ def weights(settings: WeightsSettings, overrides: Sequence[str]) -> None:
 
 def main() -> int:
     """Return the exit code of the command line."""
-    read = partial(compose_settings, WeightsSettings)
-    return run_entry(__doc__ or "", read, weights)
+    return run_command(__doc__, WeightsSettings, weights)
 
 
 if __name__ == "__main__":

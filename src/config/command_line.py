@@ -26,7 +26,7 @@ from ..machine.interruption import Interrupted, Interruption
 from ..machine.package import PACKAGE, package_version, typed
 from ..machine.yaml_text import yaml_text
 from .checks import ConfigError, NotGiven, Settings, options_of, to_plain
-from .compose import expand, flattened, with_pictures
+from .compose import compose_settings, expand, flattened, with_pictures
 from .console import on_plain_output
 from .credentials import problem_of_overrides, without_password
 from .nested import put
@@ -43,6 +43,7 @@ __all__ = [
     "from_environment",
     "parse",
     "progress_shown",
+    "run_command",
     "run_entry",
     "take_config_name",
 ]
@@ -136,11 +137,21 @@ def take_config_name(argv: Sequence[str], default: str) -> tuple[list[str], str]
     return overrides, name
 
 
+def run_command(
+    description: str | None,
+    cls: type[S],
+    action: Callable[[S, Sequence[str]], bool | None],
+    **options: Any,
+) -> int:
+    """Run an entry whose settings are those of one class; the rest is as of `run_entry`."""
+    return run_entry(description or "", partial(compose_settings, cls), action, **options)
+
+
 @on_plain_output
 def run_entry(
     description: str,
     read_settings: Callable[[Sequence[str]], S],
-    action: Callable[[S, Sequence[str]], None],
+    action: Callable[[S, Sequence[str]], bool | None],
     *,
     argv: Sequence[str] | None = None,
     from_mlflow: Sequence[str] = (),
@@ -150,8 +161,8 @@ def run_entry(
 ) -> int:
     """Run an entry and return its exit code.
 
-    0 done; 1 a fault of ours or of a plugin, or the run failed; 2 the input is wrong; 130 Ctrl-C;
-    143 SIGTERM; 129 the terminal was closed.
+    0 done; 1 a fault of ours or of a plugin, the run failed, or the action returned False; 2 the
+    input is wrong; 130 Ctrl-C; 143 SIGTERM; 129 the terminal was closed.
     With several jobs (multirun) every one is composed and validated before the first starts, a job
     that fails does not stop the later ones, and the largest code is returned.
 
@@ -297,10 +308,10 @@ def _permissions_explained() -> Iterator[None]:
         raise ConfigError(f"{reason}.") from error
 
 
-def _guarded(action: Callable[[], None], folder: Path | None = None) -> int:
+def _guarded(action: Callable[[], bool | None], folder: Path | None = None) -> int:
     try:
         with Interruption(), errors_explained(folder):
-            action()
+            return int(action() is False)
     except Interrupted as stop:
         _complain(str(stop))
         return stop.exit_code
@@ -329,7 +340,6 @@ def _guarded(action: Callable[[], None], folder: Path | None = None) -> int:
         other = " or of a plugin" if plugin_overrides() else ", not of your input"
         _complain(f"error: a fault of Bakeoff{other}: {fault_text(error)}")
         return 1
-    return 0
 
 
 def _here() -> Path:

@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["METRICS", "PRIMARY", "RANKING", "TARGETS_OF_PICTURES", "Metric", "metric_of"]
+__all__ = ["METRICS", "PRIMARY", "RANKING", "TARGETS_OF_PICTURES", "Metric", "metric_of", "unit_of"]
 
 # What runs are judged by unless another metric is asked for, by `data.target`.
 PRIMARY = {"single": "accuracy", "multi": "map", "ordinal": "kappa", "dense": "miou"}
@@ -217,3 +217,9 @@ _SHOWN = {
 def metric_of(name: str) -> Metric | None:
     """Return the metric of a plain name or of "cost/..."; None of what has no row here."""
     return METRICS.get(name) or _SHOWN.get(name)
+
+
+def unit_of(name: str) -> str:
+    """Return the `unit` of a metric by its plain name; "" of what has no row here."""
+    found = metric_of(name)
+    return "" if found is None else found.unit

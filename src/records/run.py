@@ -18,13 +18,13 @@ import numpy as np
 
 from ..machine.arrays import AnyArray, Float64Array, Int64Array
 from ..storage.files import replacing, write_atomically
+from ..targets import TargetKind, kind_of
 from .field_types import check_type
 from .pixel_answers import pixel_columns, read_pixel_columns
 from .trials import candidate_name
 
 __all__ = ["Predictions", "RunSummary"]
 
-_OF_SETS = ("multi", "dense")  # kinds of targets that are K numbers 0 and 1 a picture
 _STATUSES = ("FINISHED", "FAILED", "KILLED")
 # Where parquet keeps what belongs to the whole table; the kind of ordinary targets is not there.
 _CLASS_NAMES_KEY, _KIND_KEY, _THRESHOLDS_KEY = b"class_names", b"kind", b"thresholds"
@@ -79,28 +79,31 @@ class Predictions:
 
     def __post_init__(self) -> None:
         count, num_classes = len(self.sample_ids), len(self.class_names)
-        sets, dense = self.kind in _OF_SETS, self.kind == "dense"
-        answers = self.probs["matrix"] if dense else self.probs
-        classes = (num_classes, num_classes) if dense else (num_classes,)
-        labels = (count, num_classes) if sets else (count,)
-        limits = (num_classes,)
-        if self.kind in ("single", "ordinal") and self.thresholds is not None:
-            others = [num_classes**2, *((1, num_classes - 1) if self.kind == "ordinal" else ())]
-            limits = (len(self.thresholds),) if len(self.thresholds) in others else limits
+        kind, limits = self.kind_of_targets, num_classes
+        answers = self.probs["matrix"] if kind.pixels else self.probs
+        classes = (num_classes, num_classes) if kind.pixels else (num_classes,)
+        labels = (count, num_classes) if kind.multi_hot else (count,)
+        if self.thresholds is not None and len(self.thresholds) in kind.threshold_counts(limits):
+            limits = len(self.thresholds)
         for name, array, shape in (
             ("probs", answers, (count, *classes)),
             ("targets", self.targets, labels),
             ("preds", self.preds, labels),
             ("groups", self.groups, (count,)),
-            ("thresholds", self.thresholds, limits),
+            ("thresholds", self.thresholds, (limits,)),
         ):
             if array is not None and np.shape(array) != shape:
                 raise ValueError(f"{name} has shape {np.shape(array)}: it must be {shape}.")
         if self.paths is not None and len(self.paths) != count:
             raise ValueError(f"There are {len(self.paths)} paths for {count} samples.")
-        most = 1 if sets else num_classes - 1
+        most = 1 if kind.multi_hot else num_classes - 1
         if count and not (self.targets.min() >= 0 and self.targets.max() <= most):
             raise ValueError(f"targets must stay within 0 and {most}.")
+
+    @property
+    def kind_of_targets(self) -> TargetKind:
+        """The kind, which knows how its predictions are judged."""
+        return kind_of(self.kind)
 
     @property
     def decided(self) -> AnyArray:
@@ -108,15 +111,10 @@ class Predictions:
 
         Of kind "dense" (N, K, K) int64, the pixels of each class by the class that they were given.
         """
-        if self.kind == "dense":
-            matrices: Int64Array = self.probs["matrix"]
-            return matrices
         if self.preds is not None:
             return self.preds
-        if self.kind != "multi":
-            return self.probs.argmax(axis=1)
-        least = 0.5 if self.thresholds is None else self.thresholds
-        return (self.probs >= least).astype(np.uint8)
+        kind = self.kind_of_targets
+        return kind.decide(self.probs, self.thresholds if kind.sets else None)
 
     def name(self, row: int) -> str:
         """Return the path of a picture, or its number where the pictures are no files."""
@@ -150,16 +148,17 @@ class Predictions:
         import pyarrow.parquet as pq
 
         names = pa.array([_printable(name) for name in self.class_names], pa.string())
-        if self.kind in _OF_SETS:
+        kind = self.kind_of_targets
+        if kind.multi_hot:
             found = self.decided
-            found = found.sum(axis=1) > 0 if self.kind == "dense" else found
+            found = found.sum(axis=1) > 0 if kind.pixels else found
             targets, target_names = _set_columns(self.targets, names)
             predictions, prediction_names = _set_columns(found, names)
         else:
             targets = pa.array(self.targets, pa.int64())
             predictions = pa.array(self.decided, pa.int64())
             target_names, prediction_names = names.take(targets), names.take(predictions)
-        if self.kind == "dense":
+        if kind.pixels:
             answers = pixel_columns(self.probs)
         else:
             flat = pa.array(np.ascontiguousarray(self.probs, np.float32).reshape(-1))
@@ -215,35 +214,35 @@ class Predictions:
             file = pq.ParquetFile(pa.BufferReader(data), pre_buffer=False)
             schema = file.schema_arrow  # made anew whenever it is asked for
             stored = schema.metadata or {}
-            kind = stored.get(_KIND_KEY, b"single").decode()
-            columns = [*(_PIXEL_COLUMNS if kind == "dense" else _COLUMNS)]
+            kind = kind_of(stored.get(_KIND_KEY, b"single").decode())
+            columns = [*(_PIXEL_COLUMNS if kind.pixels else _COLUMNS)]
             columns = [name for name in columns if with_paths or name not in ("path", "map")]
             grouped = _GROUP in schema.names
             columns += [_GROUP] if grouped else []
             thresholds = stored.get(_THRESHOLDS_KEY)
             # Answers that are more than probabilities say.
-            decided = kind == "multi" or thresholds is not None or _DECIDED_KEY in stored
+            decided = kind.sets or thresholds is not None or _DECIDED_KEY in stored
             columns += [_PREDICTION] if decided else []
             table = file.read(columns=columns, use_threads=False)
             class_names = json.loads(stored[_CLASS_NAMES_KEY])
             shape = len(table), len(class_names)
-            if kind == "dense":
+            if kind.pixels:
                 probs = read_pixel_columns(table, len(class_names), maps=with_paths)
             else:
                 probs = _lists(table["probabilities"], shape).astype(np.float32, copy=False)
             preds = None
             if decided:
                 found = table[_PREDICTION]
-                preds = _lists(found, shape) if kind in _OF_SETS else _numbers(found)
+                preds = _lists(found, shape) if kind.multi_hot else _numbers(found)
             targets, paths = table["target"], table["path"].to_pylist() if with_paths else []
             return cls(
                 sample_ids=_numbers(table["index"]),
                 paths=None if None in paths or not paths else tuple(paths),
-                targets=_lists(targets, shape) if kind in _OF_SETS else _numbers(targets),
+                targets=_lists(targets, shape) if kind.multi_hot else _numbers(targets),
                 probs=probs,
                 class_names=tuple(class_names),
                 groups=_numbers(table[_GROUP]) if grouped else None,
-                kind=kind,
+                kind=kind.name,
                 thresholds=None if thresholds is None else np.array(json.loads(thresholds)),
                 preds=preds,
                 copies=_COPIES_KEY in stored,

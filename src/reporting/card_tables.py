@@ -27,9 +27,10 @@ def class_scores_table(part: str, predictions: Predictions) -> Table:
 
     With more than 50 those that it does worst.
     """
-    if predictions.kind == "multi":
+    kind = predictions.kind_of_targets
+    if kind.sets:
         return _label_table(part, predictions)
-    if predictions.kind == "dense":
+    if kind.pixels:
         return _pixel_table(part, predictions)
     matrix = confusion_matrix(predictions.probs, predictions.targets, predictions.decided)
     rows = [r for r in class_scores(matrix) if r.pictures]
@@ -97,7 +98,8 @@ def _label_table(part: str, predictions: Predictions) -> Table:
 def calibration_table(part: str, predictions: Predictions) -> Table:
     """Return accuracy by confidence, of a part with its probabilities."""
     probs, targets = predictions.probs, predictions.targets
-    if predictions.kind == "multi":  # each label of a picture has a probability
+    sets = predictions.kind_of_targets.sets
+    if sets:  # each label of a picture has a probability
         bins = binned(probs.astype(np.float64).ravel(), targets.ravel() > 0, _CONFIDENCE_BINS)
     else:
         bins = reliability_bins(probs, targets, _CONFIDENCE_BINS, predictions.decided)
@@ -113,7 +115,7 @@ def calibration_table(part: str, predictions: Predictions) -> Table:
         )
         if number
     )
-    what = "labels" if predictions.kind == "multi" else "pictures"
+    what = "labels" if sets else "pictures"
     heads = ("confidence", what, "mean confidence", "accuracy")
     return Table(f"Calibration, {PART_NAMES[part]} part", heads, rows, frozenset({1, 2, 3}))
 

@@ -196,8 +196,6 @@ def _doubt(verdict: Recommendation) -> str:
             f"; of being within {gap_text(verdict.measure, verdict.band)} of the best: "
             f"{chance_text(verdict.choice.equal)}"
         )
-    if verdict.choice.name not in {one.name for one in verdict.tied}:
-        return f"{text}."
     others = len(verdict.tied) - 1
     tied = "no candidate" if not others else counted(others, "other candidate")
     return f"{text}; statistically tied with {tied}."

@@ -15,7 +15,7 @@ from typing import Any
 from rich.cells import cell_len, set_cell_size
 
 from ..machine.text import duration, fixed, percent
-from ..metrics.registry import PRIMARY, metric_of
+from ..metrics.registry import PRIMARY, unit_of
 from ..metrics.summary import accuracy_name, metric_name
 
 __all__ = [
@@ -137,8 +137,8 @@ def chance_text(probability: float) -> str:
 
 def is_percent(key: str) -> bool:
     """Return whether a metric is written in percent, and differences of it in points."""
-    before = key.rpartition("/")[0]
-    return _unit(key) == "percent" or before.rpartition("/")[2] in _SHARES_OF_A_CLASS
+    before, _, name = key.rpartition("/")
+    return unit_of(name) == "percent" or before.rpartition("/")[2] in _SHARES_OF_A_CLASS
 
 
 def metric_text(key: str, value: float | None) -> str:
@@ -231,13 +231,7 @@ def _plain(value: float, decimals: int, sign: str = "") -> str:
 
 
 def _has_three_digits(key: str) -> bool:
-    return _unit(key) == "hundredths"
-
-
-def _unit(key: str) -> str:
-    """Return the unit of a metric, which is named by the last part of its key."""
-    found = metric_of(key.rpartition("/")[2])
-    return "" if found is None else found.unit
+    return unit_of(key.rpartition("/")[2]) == "hundredths"
 
 
 def value_text(value: Any) -> str:

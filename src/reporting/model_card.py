@@ -131,11 +131,11 @@ def model_card(facts: CardFacts, use: Sequence[str] = ()) -> str:
 
 
 def _of_sets(facts: CardFacts) -> bool:
-    return any(one.kind == "multi" for one in facts.predictions.values())
+    return any(one.kind_of_targets.sets for one in facts.predictions.values())
 
 
 def _of_pixels(facts: CardFacts) -> bool:
-    return any(one.kind == "dense" for one in facts.predictions.values())
+    return any(one.kind_of_targets.pixels for one in facts.predictions.values())
 
 
 def _metrics(facts: CardFacts) -> str:
@@ -292,7 +292,7 @@ def _analyses(facts: CardFacts) -> list[str]:
     tables = [_scores(facts)]
     for part, predictions in facts.predictions.items():
         tables.append(class_scores_table(part, predictions))
-        if predictions.kind != "dense":  # the probabilities of pixels are not kept
+        if not predictions.kind_of_targets.pixels:  # the probabilities of pixels are not kept
             tables.append(calibration_table(part, predictions))
     lines = ["\n\n".join(table.markdown() for table in tables)]
     if facts.certainty is not None:

@@ -89,12 +89,12 @@ def draw_run_figures(
     for part, predicted in predictions.items():
         if read_mask is not None:
             yield from draw_pixels(folder, part, predicted, read, read_mask)
-        elif predicted.kind == "multi":
+        elif predicted.kind_of_targets.sets:
             yield from draw_label_sets(folder, part, predicted)
         else:
             yield from _draw_classes(folder, part, predicted, read)
     # Nothing is known of where one of several labels is, and pixels say it themselves.
-    if class_maps is not None and read_mask is None and measured.kind != "multi":
+    if class_maps is not None and read_mask is None and not measured.kind_of_targets.sets:
         yield save_as(folder, _map_figure(measured, read, class_maps), f"{first}_class_maps")
 
 
@@ -103,7 +103,7 @@ def _batch_figure(
 ) -> Figure:
     shown = np.clip(np.rint(np.asarray(images)), 0, 255).astype(np.uint8)
     labels = np.asarray(targets)
-    if labels.ndim == 2 and measured.kind != "multi":  # of mixed pictures
+    if labels.ndim == 2 and not measured.kind_of_targets.sets:  # of mixed pictures
         labels = labels.argmax(axis=1)
     return batch_sheet(shown, labels, measured.class_names)
 

@@ -27,47 +27,43 @@ from ..statistics.label_errors import doubtful_labels
 from ..storage.files import write_atomically
 from ..tracking.tracker import Tracker
 from .build import build_fold, stated_batch_size
-from .candidates.candidate import OnEpoch, decided_by, settle_thresholds
+from .candidates.candidate import decided_by, settle_thresholds
 from .candidates.choose import candidate_of
 from .fold_records import FoldBook, fold_means, joined, mean_of
 from .folder import RunFolder, finished_summary, open_folder
-from .lifecycle import ActiveRun, ParentLink
-from .printed_summary import show_finished
-from .resume import ended_before, finished_before
+from .lifecycle import ActiveRun, ParentLink, RunRequest
 from .seal import changed_since
-from .settings import with_format
 
 __all__ = ["cross_validate"]
 
 _TABLE = "folds.csv"
+RunFold = Callable[[RunSettings, PictureData, RunRequest], RunSummary]
 
 
 def cross_validate(
     settings: RunSettings,
     data: PictureData,
-    on_fold: OnEpoch | None,
-    *,
-    run_fold: Callable[..., RunSummary],
-    command: str,
-    parent: ParentLink | None,
-    is_step: bool = False,
+    request: RunRequest,
+    ended: RunSummary | None,
+    run_fold: RunFold,
 ) -> RunSummary:
     """Train every fold that has not ended yet, and join their results.
 
-    What the settings leave open is measured once, on the first fold. The arguments are those of
-    `src.runs.experiment.run_experiment`; `run_fold` trains one fold, with the same arguments.
+    What the settings leave open is measured once, on the first fold.
+
+    Args:
+        settings, data: of the whole.
+        request: hears of each fold as of an epoch.
+        ended: as of `ActiveRun`.
+        run_fold: trains one fold.
 
     Returns:
         The summary of the whole; its metrics are means over the folds.
 
     Raises:
-        ConfigError: the input is wrong, or the pictures are not those of the run that goes on.
+        ConfigError: the input is wrong.
         Exception: a fold failed; the summary is written.
     """
-    settings, ended = with_format(settings, data), ended_before(settings)
-    finished = finished_before(settings, data)
-    if finished is not None:
-        return show_finished(finished, settings, parent)
     whole = settings.cv
     settings = replace(settings, evaluate_test=False, cv=replace(whole, fold=1))
     with explained(Path(settings.output_dir), stated_batch_size(settings)):
@@ -88,19 +84,15 @@ def cross_validate(
     settings = replace(resolved.settings, cv=whole)
     folder = open_folder(settings)
     with input_of("resume"):
-        book = FoldBook.open(folder, [*shlex.split(command), *chosen])
-    resolved, command = replace(resolved, settings=settings), shlex.join(book.command)
+        book = FoldBook.open(folder, [*shlex.split(request.command), *chosen])
     return _CrossValidation(
-        resolved=resolved,
-        folder=folder,
-        data=data,
-        command=command,
-        parent=parent,
-        book=book,
-        on_fold=on_fold,
-        run_fold=run_fold,
-        description=about,
-        is_step=is_step,
+        replace(resolved, settings=settings),
+        folder,
+        data,
+        replace(request, command=shlex.join(book.command)),
+        book,
+        run_fold,
+        about,
         ended=ended,
     ).carry_out()
 
@@ -108,8 +100,7 @@ def cross_validate(
 @dataclass(eq=False)
 class _CrossValidation(ActiveRun):
     book: FoldBook
-    on_fold: OnEpoch | None
-    run_fold: Callable[..., RunSummary]
+    run_fold: RunFold
     description: str
     _ended: dict[int, RunSummary] = field(default_factory=dict, init=False)
 
@@ -127,8 +118,8 @@ class _CrossValidation(ActiveRun):
         """Train each fold, then join predictions and metrics and draw the figures."""
         for number in range(1, self.settings.cv.count + 1):
             self._train_fold(number, tracker)
-            if self.on_fold is not None:
-                self.on_fold(number - 1, self._ended[number].metrics)
+            if self.request.on_epoch is not None:
+                self.request.on_epoch(number - 1, self._ended[number].metrics)
         self._join(tracker)
 
     def prepare_folder(self) -> None:
@@ -170,13 +161,9 @@ class _CrossValidation(ActiveRun):
                 # Drawn once for all folds, of which none is the model to use.
                 tracking=replace(whole.tracking, log_model=False, figures=False),
             )
-            summary = self.run_fold(
-                settings,
-                build_fold(settings, self.data),
-                None,
-                command=shlex.join(self.book.fold_command(number)),
-                parent=self._link(number, tracker),
-            )
+            line = shlex.join(self.book.fold_command(number))
+            request = RunRequest(command=line, parent=self._link(number, tracker))
+            summary = self.run_fold(settings, build_fold(settings, self.data), request)
         self._ended[number] = summary
         primary = primary_text(summary.metrics, "val")
         if primary is None:

@@ -46,7 +46,7 @@ from .candidates.candidate import (
 from .candidates.choose import candidate_of, origin_of
 from .cross_validation import cross_validate
 from .folder import RunFolder, finished_summary, open_folder
-from .lifecycle import ActiveRun, ParentLink
+from .lifecycle import ActiveRun, ParentLink, RunRequest
 from .printed_summary import show_finished
 from .resolve import Resolved
 from .resume import ended_before, finished_before
@@ -112,36 +112,19 @@ def run_experiment(
     check_metrics(data)
     if data.costs is None:  # of a sweep they are known
         data.costs = costs_of(settings, data)
+    request = RunRequest(command=command, on_epoch=on_epoch, parent=parent, is_step=is_step)
     with own_threads(), memory_kept():  # `runtime.threads` is this run's alone
-        if settings.cv.is_whole:
-            return cross_validate(
-                settings,
-                data,
-                on_epoch,
-                run_fold=_run_single,
-                command=command,
-                parent=parent,
-                is_step=is_step,
-            )
-        return _run_single(
-            settings, data, on_epoch, command=command, parent=parent, is_step=is_step
-        )
+        return _run(settings, data, request)
 
 
-def _run_single(
-    settings: RunSettings,
-    data: PictureData,
-    on_epoch: OnEpoch | None,
-    *,
-    command: str,
-    parent: ParentLink | None,
-    is_step: bool = False,
-) -> RunSummary:
-    """Fit, measure and record one candidate, which may be that of a single fold."""
+def _run(settings: RunSettings, data: PictureData, request: RunRequest) -> RunSummary:
+    """Fit, measure and record one candidate, which may be that of a single fold, or all folds."""
     settings, ended = with_format(settings, data), ended_before(settings)
     finished = finished_before(settings, data)
     if finished is not None:
-        return show_finished(finished, settings, parent)
+        return show_finished(finished, settings, request.parent)
+    if settings.cv.is_whole:
+        return cross_validate(settings, data, request, ended, run_fold=_run)
     # On a GPU plans are timed on whole batches, which may be too large for it.
     with explained(Path(settings.output_dir), stated_batch_size(settings)):
         candidate = candidate_of(settings, data)
@@ -152,23 +135,12 @@ def _run_single(
         resumed = RunFolder.open(Path(settings.resume))
         complete, finished = candidate.check_resumed(resumed), finished_summary(resumed)
         if finished is not None and complete:
-            return show_finished(finished, settings, parent)
+            return show_finished(finished, settings, request.parent)
     for note in candidate.resolved.notes:
         print(note)
     folder, resolved = open_folder(settings), candidate.resolved
     size = stated_batch_size(resolved.settings)
-    run = _SingleRun(
-        resolved=resolved,
-        folder=folder,
-        data=data,
-        command=command,
-        parent=parent,
-        candidate=candidate,
-        on_epoch=on_epoch,
-        batch_size=size,
-        is_step=is_step,
-        ended=ended,
-    )
+    run = _SingleRun(resolved, folder, data, request, candidate, batch_size=size, ended=ended)
     os.environ[_FOLDER_VARIABLE] = str(run.folder.path)
     return run.carry_out()
 
@@ -189,7 +161,6 @@ def _join_first_device() -> None:
 @dataclass(eq=False)
 class _SingleRun(ActiveRun):
     candidate: Trainable
-    on_epoch: OnEpoch | None
     _fitted: Fitted | None = field(default=None, init=False)
     _test_measurements: int | None = field(default=None, init=False)
     _thresholds: Float64Array | None = field(default=None, init=False)
@@ -206,7 +177,7 @@ class _SingleRun(ActiveRun):
     def work(self, tracker: Tracker, interruption: Interruption) -> None:
         """Fit, predict the parts, measure quality and cost, and draw the figures."""
         remove_leftovers(self.folder.checkpoints)
-        context = FitContext(self.folder, tracker, interruption, self.on_epoch)
+        context = FitContext(self.folder, tracker, interruption, self.request.on_epoch)
         fitted = self.candidate.fit(context)
         interruption.check()
         self._fitted = fitted
@@ -265,8 +236,8 @@ class _SingleRun(ActiveRun):
         found = {key: value for key, value in self.metrics.items() if key.startswith("val/")}
         if loss not in found and (log_loss := metric_key("val", "log_loss")) in found:
             self.metrics[loss] = found[loss] = found[log_loss]
-        if self.on_epoch is not None:
-            self.on_epoch(0, found)
+        if self.request.on_epoch is not None:
+            self.request.on_epoch(0, found)
 
     def completed(self, summary: RunSummary) -> RunSummary:
         fitted, origin = self._fitted, origin_of(self.settings)

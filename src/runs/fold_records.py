@@ -15,7 +15,6 @@ from ..records.pixel_answers import pixel_answers
 from ..records.run import Predictions
 from ..statistics.paired_tests import corrected_resampled_t
 from ..storage.files import write_atomically
-from ..targets import kind_of
 from .folder import FOLDS, RunFolder
 
 __all__ = ["FoldBook", "fold_means", "fold_runs", "joined", "mean_of"]
@@ -125,7 +124,7 @@ def mean_of(repeats: Sequence[Predictions]) -> Predictions:
     first = repeats[0]
     if any(not np.array_equal(one.sample_ids, first.sample_ids) for one in repeats):
         raise ValueError("the repeats hold out different pictures")
-    if kind_of(first.kind).pixels:
+    if first.kind_of_targets.pixels:
         matrices = np.sum([one.probs["matrix"] for one in repeats], axis=0)
         losses = np.stack([one.probs["log_loss"] for one in repeats]).mean(axis=0)
         return replace(first, probs=pixel_answers(matrices, losses, first.probs["map"].tolist()))

@@ -48,13 +48,14 @@ from ..tracking.mlflow_pages import METRIC_TAG
 from ..tracking.provenance import Provenance
 from ..tracking.spool import writer_lock
 from ..tracking.tracker import NOTE, Tracker
+from .candidates.candidate import OnEpoch
 from .folder import RunFolder
 from .printed_summary import print_summary
 from .resolve import Resolved, found_settings
 from .resume import refuse_ended, reopen_record
 from .seal import amending, seal
 
-__all__ = ["ActiveRun", "ParentLink"]
+__all__ = ["ActiveRun", "ParentLink", "RunRequest"]
 
 # Settings that say where a run is kept, not what it is: no parameters of it in MLflow.
 _NO_PARAMS = ("output_dir", "resume", "tracking")
@@ -87,6 +88,20 @@ class ParentLink:
     trial: int | None = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class RunRequest:
+    """Who asks for a run, and hears of it; see `src.runs.experiment.run_experiment`.
+
+    Attributes:
+        command: the command line that repeats the run.
+    """
+
+    command: str
+    on_epoch: OnEpoch | None = None
+    parent: ParentLink | None = None
+    is_step: bool = False
+
+
 @dataclass
 class _Outcome:
     """The status of a run for MLflow, the reason where it did not finish, its state in a sweep."""
@@ -102,9 +117,7 @@ class ActiveRun(ABC):
 
     Attributes:
         folder: of the run; made where it is missing.
-        command: the command line that repeats the run.
         batch_size: images a step, for advice where memory runs out; None where there is none.
-        is_step: see `src.runs.experiment.run_experiment`.
         ended: with what summary a run to resume had finished when it was judged; None where it
             had not, or is new.
         metrics: measured so far, by key.
@@ -113,10 +126,8 @@ class ActiveRun(ABC):
     resolved: Resolved
     folder: RunFolder
     data: PictureData
-    command: str
-    parent: ParentLink | None
+    request: RunRequest
     batch_size: int | None = field(default=None, kw_only=True)
-    is_step: bool = field(default=False, kw_only=True)
     ended: RunSummary | None = field(default=None, kw_only=True)
     metrics: dict[str, float] = field(default_factory=dict, init=False)
     _about: str = field(default="", init=False)
@@ -127,6 +138,10 @@ class ActiveRun(ABC):
     @property
     def settings(self) -> RunSettings:
         return self.resolved.settings
+
+    @property
+    def parent(self) -> ParentLink | None:
+        return self.request.parent
 
     @property
     def is_fold_of_whole(self) -> bool:
@@ -188,7 +203,7 @@ class ActiveRun(ABC):
                 interruption.defer(False)
             interruption.check()
         # Else the larger run, or the command, prints what came of all that it trained.
-        if self.parent is None and not self.is_step:
+        if self.parent is None and not self.request.is_step:
             print_summary(summary, self.settings)
         return summary
 
@@ -247,7 +262,7 @@ class ActiveRun(ABC):
     def _begin_record(self) -> Tracker:
         """Start the tracker, and write settings, parts and provenance into the folder."""
         settings, folder, data, parent = self.settings, self.folder, self.data, self.parent
-        provenance = replace(Provenance.read(), command=self.command)
+        provenance = replace(Provenance.read(), command=self.request.command)
         self._about = self.headline().partition("\n")[0]
         tracker = self._tracker = Tracker.start(
             folder.path,
@@ -255,18 +270,18 @@ class ActiveRun(ABC):
             output_dir=folder.output_dir,
             run_id=folder.run_id,
             run_name=folder.name if parent is None else parent.name,
-            params={k: v for k, v in settings.effective().items() if k not in _NO_PARAMS},
             tags={
                 **provenance.tags(),
                 "bakeoff.family": settings.model.name,
                 "bakeoff.data": settings.data.name,
                 METRIC_TAG: kind_of(settings.data.target).primary,
-                NOTE: run_note(self._about, without_password(self.command)),
+                NOTE: run_note(self._about, without_password(self.request.command)),
                 **({} if parent is None else parent.tags),
             },
             parent_run_id=None if parent is None else parent.parent_run_id,
             prepare=self.prepare_folder,
         )
+        tracker.params({k: v for k, v in settings.effective().items() if k not in _NO_PARAMS})
         if parent is not None:
             parent.announce(folder)
         if self._outdated:  # MLflow would go on showing them
@@ -320,7 +335,7 @@ class ActiveRun(ABC):
             return
         overrides = [*plugin_overrides(), f"resume={self.folder.path}"]
         line = f"resume with: {command('train', *overrides)}"
-        if self.is_step:  # trained to its end, it would be neither chosen nor compared
+        if self.request.is_step:  # trained to its end, it would be neither chosen nor compared
             line = "repeat the command to go on"
         with suppress(OSError, ValueError):  # the terminal went away
             print(line, file=sys.stderr, flush=True)
@@ -341,7 +356,7 @@ class ActiveRun(ABC):
             duration_seconds=time.perf_counter() - self._started,
             reason=outcome.reason,
             run_dir=str(folder.path),
-            command=self.command,
+            command=self.request.command,
             fold=settings.cv.fold,
             family=None if parent is None else parent.family,
             trial=None if parent is None else parent.trial,
@@ -378,7 +393,7 @@ class ActiveRun(ABC):
             seal(folder.path, run_id=folder.run_id, name=folder.name)
             # Noted only now: a kill in between leaves no run that seems to have lost its seal.
             summary = replace(summary, sealed=True)
-        line = without_password(self.command)
+        line = without_password(self.request.command)
         tracker.tags({NOTE: run_note(self._about, line, summary)})
         # MLflow has no status for a trial that was stopped by comparison, and shows KILLED as it
         # shows FAILED; the tag bakeoff.state says which it was.

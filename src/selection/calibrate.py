@@ -137,7 +137,7 @@ def calibrate(again: Revisited, basis: CalibrationBasis) -> Certainty:
         groups = np.arange(len(again.data.pictures.targets))
     kept = one_of_each_group(groups[found.sample_ids])
     targets, probs, ids = found.targets[kept], found.probs[kept], found.sample_ids[kept]
-    kind = kind_of(found.kind)
+    kind = found.kind_of_targets
     right = np.take_along_axis(probs, targets[:, None], axis=1)[:, 0] if not kind.sets else probs
     return Certainty(
         source=basis.source,

@@ -220,7 +220,7 @@ class MeasuredRun:
         ids = ids[order]
         if (ids[1:] == ids[:-1]).any():
             raise ValueError(f"Run {run_id} predicts some pictures of its {part} part twice.")
-        kind = kind_of(predictions.kind)
+        kind = predictions.kind_of_targets
         probs, targets = kind.checked(predictions.probs, predictions.targets)
         # Computed once, which matters with a thousand runs.
         preds = predictions.decided

@@ -10,7 +10,6 @@ from ..machine.arrays import BoolArray, Float32Array, Int64Array
 from ..metrics.share_intervals import score_interval
 from ..records.comparison import Interval
 from ..records.run import Predictions
-from ..targets import kind_of
 from .candidates import Candidate, Measure, Scale
 from .evidence import Evidence, normal_quantile, student_quantile
 from .resampling import Errors
@@ -106,7 +105,7 @@ def measure_interval(predictions: Predictions, measure: Measure) -> Interval:
     Raises:
         ValueError: as `Measure.scores`.
     """
-    kind, groups = kind_of(predictions.kind), predictions.groups
+    kind, groups = predictions.kind_of_targets, predictions.groups
     probs, targets = kind.checked(predictions.probs, predictions.targets)
     scores = measure.scores(probs, predictions.decided, targets, kind, groups)
     return scores_interval(scores, groups, Scale(measure.name, ends=measure.ends))

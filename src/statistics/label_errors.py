@@ -27,7 +27,7 @@ def doubtful_labels(predictions: Mapping[str, Predictions]) -> list[Suspect]:
     suspects = []
     for part, predicted in predictions.items():
         # Of several labels or of pixels each one would be a question of its own.
-        if predicted.kind in ("multi", "dense"):
+        if predicted.kind_of_targets.multi_hot:
             continue
         names, found = predicted.class_names, label_suspects(predicted.probs, predicted.targets)
         for row, score, suggested in zip(found.indices, found.scores, found.suggested, strict=True):

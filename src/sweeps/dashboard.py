@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import signal
 import sys
-from functools import partial
 from socketserver import ThreadingMixIn
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
@@ -17,8 +16,7 @@ if not __package__:  # it was given as a file, in which no import finds the othe
     sys.exit(2)
 
 from ..config.checks import ConfigError, input_of
-from ..config.command_line import run_entry
-from ..config.compose import compose_settings
+from ..config.command_line import run_command
 from ..config.sweep import DashboardSettings
 from ..machine.interruption import Interrupted
 from ..machine.own_pages import HOST, own_hosts
@@ -63,8 +61,7 @@ def show(settings: DashboardSettings) -> None:
 
 def main() -> int:
     """Return the exit code of the command line: 0 after Ctrl-C."""
-    read = partial(compose_settings, DashboardSettings)
-    return run_entry(__doc__ or "", read, lambda settings, _: show(settings))
+    return run_command(__doc__, DashboardSettings, lambda settings, _: show(settings))
 
 
 if __name__ == "__main__":

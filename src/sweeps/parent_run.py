@@ -90,7 +90,6 @@ class ParentRun(Observer):
             output_dir=Path(settings.output_dir),
             run_id=self.run_id,
             run_name=f"sweep {settings.study}",
-            params={k: v for k, v in plain.items() if k not in _NOT_PARAMS},
             tags={
                 "bakeoff.sweep": settings.study,
                 "bakeoff.data": settings.data.name,
@@ -100,6 +99,7 @@ class ParentRun(Observer):
             },
             warn=warn,
         )
+        self._tracker.params({k: v for k, v in plain.items() if k not in _NOT_PARAMS})
         config = self.folder / "config.yaml"
         written = yaml_text(plain)
         write_atomically(config, without_password(written))  # such as that of `storage`

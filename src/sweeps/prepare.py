@@ -6,7 +6,6 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 
-from ..machine.text import counted
 from ..reporting.formatting import duration
 from ..search.space import Family
 from .clock import CHEAP_TRIAL_FRACTION
@@ -114,16 +113,14 @@ class Preparation:
         tried = {trial.family for trial in self._jobs.study.trials()}
         if left is None or not clock.trials_wait or (epoch and tried.issuperset(self._jobs.ready)):
             share = clock.share(True)
-            epochs = least_epochs(family, known)
-            trial = Prepared([], epochs, epoch, trainings=self._jobs.settings.cv.trainings)
+            trainings = self._jobs.settings.cv.trainings
+            trial = Prepared([], least_epochs(family, known), epoch, trainings=trainings)
             if share.trial is None or trial.seconds <= share.trial:
                 return self._reduction.measure(family)
             if self._reduction.fits(family, trial, share.measuring or 0.0):
                 return self._reduction.measure(family)
-            times = f"{trial.trainings} times " if trial.trainings > 1 else ""
-            took = f"{times}{counted(epochs, 'epoch')} would take about {duration(trial.seconds)}"
-            limit = describe_limit(share.trial)
-            return f"{took}, estimated from the speed of the frozen networks, and {limit}"
+            speed = "estimated from the speed of the frozen networks"
+            return f"{trial.takes('about ')}, {speed}, and {describe_limit(share.trial)}"
         if not left:
             return "no time is left for trials"
         needed, count = estimate_handcrafted_trial(family, known), count_training_pictures(known)

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from ..machine.text import counted, duration
 from ..search.study import SweepStudy
 
 __all__ = [
@@ -93,6 +94,11 @@ class Prepared:
     def seconds(self) -> float:
         """Approximate seconds of a whole trial; 0 if all its features are stored."""
         return self.epochs * self.seconds_per_epoch * self.trainings
+
+    def takes(self, about: str = "") -> str:
+        """Return what a whole trial takes, as in "5 times 3 epochs would take 2 min"."""
+        times = f"{self.trainings} times " if self.trainings > 1 else ""
+        return f"{times}{counted(self.epochs, 'epoch')} would take {about}{duration(self.seconds)}"
 
     @property
     def is_described(self) -> bool:

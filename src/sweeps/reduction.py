@@ -13,7 +13,6 @@ from ..config.overrides import changed
 from ..machine.cpu_load import others_load, threads_beside
 from ..machine.failures import RunFailed
 from ..machine.parallel import available_cores
-from ..machine.text import counted
 from ..records.trials import COMPLETE
 from ..reporting.formatting import duration
 from ..search.loop import run_single
@@ -319,9 +318,7 @@ class Reduction:
     def _with_fewer_epochs(self, family: Family, found: Prepared, most: float) -> Prepared:
         """Return the result of a network reduced to as many epochs as there is time for."""
         only, from_scratch = self._is_only(family), is_from_scratch(family)
-        times = f"{found.trainings} times " if found.trainings > 1 else ""
-        cost = f"{times}{counted(found.epochs, 'epoch')} would take {duration(found.seconds)}"
-        each = found.seconds_per_epoch
+        cost, each = found.takes(), found.seconds_per_epoch
         fitting = most / (each * found.trainings)
         epochs = int(fitting)
         least = min(least_epochs(family, self.jobs.prepared.values()), found.epochs)

@@ -47,7 +47,7 @@ class TargetKind(ABC):
     Attributes:
         name: as in `data.target`.
         described: of a picture's targets, for sentences.
-        sets: whether a picture has a set of labels, and targets are (N, K).
+        sets: whether a picture has a set of labels.
         pixels: whether each pixel has a class, and there are no probabilities (N, K).
     """
 
@@ -55,6 +55,15 @@ class TargetKind(ABC):
     described: ClassVar[str]
     sets: ClassVar[bool] = False
     pixels: ClassVar[bool] = False
+
+    @property
+    def multi_hot(self) -> bool:
+        """Whether targets are (N, K) 0 and 1: the labels, or the classes that a picture holds."""
+        return self.sets or self.pixels
+
+    def threshold_counts(self, num_classes: int) -> tuple[int, ...]:
+        """Return how many thresholds `decide` takes, where they are those of all pictures."""
+        return (num_classes,)
 
     @property
     def primary(self) -> str:

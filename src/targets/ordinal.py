@@ -39,6 +39,9 @@ class Ordinal(SingleLabel):
     name = "ordinal"
     described = "ordered classes"
 
+    def threshold_counts(self, num_classes: int) -> tuple[int, ...]:
+        return *super().threshold_counts(num_classes), num_classes - 1, 1
+
     def decide(self, probs: Probs, thresholds: Probs | None = None) -> Labels:
         """Return (N,) the classes that are answered."""
         if thresholds is None or np.shape(thresholds)[-1] >= probs.shape[1]:

@@ -33,6 +33,9 @@ class SingleLabel(TargetKind):
     def checked(self, probs: ArrayLike, targets: ArrayLike) -> tuple[Probs, Labels]:
         return checked(probs, targets)
 
+    def threshold_counts(self, num_classes: int) -> tuple[int, ...]:
+        return num_classes, num_classes**2
+
     def decide(self, probs: Probs, thresholds: Probs | None = None) -> Labels:
         """Return (N,) the classes that are answered, of equal ones the first."""
         if thresholds is None:

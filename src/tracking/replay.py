@@ -6,7 +6,6 @@ python -m src.tracking.replay output_dir=outputs
 from __future__ import annotations
 
 import sys
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +14,7 @@ if not __package__:  # it was given as a file, in which no import finds the othe
     sys.exit(2)
 
 from ..config.checks import ConfigError
-from ..config.command_line import run_entry
-from ..config.compose import compose_settings
+from ..config.command_line import run_command
 from ..config.tracking import ReplaySettings
 from .addresses import absolute_uri, public_uri, without_password
 from .events import last_start, spool_path, tracked_runs
@@ -126,10 +124,7 @@ def _parents_first(
 
 def main() -> int:
     """Run the command line; exit code 0: all is in MLflow, 1: not all, 2: the input is wrong."""
-    complete: list[bool] = []
-    read = partial(compose_settings, ReplaySettings)
-    code = run_entry(__doc__ or "", read, lambda settings, _: complete.append(replay(settings)))
-    return code or int(not all(complete))
+    return run_command(__doc__, ReplaySettings, lambda settings, _: replay(settings))
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..config.checks import ConfigError
+from ..config.nested import leaves
 from ..config.tracking import RUN_NAME, TrackingSettings, environment_tags
 from ..machine.disk import refusal
 from ..machine.interruption import Interrupted, signals_so_far
@@ -59,7 +60,6 @@ class Tracker(Spool):
         output_dir: Path,
         run_id: str,
         run_name: str,
-        params: Mapping[str, Any] | None = None,
         tags: Mapping[str, str] | None = None,
         parent_run_id: str | None = None,
         amends: str | None = None,
@@ -75,7 +75,6 @@ class Tracker(Spool):
             tracking: whether and where the run is mirrored, and how often the machine is sampled.
             output_dir: the folder that holds all runs and the default database.
             run_id: the project's id, 32 hex digits; the same when the run is resumed.
-            params: nested plain values; see `dotted`.
             tags: beside `bakeoff.run_id` and `bakeoff.run_dir`, which are always set;
                 `bakeoff.data` names the experiment where `tracking` does not.
             parent_run_id: the project's id of the parent run, such as a sweep, whose mirror follows
@@ -125,7 +124,6 @@ class Tracker(Spool):
                 # A resumed run counts on: the spool keeps the first value of a step.
                 first_step=tracker.next_step(PREFIX),
             )
-        tracker.params(params or {})
         if tracking.enabled and parent_run_id is None:
             mirror = MirrorProcess(run_dir / "tracking" / "mirror.log", nice=nice)
             tracker._mirror = mirror
@@ -230,23 +228,19 @@ def _experiment_of(tags: Mapping[str, str]) -> str:
     return f"bakeoff-{data}" if data else "bakeoff"
 
 
-def dotted(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+def dotted(values: Mapping[str, Any]) -> dict[str, str]:
     """Return nested plain values as one level of texts: `{"a": {"b": 0.1}}` as `{"a.b": "0.1"}`.
 
     Values are written as on the command line (`null`, `true`, `[32, 64]`). Keys with a leading
     underscore, such as `_target_`, are left out.
     """
-    flat: dict[str, str] = {}
-    for key, value in values.items():
-        if key.startswith("_"):
-            continue
-        if isinstance(value, Mapping):
-            flat |= dotted(value, f"{prefix}{key}.")
-        elif isinstance(value, str):
-            flat[f"{prefix}{key}"] = without_password(value)
-        else:
-            flat[f"{prefix}{key}"] = json.dumps(value, ensure_ascii=False)
-    return flat
+    return {
+        key: without_password(
+            value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        )
+        for key, value in leaves(values).items()
+        if not any(part.startswith("_") for part in key.split("."))
+    }
 
 
 def _to_standard_error(text: str) -> None:

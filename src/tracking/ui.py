@@ -17,7 +17,6 @@ import urllib.error
 import urllib.request
 from collections import deque
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +25,7 @@ if not __package__:  # it was given as a file, in which no import finds the othe
     sys.exit(2)
 
 from ..config.checks import ConfigError
-from ..config.command_line import run_entry
-from ..config.compose import compose_settings
+from ..config.command_line import run_command
 from ..config.tracking import UISettings
 from ..machine.failures import RunFailed
 from ..machine.interruption import Interrupted
@@ -200,9 +198,8 @@ def _stop(server: subprocess.Popen[str]) -> None:
 
 def main() -> int:
     """Run the command line and return its exit code: 0 after Ctrl-C."""
-    read = partial(compose_settings, UISettings)
     keys = ["tracking.uri"]
-    return run_entry(__doc__ or "", read, lambda settings, _: show(settings), from_mlflow=keys)
+    return run_command(__doc__, UISettings, lambda settings, _: show(settings), from_mlflow=keys)
 
 
 if __name__ == "__main__":

@@ -15,13 +15,13 @@ from rich.progress import Progress as Bar
 
 from ..config.console import direct
 from ..machine.text import duration, percent
+from ..metrics.registry import unit_of
 from ..metrics.summary import accuracy_name, metric_name
 from .totals import RunningTotals
 
 __all__ = ["Progress", "quiet_lightning"]
 
 # Metrics in the line of an epoch, in addition to the loss.
-_IN_PERCENT = ("accuracy", "_f1", "map", "miou", "dice")
 _NAMES_IN_LINE = {"accuracy": "accuracy", "map": "mAP", "kappa": "kappa", "miou": "mean IoU"}
 _REFRESH_SECONDS, _PLAIN_SECONDS = 0.25, 60.0
 _WORTH_SAYING = 2.0  # seconds that are left
@@ -109,7 +109,7 @@ class Progress:
         for split in ("train", "val"):
             if f"{split}/loss" in metrics:
                 shown = [
-                    f"{own} {percent(value) if name.endswith(_IN_PERCENT) else f'{value:.3f}'}"
+                    f"{own} {percent(value) if unit_of(name) == 'percent' else f'{value:.3f}'}"
                     for name, own in names.items()
                     if (value := metrics.get(f"{split}/{name}")) is not None
                 ]

@@ -102,6 +102,14 @@ def answers_a_stranger(bundle: Path) -> None:
     assert float(served.stdout) == pytest.approx(1, abs=1e-4)
 
 
+def rewritten(file: Path, old: str, new: str) -> Path:
+    """Replace a text that a file of code has."""
+    code = file.read_text()
+    assert old in code
+    file.write_text(code.replace(old, new))
+    return file
+
+
 @pytest.mark.parametrize("by_variable", [False, True])
 def test_its_keys_are_typed_and_have_defaults(
     start: Start, folder: Path, by_variable: bool
@@ -154,9 +162,7 @@ def test_what_is_not_named_is_not_imported(folder: Path) -> None:
 def test_a_network_that_lacks_something_says_what(
     run: Run, folder: Path, tmp_path: Path, old: str, new: str, parts: list[str]
 ) -> None:
-    file = folder / "mixer.py"
-    assert old in file.read_text()
-    file.write_text(file.read_text().replace(old, new))
+    file = rewritten(folder / "mixer.py", old, new)
     overrides = ("model=mixer", f"output_dir={tmp_path}/out")
     done = run("src.train", f"plugins={folder}", *overrides)
     assert done.returncode == 2 and not (tmp_path / "out").exists()
@@ -182,9 +188,7 @@ def test_a_part_of_the_training_that_lacks_something_says_what(
 ) -> None:
     group, _, name = part.partition("=")
     target = yaml.safe_load((folder / "conf" / group / f"{name}.yaml").read_text())["_target_"]
-    file = folder / f"{target.partition('.')[0]}.py"
-    assert old in file.read_text()
-    file.write_text(file.read_text().replace(old, new))
+    file = rewritten(folder / f"{target.partition('.')[0]}.py", old, new)
     still = ["optimizer.weight_decay=0"] if group == "optimizer" else []
     overrides = ("model=mlp", part, *still, f"output_dir={tmp_path}/out")
     done = run("src.train", f"plugins={folder}", *overrides)
@@ -221,12 +225,10 @@ def test_whatever_brings_another_thing_is_named_before_the_training(
     new: str,
     said: str,
 ) -> None:
-    code = (folder / f"{file}.py").read_text()
-    assert old in code
-    code = code.replace(old, new)
+    plugin = rewritten(folder / f"{file}.py", old, new)
     if "LENGTHS" in new:
-        code = f"{code}\nimport itertools\nLENGTHS = itertools.cycle(range(3))\n"
-    (folder / f"{file}.py").write_text(code)
+        with plugin.open("a") as code:
+            code.write("\nimport itertools\nLENGTHS = itertools.cycle(range(3))\n")
     np.savez(tmp_path / "made.npz", images=np.zeros((20, 1, 8, 8), np.uint8), labels=["a"] * 20)
     overrides = [*options, f"output_dir={tmp_path}/out", "tracking=none"]
     if options == READ:
@@ -361,13 +363,10 @@ def test_a_descriptor_and_a_classifier_of_ones_own(
 def test_a_race_says_which_line_of_a_descriptor_of_ones_own_failed(
     start: Start, folder: Path, tmp_path: Path
 ) -> None:
-    file = folder / "projections.py"
-    lines = file.read_text().replace(
-        "        means = []\n",
-        "        means = []\n        if grey.mean() > 0.3: raise KeyError('bright')\n",
-    )
-    file.write_text(lines)
-    number = 1 + next(n for n, line in enumerate(lines.splitlines()) if "'bright'" in line)
+    raising = "        means = []\n        if grey.mean() > 0.3: raise KeyError('bright')\n"
+    file = rewritten(folder / "projections.py", "        means = []\n", raising)
+    lines = file.read_text().splitlines()
+    number = 1 + next(n for n, line in enumerate(lines) if "'bright'" in line)
     race = ("study=s", "families=[projections]", "budget.trials=1", "finalists=0")
     done = start(tmp_path, "sweep", f"plugins={folder}", *race, "tracking=none")
     assert done.returncode == 1

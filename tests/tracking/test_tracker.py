@@ -40,8 +40,9 @@ output_dir, run_id, epochs, pause, wait = sys.argv[1:6]
 uri = sys.argv[6] if len(sys.argv) > 6 else None
 tracker = Tracker.start(
     Path(output_dir, "runs", run_id[:6]), TrackingSettings(uri=uri, system_metrics_seconds=None),
-    output_dir=Path(output_dir), run_id=run_id, run_name=run_id[:6], params={"seed": 1},
+    output_dir=Path(output_dir), run_id=run_id, run_name=run_id[:6],
 )
+tracker.params({"seed": 1})
 took = []
 for epoch in range(int(epochs)):
     before = time.perf_counter()
@@ -142,7 +143,8 @@ def test_the_mirror_of_a_sweep_sends_its_trials_one_after_another(
 ) -> None:
     parent = start(output_dir, new_id())
     for _ in range(3):
-        child = child_of(parent, output_dir, params={"optimizer": {"lr": 0.1}})
+        child = child_of(parent, output_dir)
+        child.params({"optimizer": {"lr": 0.1}})
         child.metrics({"val/accuracy": 0.5}, 1)
         assert child.finish("FINISHED") is None, "it has no mirror of its own"
         assert parent._mirror is not None
@@ -201,9 +203,9 @@ def test_secrets_in_addresses_are_not_written_down(output_dir: Path) -> None:
         output_dir,
         new_id(),
         enabled=False,
-        params={"tracking": {"uri": "http://me:secret@localhost:1"}},
         tags={"bakeoff.command": "python -m src.train tracking.uri=http://me:secret@localhost:1"},
     )
+    tracker.params({"tracking": {"uri": "http://me:secret@localhost:1"}})
     tracker.finish("FAILED", "no answer from http://me:secret@localhost:1")
     text = spool_path(tracker.run_dir).read_text()
     assert "secret" not in text and "me:***@localhost:1" in text
@@ -374,7 +376,8 @@ def test_a_mirror_stays_small_over_hundreds_of_runs(output_dir: Path) -> None:
     def serve(count: int) -> float:
         before = time.perf_counter()
         for _ in range(count):
-            tracker = child_of(parent, output_dir, params={f"p{i}": i for i in range(40)})
+            tracker = child_of(parent, output_dir)
+            tracker.params({f"p{i}": i for i in range(40)})
             for step in range(5):
                 tracker.metrics({f"m{i}": i / (step + 1) for i in range(10)}, step)
             tracker.finish("FINISHED")

@@ -69,6 +69,13 @@ def test_an_epoch_shows_what_the_training_watches() -> None:
     assert line in file.getvalue()
 
 
+def test_an_epoch_shows_metrics_in_the_units_of_the_pages() -> None:
+    file = io.StringIO()
+    watched = {"val/hamming_loss": 0.125, "val/calibration_error": 0.0416, "val/log_loss": 0.5}
+    Progress(10, 5, stream=file).epoch(0, METRICS | watched)
+    assert "Hamming loss 12.5 % calibration error 4.2 % log-loss 0.500" in file.getvalue()
+
+
 def test_kappa_is_no_percentage() -> None:
     file = io.StringIO()
     Progress(10, 5, stream=file).epoch(0, METRICS | {"val/kappa": 0.5468})

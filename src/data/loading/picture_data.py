@@ -358,7 +358,6 @@ def _split_of(
     Raises:
         ConfigError: a single picture would train, or most labels have hardly a picture.
     """
-    masks = None if pictures.source is None else pictures.source.masks
     try:
         split = make_split(
             pictures.targets,
@@ -371,12 +370,13 @@ def _split_of(
             on_duplicates=settings.on_duplicates,
             names=pictures.sample_paths,
             near=near,
-            mask_hashes=None if masks is None else masks.digests,
         )
     except EmptyPart as error:
         if (rare := rare_labels(pictures)) is None:
             raise
         raise ConfigError(f"data: the {error.part} part would be empty, for {rare}.") from error
+    if pictures.source is not None and (masks := pictures.source.masks) is not None:
+        split = replace(split, mask_hashes=masks.digests)
     if before is not None and pictures.given_parts is None and split.is_of_same(before):
         split = replace(split, parts=before.parts)
     elif settings.limit is not None:

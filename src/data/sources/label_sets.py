@@ -7,7 +7,7 @@ import hashlib
 import math
 import os
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,14 +16,20 @@ import numpy as np
 from ...config.checks import ConfigError
 from ...machine.arrays import AnyArray
 from ...machine.text import nearest
-from .label_spelling import clean_label
+from .label_spelling import (
+    alike_remarks,
+    clean_label,
+    merged_remarks,
+    missing_remarks,
+    refuse_alike_across_parts,
+)
 from .source import Source, natural_order
 
 __all__ = [
     "SEPARATORS",
-    "class_targets",
     "is_yes_or_no",
     "labels_of_columns",
+    "named_classes",
     "ordered",
     "same_contents",
     "split_labels",
@@ -169,18 +175,33 @@ def _yes_or_no(cell: str) -> bool | None:
     return _YES_OR_NO.get(cell.strip().lower())
 
 
-def class_targets(
-    where: str, labels: Sequence[Sequence[str]], *, several: bool
-) -> tuple[tuple[str, ...], AnyArray]:
-    """Return the names of the classes in natural order, and the targets, as of `Source`.
+def named_classes(
+    where: str,
+    labels: Sequence[Sequence[str]],
+    parts: AnyArray | None,
+    written: Iterable[str] | None,
+) -> tuple[tuple[str, ...], AnyArray, list[str]]:
+    """Return the names of the classes in natural order, the targets, as of `Source`, and remarks.
 
     Args:
-        where: the labels are, for the message.
-        labels: of each picture: one, or with `several` any number.
+        where: the labels are, for the messages.
+        labels: of each picture: one, or any number.
+        parts: as `Source.given_parts`.
+        written: the labels as they were before `clean_label`; None of any number a picture.
 
     Raises:
-        ConfigError: there are fewer than two classes.
+        ConfigError: there are fewer than two classes, or one of another part is hardly told from
+            one of the train part.
     """
+    names, targets = _class_targets(where, labels, several=written is None)
+    refuse_alike_across_parts(names, targets, parts, where)
+    merged = [] if written is None else merged_remarks(written)
+    return names, targets, [*merged, *alike_remarks(names), *missing_remarks(names)]
+
+
+def _class_targets(
+    where: str, labels: Sequence[Sequence[str]], *, several: bool
+) -> tuple[tuple[str, ...], AnyArray]:
     names = sorted({name for some in labels for name in some}, key=natural_order)
     if len(names) < 2:
         raise ConfigError(

@@ -13,14 +13,8 @@ from ...machine.arrays import AnyArray, BoolArray
 from ...machine.memory import available_memory
 from ...machine.text import text_fault
 from ...storage.array_files import open_arrays
-from .label_sets import class_targets
-from .label_spelling import (
-    alike_remarks,
-    clean_label,
-    merged_remarks,
-    missing_remarks,
-    refuse_alike_across_parts,
-)
+from .label_sets import named_classes
+from .label_spelling import clean_label
 from .source import PARTS, Problem, Source
 
 __all__ = ["list_arrays"]
@@ -69,10 +63,9 @@ def list_arrays(file: Path, *, several: bool = False) -> Source:
     if len(shapes) > 1:
         listed = " and ".join(f"{kind} {shape}" for shape, kind in sorted(shapes))
         raise ConfigError(f"{file}: the pictures of the parts differ in shape or kind: {listed}.")
-    class_names, targets, remarks = _classes(file, np.concatenate(labels), several)
     parts = [prefix.rstrip("_") for prefix in prefixes]
     given = None if parts == [""] else np.repeat(parts, [len(some) for some in images])
-    refuse_alike_across_parts(class_names, targets, given, str(file))
+    class_names, targets, remarks = _classes(file, np.concatenate(labels), given, several)
     return Source(
         "folder",
         class_names,
@@ -134,7 +127,7 @@ def _labels(file: Path, name: str, stored: Any, several: bool) -> AnyArray:
 
 
 def _classes(
-    file: Path, labels: AnyArray, several: bool
+    file: Path, labels: AnyArray, parts: AnyArray | None, several: bool
 ) -> tuple[tuple[str, ...], AnyArray, list[str]]:
     """Return the names of the classes, the targets as a source has them, and remarks."""
     if several:
@@ -153,6 +146,4 @@ def _classes(
         raise ConfigError(f"{file}: a label has {fault}.")
     if "" in names:
         raise ConfigError(f"{file}: the label of picture {names.index('')} is empty.")
-    class_names, targets = class_targets(str(file), [(name,) for name in names], several=False)
-    remarks = [*merged_remarks(written), *alike_remarks(class_names), *missing_remarks(class_names)]
-    return class_names, targets, remarks
+    return named_classes(str(file), [(name,) for name in names], parts, written)

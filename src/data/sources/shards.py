@@ -25,14 +25,8 @@ from ...storage.digests import file_state
 from ..decoding.picture_files import PICTURE_ENDINGS
 from .archive import tar_index
 from .class_folders import part_named
-from .label_sets import class_targets, split_labels
-from .label_spelling import (
-    alike_remarks,
-    clean_label,
-    merged_remarks,
-    missing_remarks,
-    refuse_alike_across_parts,
-)
+from .label_sets import named_classes, split_labels
+from .label_spelling import clean_label
 from .source import Problem, Source, is_left_behind
 
 __all__ = ["SHARD_ENDING", "expanded", "find_shards", "list_shards"]
@@ -169,13 +163,11 @@ def list_shards(
     repeated = next((name for name, count in Counter(names).items() if count > 1), None)
     if repeated is not None:
         raise ConfigError(f"{shown}: {repeated} is there twice: leave one of them out.")
-    merged = [] if several else merged_remarks(map(str, labels))
     chosen = _label_sets(names, labels, several, separator, shown)
-    class_names, targets = class_targets(shown, chosen, several=several)
-    remarks = [*merged, *alike_remarks(class_names), *missing_remarks(class_names)]
     parts = _parts(shards, shown)
     given = None if parts is None else np.repeat(parts, counts)
-    refuse_alike_across_parts(class_names, targets, given, shown)
+    written = None if several else map(str, labels)
+    class_names, targets, remarks = named_classes(shown, chosen, given, written)
     return Source(
         "folder",
         class_names,

@@ -15,6 +15,7 @@ import numpy as np
 
 from ...machine.arrays import AnyArray, BytesArray, Int64Array, TextArray, UInt8Array
 from ...machine.text import visible
+from ...targets import kind_of
 from ...targets.labels import label_counts
 
 __all__ = [
@@ -157,12 +158,12 @@ class Source:
             return "there are no pictures"
         if self.targets.dtype.kind not in "iu":
             return f"targets are {self.targets.dtype}, not whole numbers"
-        if (self.masks is None) == (self.kind == "dense"):
+        if (self.masks is None) == kind_of(self.kind).pixels:
             return "pictures of kind dense have masks, and no others"
         return self._fault_of_targets()
 
     def _fault_of_targets(self) -> str | None:
-        sets = self.kind in ("multi", "dense")
+        sets = kind_of(self.kind).multi_hot
         if sets or self.targets.ndim != 1:
             if not sets or self.targets.shape[1:] != (len(self.class_names),):
                 return f"targets of kind {self.kind} have the shape {self.targets.shape}"

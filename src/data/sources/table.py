@@ -17,14 +17,8 @@ from ...machine.text import nearest, without_quotes
 from .class_folders import part_named
 from .csv_lines import read_csv_lines
 from .json_lines import read_json_lines
-from .label_sets import class_targets, labels_of_columns, split_labels
-from .label_spelling import (
-    alike_remarks,
-    clean_label,
-    merged_remarks,
-    missing_remarks,
-    refuse_alike_across_parts,
-)
+from .label_sets import labels_of_columns, named_classes, split_labels
+from .label_spelling import clean_label
 from .source import PARTS, Problem, Source
 from .table_columns import IS_VALID, ParsedTable, TableSchema, called_as_group
 from .table_paths import found_files
@@ -89,10 +83,8 @@ def list_table(
     labels = _label_sets(file, table, separator) if several else _labels(table)
     rows = listed_rows(file, table, labels if several else [one for (one,) in labels])
     chosen = [labels[row] for row in rows.kept]
-    class_names, targets = class_targets(str(file), chosen, several=several)
-    refuse_alike_across_parts(class_names, targets, rows.parts, str(file))
-    merged = [] if several else merged_remarks(table.values["label"])
-    remarks = [*table.remarks, *merged, *alike_remarks(class_names), *missing_remarks(class_names)]
+    written = None if several else table.values["label"]
+    class_names, targets, remarks = named_classes(str(file), chosen, rows.parts, written)
     return Source(
         "folder",
         class_names,
@@ -101,7 +93,7 @@ def list_table(
         sample_paths=rows.paths,
         given_parts=rows.parts,
         groups=rows.groups,
-        problems=tuple(Problem(file.name, remark) for remark in remarks),
+        problems=tuple(Problem(file.name, remark) for remark in (*table.remarks, *remarks)),
         missing=rows.missing,
         kind="multi" if several else "single",
     )

@@ -261,7 +261,6 @@ def make_split(
     on_duplicates: str = "error",
     names: Sequence[str] | None = None,
     near: Int64Array | None = None,
-    mask_hashes: BytesArray | None = None,
 ) -> Split:
     """Divide N pictures into train, val and test.
 
@@ -285,7 +284,6 @@ def make_split(
             its copies in all but the last of train, val, test.
         names: N names for messages and the manifest, or None.
         near: (P, 2) pairs of pictures that are nearly equal, or None.
-        mask_hashes: as of `Split`; they divide nothing.
 
     Raises:
         EmptyPart: a part would be empty (test may be).
@@ -318,7 +316,7 @@ def make_split(
         cut = _cut(grouped, last == _TRAIN, val_fraction, test_fraction)
     parts = np.where(astray, np.int8(_DROPPED), np.maximum(last, cut)[grouped.of_sample])
     known = None if names is None else tuple(names)
-    split = Split(parts, np.asarray(targets, np.int64), content_hashes, known, mask_hashes)
+    split = Split(parts, np.asarray(targets, np.int64), content_hashes, known)
     if given_parts is not None and not (last == _TRAIN).any():
         named = " and ".join(PARTS[code] for code in np.unique(last))
         raise ValueError(

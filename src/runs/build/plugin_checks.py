@@ -113,17 +113,18 @@ def _parts(
 
 def _fault_of_loss(settings: RunSettings) -> str | None:
     """Return what a loss does not do with logits of two pictures, or None."""
-    kind = settings.data.target
+    kind = kind_of(settings.data.target)
     loss = made_loss(settings, kind, torch.ones(_CLASSES))
-    pixels = _PIXELS if kind == "dense" else ()
+    pixels = _PIXELS if kind.pixels else ()
     logits = torch.zeros(2, outputs_of(loss.link, _CLASSES), *pixels, requires_grad=True)
     probabilities(logits, loss.link)
-    if (loss.link == "sigmoid") != (kind == "multi"):
+    if (loss.link == "sigmoid") != kind.sets:
         return (
-            f"link is {loss.link}, with data.target={kind}: sigmoid is for multi, and no other is"
+            f"link is {loss.link}, with data.target={kind.name}: sigmoid is for multi, and no "
+            "other is"
         )
     shares = torch.full((2, _CLASSES), 1 / _CLASSES)
-    targets = [shares if kind == "multi" else torch.zeros(2, *pixels, dtype=torch.int64)]
+    targets = [shares if kind.sets else torch.zeros(2, *pixels, dtype=torch.int64)]
     if settings.augment.mix_probability:
         targets.append(shares)
     for one in targets:

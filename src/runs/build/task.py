@@ -23,7 +23,7 @@ from ...data.loading.picture_data import PictureData
 from ...data.splitting.folds import training_seed
 from ...machine.imports import import_object, is_foreign
 from ...models.arithmetic import MEMORY_FORMATS
-from ...targets import kind_of
+from ...targets import TargetKind, kind_of
 from ...training.checkpoints import read_checkpoint
 from ...training.freezing import Freezing, head_prefixes
 from ...training.inference import require_finite
@@ -67,7 +67,7 @@ def build_task(
     pictures, model = data.pictures, network_of(settings)
     with input_of("loss"):
         weights = weights_of(settings.loss.class_weights, torch.as_tensor(data.class_counts))
-    loss = made_loss(settings, pictures.kind, weights)
+    loss = made_loss(settings, kind_of(pictures.kind), weights)
     torch.manual_seed(training_seed(settings.seed, settings.cv.fold))  # the weights' draw
     outputs = outputs_of(loss.link, len(pictures.class_names))
     shape = NetworkShape(pictures.channels, outputs, pictures.image_size, settings.data.target)
@@ -283,10 +283,10 @@ def _can_be_graphed(settings: RunSettings) -> bool:
     return bool(runtime.cuda_graphs and not runtime.compile and alone and once)
 
 
-def made_loss(settings: RunSettings, kind: str, weights: torch.Tensor | None) -> Any:
+def made_loss(settings: RunSettings, kind: TargetKind, weights: torch.Tensor | None) -> Any:
     """Return the loss that the settings name, as it is for these targets."""
     name = settings.loss._target_.removeprefix("src.training.losses.")
-    if kind == "multi" and name in OF_SETS:
+    if kind.sets and name in OF_SETS:
         return OF_SETS[name](class_weights=weights, **own_fields(settings.loss, LossSettings))
     return made(settings.loss, LossSettings, class_weights=weights)
 

@@ -302,7 +302,7 @@ def cross_fitted(predictions: Predictions, best_for: str) -> tuple[Predictions, 
     """
     probs, targets, groups = predictions.probs, predictions.targets, predictions.groups
     groups = predictions.sample_ids if groups is None else groups
-    kind = kind_of(predictions.kind)
+    kind = predictions.kind_of_targets
     least = kind.cross_fitted_thresholds(probs, targets, groups, best_for)
     return replace(predictions, preds=kind.decide(probs, least)), least
 
@@ -320,7 +320,7 @@ def decided_by(
     predictions = replace(predictions, thresholds=thresholds)
     if chosen_for is not None:
         return cross_fitted(predictions, chosen_for)[0]
-    kind = kind_of(predictions.kind)
+    kind = predictions.kind_of_targets
     return replace(predictions, preds=kind.decide(predictions.probs, thresholds))
 
 
@@ -346,7 +346,7 @@ def settle_thresholds(
         return None
     found = fixed_thresholds(wanted, costs)
     if found is None and held_out is not None:
-        kind = kind_of(held_out.kind)
+        kind = held_out.kind_of_targets
         found = kind.thresholds(held_out.probs, held_out.targets, wanted)
         if found is None:
             return None

@@ -27,7 +27,6 @@ from ...runs.folder import RunFolder
 from ...runs.seal import NO_SEAL, SEAL, Seal, read_checked, read_seal
 from ...statistics.candidates import Measure, MeasuredRun
 from ...storage.digests import digest_of, file_state
-from ...targets import kind_of
 from ...targets.kind import TargetKind
 from .candidate_settings import configuration_of, read_settings
 
@@ -222,7 +221,7 @@ def _measure_of(
         ConfigError: the kind has no such measure, the pictures have no AUC, or the costs are of
             other classes.
     """
-    kind = kind_of(predictions.kind)
+    kind = predictions.kind_of_targets
     if name is not None:
         refuse_measure(name, kind, folder)
     if name == "auc" and next(sides(predictions.probs, predictions.targets), None) is None:

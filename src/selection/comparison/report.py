@@ -32,7 +32,6 @@ from ...records.run import Predictions
 from ...runs.folder import RunFolder
 from ...runs.sweep_record import read_sweep_record, sweep_file
 from ...statistics.intervals import share_interval
-from ...targets import kind_of
 from ...targets.labels import has_class, label_codes, label_text
 from ...tracking.events import read_history
 from .subgroups import subgroup_scores, subgroup_values
@@ -59,7 +58,7 @@ def gather(comparison: Comparison, settings: CompareSettings) -> ReportData:
     first = [repeats[0] for repeats in by_leader]
     disagreements: tuple[Disagreement, ...] = ()
     agreement = None
-    kind = kind_of(first[0].kind)
+    kind = first[0].kind_of_targets
     pixels = kind.pixels
     if len(leaders) > 1 and not pixels:  # no two class maps are the same
         agreement = _agreement(first)
@@ -93,7 +92,7 @@ def subgroups_of(comparison: Comparison, settings: CompareSettings) -> tuple[str
         return None
     winner = leaders_of(comparison.entrants)[0]
     judged = _predictions(winner, comparison.part)[0]
-    if kind_of(judged.kind).pixels:
+    if judged.kind_of_targets.pixels:
         raise ConfigError("subgroup is about pictures that are right or wrong, not pixels.")
     return subgroup_values(Path(winner.run_dirs[0]), settings.subgroup, judged.sample_ids)
 
@@ -147,7 +146,7 @@ def _leader(one: Entrant, repeats: Sequence[Predictions], values: Sequence[str] 
     preds = np.concatenate([each.decided for each in repeats])
     right = np.stack([_right(each) for each in repeats])
     pictures: tuple[int, ...] = ()
-    if kind_of(repeats[0].kind).sets:
+    if repeats[0].kind_of_targets.sets:
         scores = label_scores(probs, targets, preds)
         matrix, recall = np.zeros((0, 0), np.int64), np.array([one.recall for one in scores])
         pictures = tuple(one.pictures for one in scores)
@@ -200,7 +199,7 @@ def _leader_of_pixels(one: Entrant, repeats: Sequence[Predictions]) -> Leader:
 
 def _right(predicted: Predictions) -> BoolArray:
     """Return (N,) which pictures are right, of label sets in all labels."""
-    return kind_of(predicted.kind).right(predicted.decided, predicted.targets)
+    return predicted.kind_of_targets.right(predicted.decided, predicted.targets)
 
 
 def _of_classes(repeats: Sequence[Predictions]) -> tuple[Interval | None, ...]:
@@ -274,7 +273,7 @@ def _codes(by_leader: Sequence[Predictions]) -> Int64Array:
 def _confidences(predicted: Predictions) -> Float64Array:
     """Return (N,) the probability of each answer; of label sets as if labels were independent."""
     probs, decided = predicted.probs, predicted.decided
-    if not kind_of(predicted.kind).sets:
+    if not predicted.kind_of_targets.sets:
         return np.take_along_axis(probs, decided[:, None], axis=1)[:, 0].astype(np.float64)
     each: Float64Array = np.where(decided > 0, probs, 1 - probs.astype(np.float64))
     return each.prod(axis=1)

@@ -159,7 +159,6 @@ def tracked(
         output_dir=Path(settings.output_dir),
         run_id=str(last_start(folder).get("run_id") or uuid.uuid4().hex),
         run_name=f"compare {folder.name}",
-        params={k: v for k, v in plain.items() if k not in _NOT_PARAMS},
         tags=provenance.tags()
         | {
             "bakeoff.kind": "compare",
@@ -170,6 +169,7 @@ def tracked(
         },
         nice=False,
     )
+    tracker.params({k: v for k, v in plain.items() if k not in _NOT_PARAMS})
     figures = {
         f"winner/{verdict.measure}": verdict.corrected,
         f"winner/{verdict.measure}_low": verdict.winner.interval.low,

@@ -15,6 +15,7 @@ from src.config.training import LossSettings
 from src.data.loading.picture_data import PictureData
 from src.runs.build import build_data, build_task, load_task
 from src.runs.build.task import made_loss
+from src.targets import kind_of
 from src.training.losses import BinaryFocal
 from src.training.task import ClassificationTask
 from tests.models.caches import in_hub_cache, timm_network, use_empty_caches
@@ -185,6 +186,6 @@ def test_a_loss_of_a_plugin_is_not_taken_for_the_one_of_its_name_here(
     monkeypatch.setattr("src.machine.imports._allowed", {"own_losses"})
     loss = LossSettings(_target_="own_losses.Focal", name="own")
     settings = cast(RunSettings, SimpleNamespace(loss=loss))
-    assert made_loss(settings, "multi", None) == {"class_weights": None}
+    assert made_loss(settings, kind_of("multi"), None) == {"class_weights": None}
     ours = compose_settings(RunSettings, ["model=mlp", "loss=focal"])
-    assert isinstance(made_loss(ours, "multi", None), BinaryFocal)
+    assert isinstance(made_loss(ours, kind_of("multi"), None), BinaryFocal)
