@@ -153,10 +153,10 @@ def _present() -> tuple[Plugin, ...]:
 
 @cache
 def _files_of(plugin: Plugin) -> tuple[Path, ...]:
-    """Return code and configuration of a plugin, as they were when it was imported."""
-    code = (plugin.root / file for file in plugin.files())
+    """Return code and configuration of a plugin, as far as it was there and used at its import."""
     configuration = (plugin.folder / own for own in ("conf", "sweeps"))
-    return (*code, *(file for own in configuration for file in sorted(own.rglob("*.yaml"))))
+    files = (file for own in configuration for file in sorted(own.rglob("*.yaml")))
+    return (*_imported_code(plugin), *files)
 
 
 def plugin_folders(*parts: str) -> tuple[Path, ...]:
@@ -308,7 +308,6 @@ def _checked(name: str) -> Plugin:
                     f"{_KEY}: {file} has the name of a file of this project, which stays what it "
                     "is: give it another name."
                 )
-    _imported_code(plugin)
     _files_of(plugin)
     return plugin
 
