@@ -29,6 +29,7 @@ from .checks import ConfigError
 
 __all__ = [
     "Plugin",
+    "PluginLost",
     "code_digest",
     "fails_for",
     "fault_text",
@@ -51,6 +52,10 @@ _OWN_FOLDER = Path(__file__).resolve().parents[1]
 _FRAME = re.compile(r'^  File "(.+)", line ([0-9]+)', re.MULTILINE)
 _MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 _NO_MODULES = ("test_", "conftest", "setup")
+
+
+class PluginLost(ConfigError):
+    """The folder of a plugin, or a file in it, is not there, as may happen in mid-race."""
 
 
 @dataclass(frozen=True)
@@ -116,9 +121,10 @@ def import_plugins() -> None:
     """Import this process's plugins, before a file is read that leads into them.
 
     Raises:
+        PluginLost: one of their files is gone since.
         ConfigError: as `take_plugins`.
     """
-    _loaded()
+    _present()
 
 
 def plugin_overrides() -> list[str]:
@@ -132,9 +138,30 @@ def _loaded() -> tuple[Plugin, ...]:
     return tuple(map(_checked, _names()))
 
 
+def _present() -> tuple[Plugin, ...]:
+    """Return the plugins as `_loaded`; PluginLost if files that one came with are gone."""
+    plugins = _loaded()
+    for plugin in plugins:
+        for place in (plugin.folder, *_files_of(plugin)):
+            if not place.exists():
+                raise PluginLost(
+                    f"{_KEY}: {place} was removed meanwhile: put it back, and the same command "
+                    "goes on."
+                )
+    return plugins
+
+
+@cache
+def _files_of(plugin: Plugin) -> tuple[Path, ...]:
+    """Return code and configuration of a plugin, as far as it was there and used at its import."""
+    configuration = (plugin.folder / own for own in ("conf", "sweeps"))
+    files = (file for own in configuration for file in sorted(own.rglob("*.yaml")))
+    return (*_imported_code(plugin), *files)
+
+
 def plugin_folders(*parts: str) -> tuple[Path, ...]:
     """Return this folder of every plugin that has it: `plugin_folders("sweeps", "spaces")`."""
-    folders = [plugin.folder.joinpath(*parts) for plugin in _loaded()]
+    folders = [plugin.folder.joinpath(*parts) for plugin in _present()]
     if parts == ("conf",):
         folders += [plugin.folder for plugin in _loaded() if _holds_groups(plugin.folder)]
     return tuple(folder for folder in folders if folder.is_dir())
@@ -281,7 +308,7 @@ def _checked(name: str) -> Plugin:
                     f"{_KEY}: {file} has the name of a file of this project, which stays what it "
                     "is: give it another name."
                 )
-    _imported_code(plugin)
+    _files_of(plugin)
     return plugin
 
 
@@ -290,7 +317,7 @@ def _load(name: str) -> Plugin:
         return _load_module(name)
     folder = Path(name)
     if not folder.is_dir():
-        raise ConfigError(f"{_KEY}: there is no folder {name}.")
+        raise PluginLost(f"{_KEY}: there is no folder {name}.")
     modules = tuple(
         file.stem
         for file in sorted(folder.glob("*.py"))

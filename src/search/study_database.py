@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
+import time
 from collections.abc import Container, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from optuna.distributions import BaseDistribution
 from optuna.storages import BaseStorage, InMemoryStorage, RDBStorage
@@ -13,10 +15,17 @@ from optuna.trial import FrozenTrial, TrialState
 
 from .storage import describe
 
+if TYPE_CHECKING:
+    from sqlalchemy.engine.interfaces import DBAPIConnection, Dialect
+
 __all__ = ["OneWriter", "open_database"]
 
-# How long SQLite waits for another process that writes, unless the URL says so (`?timeout=5`).
+_log = logging.getLogger(__name__)
+
+# How long a database that goes away in mid-race is waited for; and SQLite for another process that
+# writes, unless the URL says so (`?timeout=5`).
 _PATIENCE_SECONDS = 30
+_PAUSE_SECONDS = 0.2
 
 
 def open_database(url: str) -> BaseStorage:
@@ -27,7 +36,7 @@ def open_database(url: str) -> BaseStorage:
     elif "timeout=" not in url.partition("?")[2]:
         options = {"connect_args": {"timeout": _PATIENCE_SECONDS}}
     try:
-        return RDBStorage(url, engine_kwargs=options)
+        storage = RDBStorage(url, engine_kwargs=options)
     except ImportError as error:
         known = " (for PostgreSQL: make install EXTRAS=postgres)"
         hint = known if url.startswith("postgres") else ""
@@ -35,6 +44,35 @@ def open_database(url: str) -> BaseStorage:
         raise ValueError(f"storage: its driver is not installed: {cause}{hint}") from error
     except Exception as error:
         raise ValueError(f"storage: it cannot be opened ({describe(error)})") from error
+    from sqlalchemy import event  # which a study in a journal does without
+
+    event.listen(storage.engine, "do_connect", _connect)
+    return storage
+
+
+def _connect(
+    dialect: Dialect, record: object, arguments: list[Any], options: dict[str, Any]
+) -> DBAPIConnection:
+    """Connect to the database; where it refuses, as while it restarts, try again for a while.
+
+    Nothing has been asked of it yet. What breaks off later may have been done, and is not repeated.
+    """
+    began = time.monotonic()
+    warned = False
+    while True:
+        try:
+            return dialect.connect(*arguments, **options)
+        except dialect.loaded_dbapi.OperationalError as error:
+            if time.monotonic() - began >= _PATIENCE_SECONDS:
+                raise
+            if not warned:
+                _log.warning(
+                    "the study's storage does not answer (%s): waiting for it for up to %d s",
+                    describe(error),
+                    _PATIENCE_SECONDS,
+                )
+                warned = True
+        time.sleep(_PAUSE_SECONDS)
 
 
 class OneWriter(InMemoryStorage):

@@ -19,7 +19,7 @@ from ..config.command_line import progress_shown
 from ..config.compose import compose_settings, effective_overrides, read_run_settings
 from ..config.finished import EvaluateSettings
 from ..config.overrides import by_key, changed, key_of_override, value_of
-from ..config.plugins import import_plugins
+from ..config.plugins import PluginLost, import_plugins
 from ..config.schema import RunSettings
 from ..data.decoding.opening import BadPictures
 from ..data.decoding.picture_store import PictureLost
@@ -83,7 +83,7 @@ class TrialRunner:
                         return self._measure_test(job, task, channel)
         except Interrupted as stop:
             return Ending("interrupted", reason=str(stop))
-        except (DiskRefuses, PictureLost) as error:
+        except (DiskRefuses, PictureLost, PluginLost) as error:
             return Ending("starved", reason=str(error))
         except ConfigError as error:
             wrong = "pictures" if isinstance(error, BadPictures) else "settings"

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -166,9 +167,28 @@ def test_a_restart_of_the_server_between_two_words_is_not_noticed(
         assert study.trial(0).curve == ((1, 0.5), (2, 0.6))
 
 
-def test_a_server_that_is_away_is_told_in_a_sentence_and_nothing_is_lost(
-    server: Postgres, open_study: Callable[[], SweepStudy]
+def test_a_server_that_is_away_is_waited_for(
+    server: Postgres, open_study: Callable[[], SweepStudy], caplog: pytest.LogCaptureFixture
 ) -> None:
+    with open_study() as study:
+        study.ask()
+        server.stop()
+        starting = threading.Timer(1.0, server.start)
+        starting.start()
+        study.report(0, 1, 0.5)
+        starting.join()
+        study.complete(0, [0.5])
+    (told,) = caplog.messages
+    assert "does not answer" in told and "Connection refused" in told and "30 s" in told
+    _require_plain(told)
+    with open_study() as again:
+        assert again.trial(0).curve == ((1, 0.5),)
+
+
+def test_a_server_that_is_away_is_told_in_a_sentence_and_nothing_is_lost(
+    server: Postgres, open_study: Callable[[], SweepStudy], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("src.search.study_database._PATIENCE_SECONDS", 0)
     study = open_study()
     study.ask()
     study.report(0, 1, 0.5)

@@ -539,3 +539,33 @@ def test_a_plugin_is_imported_before_the_files_of_a_run_that_goes_on_are_read(
     monkeypatch.setattr(runners, "read_task", read)
     ending = TrialRunner()(job(tmp_path, OVERRIDES), NoReports())
     assert ending.reason == "that is all"
+
+
+@pytest.mark.parametrize("lost", ["of_a_race.py", "conf/model/thin.yaml", "."])
+def test_a_lost_plugin_ends_the_sweep_and_costs_no_trial(
+    lost: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "plugin"
+    (folder / "conf" / "model").mkdir(parents=True)
+    (folder / "conf" / "model" / "thin.yaml").write_text("defaults: [mlp]\n")
+    (folder / "of_a_race.py").write_text("")
+    monkeypatch.delitem(sys.modules, "of_a_race", raising=False)  # of the case before
+    monkeypatch.setenv("BAKEOFF_PLUGINS", str(folder))
+    monkeypatch.setattr(sys, "path", list(sys.path))
+
+    def read(_: Any) -> Any:
+        raise RunFailed("that is all")
+
+    monkeypatch.setattr(runners, "read_task", read)
+    run = TrialRunner()
+    assert run(job(tmp_path, OVERRIDES), NoReports()).state == "failed"
+    (folder / lost).rename(tmp_path / "aside")
+    ending = run(job(tmp_path, OVERRIDES), NoReports())
+    place = folder if lost == "." else folder / lost
+    assert ending.state == "starved"
+    assert (
+        ending.reason
+        == f"plugins: {place} was removed meanwhile: put it back, and the same command goes on."
+    )
+    (tmp_path / "aside").rename(folder / lost)
+    assert run(job(tmp_path, OVERRIDES), NoReports()).state == "failed"

@@ -6,10 +6,8 @@ import io
 import os
 from typing import BinaryIO, NamedTuple
 
-from PIL import Image
-
 from ...machine.arrays import UInt8Array
-from .picture_files import MAX_FILE_BYTES
+from .picture_files import MAX_FILE_BYTES, opened_by_pillow
 from .rasters import orientation_of
 from .resizing import thread_memory
 
@@ -44,6 +42,9 @@ def read_jpeg(stream: BinaryIO, *, shortest: int, most_pixels: int) -> Jpeg | No
         stream: of the file, at its start.
         shortest: the side from which on pictures are left to Pillow, if both are as long.
         most_pixels: larger pictures are left to it, too.
+
+    Raises:
+        PictureError: it has too much before its pixels.
     """
     if simplejpeg is None or stream.read(len(_START)) != _START:
         return None
@@ -63,7 +64,7 @@ def read_jpeg(stream: BinaryIO, *, shortest: int, most_pixels: int) -> Jpeg | No
         return None
     orientation = 1
     if _has_metadata(data):
-        orientation = orientation_of(Image.open(io.BytesIO(data), formats=("JPEG",)))
+        orientation = orientation_of(opened_by_pillow(io.BytesIO(data)))
     return Jpeg(pixels, orientation)
 
 

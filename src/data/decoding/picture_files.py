@@ -6,11 +6,12 @@ A file is opened by its header, within limits of memory; `decode` reads its pixe
 from __future__ import annotations
 
 import io
+import math
 import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple, cast
 
 from PIL import Image, UnidentifiedImageError
 
@@ -41,6 +42,7 @@ __all__ = [
     "decoder_errors",
     "file_errors",
     "open_picture",
+    "opened_by_pillow",
     "pages_of",
     "read_bounds",
     "read_header",
@@ -69,6 +71,9 @@ _MAX_SIDE = 65_535
 MAX_FILE_BYTES = 500_000_000
 # The pixels of an array or of many bands are in memory as a whole.
 _MAX_BYTES = 8 * _MAX_PIXELS
+# How often a picture's file is read from until its header is known. Pillow reads some headers byte
+# by byte: of a comment of 37 MB for seconds, while nothing else in the process runs.
+_HEADER_READS = 50_000
 # Why a file is refused in which nothing is recognised.
 NO_PICTURE = "is no picture, or of a kind that is not read"
 # Pillow warns about large pictures, for which the limit above stands, and about damaged metadata,
@@ -251,7 +256,7 @@ class PictureFile:
         if (raster := self._raster(page)) is not None:
             return raster
         if self._image is None:
-            image = _opened(self.stream)
+            image = opened_by_pillow(self.stream)
             check_size(image.width, image.height, image.format)
             self._image = image
         image = self._image
@@ -280,8 +285,34 @@ def open_picture(file: BinaryIO | PictureFile, page: int = 0) -> Image.Image | R
     return (file if isinstance(file, PictureFile) else PictureFile(file)).open(page)
 
 
-def _opened(stream: BinaryIO) -> Image.Image:
-    """Return what Pillow opens."""
+class _Counted:
+    """A stream that refuses to be read from more than `left` times."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        self.left: float = _HEADER_READS
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        self.left -= 1
+        if self.left < 0:
+            raise PictureError(
+                "has too much before its pixels (comments, or other data that is not used)"
+            )
+        return self._stream.read(-1 if size is None else size)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+def opened_by_pillow(stream: BinaryIO) -> Image.Image:
+    """Return what Pillow opens, its header read; it raises what Pillow does, and PictureError."""
+    counted = _Counted(stream)
+    image = _header_read(cast(BinaryIO, counted))
+    counted.left = math.inf  # its pixels, and further pictures, are as many as they are
+    return image
+
+
+def _header_read(stream: BinaryIO) -> Image.Image:
     stream.seek(0)
     start = stream.read(_START)
     stream.seek(0)

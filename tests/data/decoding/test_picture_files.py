@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import struct
 import sys
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,9 @@ import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from src.data.decoding.decode import decode_picture
 from src.data.decoding.picture_files import NotReadHere, PictureError, read_header
+from src.data.decoding.picture_format import PictureFormat
 from tests.data.pictures import decoded, encoded, pixels, png, png_file
 
 # As the module itself asks for, which pytest undoes.
@@ -30,6 +33,48 @@ def jpeg2000_header(width: int, height: int) -> bytes:
     at = data.index(b"\xff\x51") + 6  # after marker, length and capabilities
     data[at : at + 8] = struct.pack(">II", width, height)
     return bytes(data)
+
+
+def png_chunk(kind: bytes) -> bytes:
+    return struct.pack(">I", 0) + kind + struct.pack(">I", zlib.crc32(kind))
+
+
+GIF = encoded(Image.new("L", (8, 8)), "GIF")
+GIF_PIXELS = 13 + 3 * (2 << (GIF[10] & 7))  # where they begin, after the table of colours
+PNG_PIXELS = 33
+MANY = 60_000
+# Valid files with more before their pixels than anybody's: each byte or piece is read by itself.
+LONG_HEADERS = {
+    "comment of a PPM": b"P6\n#" + b"x" * MANY + b"\n8 8\n255\n" + bytes(192),
+    "white space of a PPM": b"P6" + b" " * MANY + b"8 8\n255\n" + bytes(192),
+    "fill bytes of a JPEG": JPEG[:2] + b"\xff" * MANY + JPEG[2:],
+    "segments of a JPEG": JPEG[:2] + b"\xff\xe1\0\2" * MANY + JPEG[2:],
+    "comments of a GIF": GIF[:GIF_PIXELS] + b"\x21\xfe\1x\0" * MANY + GIF[GIF_PIXELS:],
+    "chunks of a PNG": png(9, 8, 8)[:PNG_PIXELS]
+    + png_chunk(b"abCd") * MANY
+    + png(9, 8, 8)[PNG_PIXELS:],
+}
+
+
+@pytest.mark.parametrize("kind", LONG_HEADERS)
+def test_a_header_is_read_within_limits(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / "picture"
+    path.write_bytes(LONG_HEADERS[kind])
+    for given_as in (LONG_HEADERS[kind], path):
+        with pytest.raises(PictureError, match="too much before its pixels"):
+            decoded(given_as)
+    with path.open("rb") as stream, pytest.raises(PictureError, match="too much before"):
+        read_header(stream)
+
+
+def test_the_limit_of_headers_is_none_of_further_pictures() -> None:
+    frames = [Image.fromarray(pixels(seed, 4, 4, 1)) for seed in (1, 2)]
+    data = encoded(frames[0], "GIF", save_all=True, append_images=frames[1:])
+    at = data.rindex(b"\x21\xf9\4")  # of the second
+    long = data[:at] + b"\x21\xfe\1x\0" * MANY + data[at:]
+    form = PictureFormat((4, 4), 1)
+    read, expected = (decode_picture(each, form, page=1) for each in (long, data))
+    assert read.tolist() == expected.tolist()
 
 
 @pytest.mark.parametrize(
