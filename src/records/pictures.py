@@ -167,11 +167,19 @@ class LabelReview:
         suspects: pictures whose labels the model confidently contradicts, by score.
         pictures: that were held out.
         agreement: share of them that the model gives their own label, in [0, 1].
+        odd: pictures of any part whose labels most nearly equal pictures contradict, by score.
     """
 
     suspects: tuple[Suspect, ...]
     pictures: int
     agreement: float
+    odd: tuple[Suspect, ...] = ()
+
+    @property
+    def listed(self) -> tuple[Suspect, ...]:
+        """All of them, each picture once, those first that nearly equal ones contradict."""
+        known = {suspect.index for suspect in self.odd}
+        return (*self.odd, *(one for one in self.suspects if one.index not in known))
 
     @property
     def sure(self) -> int:

@@ -112,6 +112,32 @@ def test_it_says_how_far_the_model_can_be_believed(
         assert f"The model agrees with {agreed} of the labels" in text
 
 
+def test_labels_that_copies_contradict_come_first_whatever_the_model_answers(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In any part, also where the model agrees, and once where it does not."""
+    shades = np.random.default_rng(1).integers(0, 200, (12, 12))
+    for number, label in enumerate(["light", *["dark, deep"] * 3]):
+        pixels = (shades + number).astype(np.uint8)
+        Image.fromarray(pixels).save(root / label / f"copy{number}.png")
+    data = build_data(compose_settings(RunSettings, ["data=folder", f"data.root={root}"]))
+    paths = data.pictures.sample_paths or ()
+    other = int(data.split.val[0])
+    for wrong in ([other], [other, paths.index("light/copy0.png")]):
+        parts = {"val": held_out(data, wrong, 0.9)}
+        write_label_review(tmp_path, data, parts, doubtful_labels(parts))
+        with (tmp_path / LABELS).open(newline="") as file:
+            first, second, third, *_ = csv.DictReader(file)
+        assert first["path"].endswith("light/copy0.png") and first["suggested"] == "dark, deep"
+        assert float(first["score"]) == 1.0 and second["suggested"] and not third["suggested"]
+        page = html.unescape((tmp_path / PAGE).read_text())
+        assert page.count("data:image/png;base64,") == 2
+        for text in (page, capsys.readouterr().out):
+            assert "1 label differs from that of most pictures which are nearly equal" in text
+    parts = {"val": held_out(data, [], 0.9)}
+    assert len(write_label_review(tmp_path, data, parts, [])) == 2
+
+
 def test_without_a_doubt_nothing_is_written(root: Path, tmp_path: Path) -> None:
     data = build_data(compose_settings(RunSettings, ["data=folder", f"data.root={root}"]))
     parts = {"val": held_out(data, [], 0.9)}

@@ -18,7 +18,7 @@ from ..decoding.picture_format import PictureFormat
 from ..decoding.picture_store import PictureStore
 from ..sources.source import Problem
 from ..splitting.splits import PARTS, Split
-from .suspects import Examination
+from .suspects import ODD_LABEL, Examination
 
 __all__ = ["rare_labels", "remarks_on", "summary_lines"]
 
@@ -149,7 +149,19 @@ def _missing_classes(pictures: PictureStore, split: Split) -> Iterator[str]:
 
 
 def _suspicions(suspects: Sequence[Suspect], split: Split) -> Iterator[str]:
-    counts = Counter(suspect.kind for suspect in suspects if not suspect.like)
+    odd = [suspect for suspect in suspects if suspect.kind == ODD_LABEL]
+    if odd:
+        has, its, them = "picture has", "its label", "it"
+        if len(odd) > 1:
+            has, its, them = "pictures have", "their labels", "them"
+        yield (
+            f"{len(odd):,} {has} another label than most of the pictures nearly equal to {them}, "
+            f"most of all {odd[0].name} ({odd[0].label}, and the others {odd[0].suggested}): check "
+            f"{its}; see suspects.csv"
+        )
+    counts = Counter(
+        suspect.kind for suspect in suspects if not suspect.like and suspect.kind != ODD_LABEL
+    )
     if counts:
         kinds = ", ".join(f"{count:,} {kind}" for kind, count in counts.items())
         yield f"suspicious pictures: {kinds}; see suspects.csv"
