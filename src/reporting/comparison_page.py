@@ -28,6 +28,7 @@ from .comparison_report import (
 from .comparison_verdict import (
     CERTAIN,
     caution_sentences,
+    constant_sentence,
     difference_text,
     interval_text,
     measure_name,
@@ -131,11 +132,12 @@ def _headline(comparison: Comparison) -> str:
 
 
 def _lead(comparison: Comparison) -> str:
-    """Return the figure of the choice with its interval."""
+    """Return the figure of the choice with its interval, beside what one answer for all has."""
     verdict = comparison.verdict
     choice, measure = verdict.choice, verdict.measure
     figure, ends = metric_text(measure, choice.figure), interval_text(choice.interval, measure)
-    return f"{measure_title(verdict)} {figure} (95 % interval {ends})."
+    lead = f"{measure_title(verdict)} {figure} (95 % interval {ends})."
+    return f"{lead} {constant_sentence(verdict)}".rstrip()
 
 
 def _facts(comparison: Comparison, next_step: str | None) -> list[tuple[str, str, str]]:
