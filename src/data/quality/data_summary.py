@@ -10,7 +10,7 @@ from difflib import get_close_matches
 import numpy as np
 
 from ...machine.arrays import AnyArray, Int64Array
-from ...machine.text import percent
+from ...machine.text import counted, percent
 from ...records.pictures import Suspect
 from ...targets.labels import label_counts
 from ..decoding.depth import range_remark
@@ -194,20 +194,23 @@ def _classes(pictures: PictureStore, split: Split) -> str:
     kinds = {"multi": "labels", "ordinal": "ordered classes"}
     what = kinds.get(pictures.kind, "classes")
     if len(names) <= _MOST_NAMED:
-        return f"{len(names)} {what}: {_named(names, counts, range(len(names)))}{_each(targets)}"
+        named = _named(names, counts, range(len(names)))
+        return f"{len(names)} {what}: {named}{_each(targets, pictures.kind)}"
     order = np.argsort(-counts, kind="stable").tolist()
     half = _MOST_NAMED // 2
     return (
         f"{len(names):,} {what}: {_named(names, counts, order[:half])}, ..., "
-        f"{_named(names, counts, order[-half:])}{_each(targets)}"
+        f"{_named(names, counts, order[-half:])}{_each(targets, pictures.kind)}"
     )
 
 
-def _each(targets: AnyArray) -> str:
+def _each(targets: AnyArray, kind: str) -> str:
     """Describe how many labels a picture has, where it has a set of them."""
     if targets.ndim == 1:
         return ""
     sizes = targets.sum(axis=1)
+    if kind == "dense":
+        return f"; {counted(int((sizes == 1).sum()), 'mask')} of a single class"
     return f"; {sizes.mean():.1f} a picture, none for {int((sizes == 0).sum()):,}"
 
 
