@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..machine.text import counted, percent
+from ..metrics.registry import RANKING
 from ..metrics.summary import metric_name
 from ..records.comparison import Collapses, Comparison, Interval, Pair, Recommendation, Standing
 from ..records.ties import MEAN_DIGITS
@@ -163,7 +164,9 @@ def _winner(verdict: Recommendation, folds: int | None) -> str:
     if folds is not None:
         trained = f"{folds}-fold cross-validation"
         trained += "" if repeats == 1 else f", mean of {repeats} repeats"
-        trained += ", folds pooled"  # where a run, and a sweep, have the mean over folds
+        trained += ", folds pooled"
+        if RANKING[verdict.measure].over_classes or verdict.measure == "kappa":
+            trained += " (a run and a sweep state their mean, which is another figure)"
     figure, pictures = metric_text(verdict.measure, winner.figure), pictures_text(verdict)
     return f"{winner.name} {first}: {measure_name(verdict)} {figure} on {pictures}, {trained}."
 

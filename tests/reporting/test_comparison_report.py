@@ -233,6 +233,17 @@ def test_luck_is_only_what_a_correction_takes_away(points: float, said: bool, me
     assert "Corrected" not in text
 
 
+@pytest.mark.parametrize(
+    ("measure", "differs"), [("accuracy", False), ("auc", True), ("kappa", True), ("cost", False)]
+)
+def test_where_pooled_folds_are_not_their_mean_that_is_said(measure: str, differs: bool) -> None:
+    verdict = dataclasses.replace(judge(random_field([0.8], [1], 300)), measure=measure)
+    for folds in (None, 5):
+        whole = Comparison(verdict, (), None, (), "val", "pictures", 1, 0, folds)
+        said = verdict_sentences(whole)[0]
+        assert ("another figure" in said) == (differs and folds is not None)
+
+
 def test_a_caution_about_the_choice_does_not_come_between_sentences_on_the_winner() -> None:
     found = comparison(4)
     verdict = dataclasses.replace(found.verdict, baseline=0.99, choice=found.verdict.standings[1])
