@@ -92,6 +92,7 @@ def _rows(data: PictureData, doubtful: Sequence[Suspect]) -> list[LabelRow]:
             group="" if pictures.groups is None else pictures.groups[index],
             suggested="" if suspect is None else suspect.suggested,
             score=0.0 if suspect is None else suspect.score,
+            odd=suspect is not None and suspect.kind == ODD_LABEL,
         )
-        rows[path] = max(rows.get(path, row), row, key=lambda one: one.score)
+        rows[path] = max(rows.get(path, row), row, key=lambda one: (one.odd, one.score))
     return list(rows.values())
