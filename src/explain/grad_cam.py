@@ -18,8 +18,9 @@ from torch.autograd.graph import GradientEdge, get_gradient_edge
 from torch.func import functional_call
 from torch.nn import functional as F
 
-__all__ = ["MapLayer", "find_map_layer", "grad_cam", "weighted_maps"]
+__all__ = ["LOOKED_AT", "MapLayer", "find_map_layer", "grad_cam", "weighted_maps"]
 
+LOOKED_AT = "What the network looked at: brighter speaks more for the class"  # title of maps
 # Side of the smallest map to prefer; networks for pictures of 32 pixels end with 4x4.
 _ENOUGH_PLACES = 4
 # Both sides of a map shrink alike; largest difference by rounding, as a logarithm.
@@ -87,7 +88,9 @@ def find_map_layer(network: nn.Module, image: Tensor) -> MapLayer | None:
             continue
         if _leads_around(get_gradient_edge(logits), output.edge, get_gradient_edge(picture)):
             continue
-        (gradient,) = torch.autograd.grad(logits.sum(), output.edge, retain_graph=True)
+        # Squares, since the sum of scores that are differences to their mean has no gradient.
+        squares = logits.square().sum()
+        (gradient,) = torch.autograd.grad(squares, output.edge, retain_graph=True)
         if int(layer.as_maps(gradient).any(dim=1).sum()) <= 1:
             continue
         found = layer

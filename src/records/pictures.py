@@ -167,11 +167,19 @@ class LabelReview:
         suspects: pictures whose labels the model confidently contradicts, by score.
         pictures: that were held out.
         agreement: share of them that the model gives their own label, in [0, 1].
+        odd: pictures of any part whose labels most nearly equal pictures contradict, by score.
     """
 
     suspects: tuple[Suspect, ...]
     pictures: int
     agreement: float
+    odd: tuple[Suspect, ...] = ()
+
+    @property
+    def listed(self) -> tuple[Suspect, ...]:
+        """All of them, each picture once, those first that nearly equal ones contradict."""
+        known = {suspect.index for suspect in self.odd}
+        return (*self.odd, *(one for one in self.suspects if one.index not in known))
 
     @property
     def sure(self) -> int:
@@ -190,6 +198,7 @@ class LabelRow:
         group: what keeps it together with others; "" for none.
         suggested: the name of a more plausible class; "" for none.
         score: of the suggestion, in (0, 1]; 0 for none.
+        odd: whether it is that of most nearly equal pictures, and not of a model.
     """
 
     path: str
@@ -198,13 +207,14 @@ class LabelRow:
     group: str = ""
     suggested: str = ""
     score: float = 0.0
+    odd: bool = False
 
 
 def write_labels(path: Path, rows: Sequence[LabelRow]) -> None:
     """Write a CSV file to correct labels in, the likeliest mistakes first, atomically.
 
-    It is a table of pictures as `data.root` takes it, with the columns `suggested` and `score`
-    beside. The column `group` is there where a picture has one.
+    Odd labels come before others. It is a table of pictures as `data.root` takes it, with the
+    columns `suggested` and `score` beside. The column `group` is there where a picture has one.
 
     Raises:
         OSError: the file cannot be written.
@@ -216,7 +226,7 @@ def write_labels(path: Path, rows: Sequence[LabelRow]) -> None:
             *(row.path, row.label, row.split, *((row.group,) if grouped else ())),
             *(row.suggested, f"{row.score:.4f}" if row.score else ""),
         )
-        for row in sorted(rows, key=lambda row: -row.score)
+        for row in sorted(rows, key=lambda row: (not row.odd, -row.score))
     )
     write_atomically(path, csv_text(header, cells))
 

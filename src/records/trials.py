@@ -235,6 +235,7 @@ class SweepRecord:
         test: figures of the winner on the test part, by metric key; empty where not measured.
         test_measurements: how often that part has been measured, this time included.
         caution: that the winner may be no better than one answer for everything; "" where it is.
+        constant: what such an answer has, where that is much of what the winner has; else "".
         seconds: from the first preparation to the test of the winner, over all starts without the
             pauses between them.
         steps: what a curve counts, "epochs" or "folds".
@@ -265,6 +266,7 @@ class SweepRecord:
     test: Mapping[str, float] = field(default_factory=dict)
     test_measurements: int | None = None
     caution: str = ""
+    constant: str = ""
     seconds: float = 0.0
     steps: str = "epochs"
     networks: tuple[NetworkRecord, ...] = ()

@@ -24,10 +24,12 @@ from .comparison_report import (
     groups_table,
     pictures_compared,
     subgroups_table,
+    weak_classes,
 )
 from .comparison_verdict import (
     CERTAIN,
     caution_sentences,
+    constant_sentence,
     difference_text,
     interval_text,
     measure_name,
@@ -73,7 +75,7 @@ def comparison_page(report: ReportData, next_step: str | None = None) -> str:
         "kicker": _kicker(comparison),
         "headline": _headline(comparison),
         "lead": _lead(comparison),
-        "facts_shown": _facts(comparison, next_step),
+        "facts_shown": _facts(report, next_step),
         "sentences": verdict_sentences(comparison),
         "closing": " ".join(closing_remarks(comparison)),
         "measure": measure_name(comparison.verdict),
@@ -131,15 +133,17 @@ def _headline(comparison: Comparison) -> str:
 
 
 def _lead(comparison: Comparison) -> str:
-    """Return the figure of the choice with its interval."""
+    """Return the figure of the choice with its interval, beside what one answer for all has."""
     verdict = comparison.verdict
     choice, measure = verdict.choice, verdict.measure
     figure, ends = metric_text(measure, choice.figure), interval_text(choice.interval, measure)
-    return f"{measure_title(verdict)} {figure} (95 % interval {ends})."
+    lead = f"{measure_title(verdict)} {figure} (95 % interval {ends})."
+    return f"{lead} {constant_sentence(verdict)}".rstrip()
 
 
-def _facts(comparison: Comparison, next_step: str | None) -> list[tuple[str, str, str]]:
+def _facts(report: ReportData, next_step: str | None) -> list[tuple[str, str, str]]:
     """Return (term, text, kind) of what follows the headline."""
+    comparison = report.comparison
     verdict = comparison.verdict
     rows = [
         ("What it is", _kind(comparison.choice, pixels=comparison.pixels), "whole"),
@@ -148,6 +152,7 @@ def _facts(comparison: Comparison, next_step: str | None) -> list[tuple[str, str
     if len(verdict.standings) > 1:
         rows.append(("How sure", _doubt(verdict), ""))
     rows.append(("What it costs", _price(comparison.choice), ""))
+    rows.append(("Weak classes", weak_classes(report), "whole"))
     rows.append(("Caution", " ".join(caution_sentences(verdict)), "whole"))
     if next_step is not None:
         rows.append(("Next step", next_step, "command"))

@@ -37,6 +37,7 @@ __all__ = [
     "groups_table",
     "pictures_compared",
     "subgroups_table",
+    "weak_classes",
 ]
 
 _MOST_SHOWN = 15
@@ -45,6 +46,8 @@ _ON_THE_PAGE = ("log-loss", "calib.", "size", "start", "params")
 _NUMBERS = ("rank", "best", "runs", "ms", "trained", "log-loss", "calib.", "params")
 _FIGURES_OF_CLASSES = {"recall": "Recall", "iou": "IoU"}
 _MOST_CLASSES_LISTED = 100
+# Of a class, the recall or IoU below which its pictures are more often wrong than right.
+_WEAK, _MOST_WEAK_NAMED = 0.5, 5
 
 
 def pictures_compared(comparison: Comparison) -> str:
@@ -136,6 +139,28 @@ def classes_table(report: ReportData) -> Table:
         tuple(rows),
         frozenset(range(1, 2 + len(leaders))),
     )
+
+
+def weak_classes(report: ReportData) -> str:
+    """Return the classes of which the choice has less than half, weakest first; "" for none.
+
+    A figure of all pictures hides them where they are rare.
+    """
+    chosen = report.comparison.verdict.choice.name
+    leader = next((one for one in report.leaders if one.name == chosen), None)
+    if leader is None:
+        return ""
+    order = leader.weakest_first
+    weak = order[leader.recall[order] < _WEAK].tolist()
+    if not weak:
+        return ""
+    named = [
+        f"{report.class_names[index]} {percent(leader.recall[index])}"
+        for index in weak[:_MOST_WEAK_NAMED]
+    ]
+    more = f", and {len(weak) - len(named):,} more" if len(weak) > len(named) else ""
+    figure = _FIGURES_OF_CLASSES[report.of_classes]
+    return f"{figure} below {percent(_WEAK, 0)}: {', '.join(named)}{more}."
 
 
 def _own(leader: Leader, index: int) -> Interval | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..machine.text import counted, percent
+from ..metrics.registry import RANKING
 from ..metrics.summary import metric_name
 from ..records.comparison import Collapses, Comparison, Interval, Pair, Recommendation, Standing
 from ..records.ties import MEAN_DIGITS
@@ -14,6 +15,7 @@ __all__ = [
     "CERTAIN",
     "baseline_sentence",
     "caution_sentences",
+    "constant_sentence",
     "difference_text",
     "interval_text",
     "measure_name",
@@ -28,6 +30,8 @@ CERTAIN = "It is significantly better than every other candidate (simultaneous 9
 _MOST_NAMED, _LONGEST_NAME = 5, 24
 # Half of the last digit that is shown.
 _NOT_WORTH_SAYING = 0.0005
+# Of the figure of the choice; what a constant answer has below that, nobody takes for knowledge.
+_SHARE_OF_A_CONSTANT = 0.5
 # Of the chance that further seeds decide.
 _NEGLIGIBLE_CHANCE = 0.05
 _TRAININGS = ("the trained models", "these folds and trainings")
@@ -38,7 +42,10 @@ def verdict_sentences(comparison: Comparison) -> tuple[str, ...]:
     """Return the verdict in sentences: winner, doubt, choice, data needed and scope."""
     verdict, folds = comparison.verdict, comparison.folds
     several = len(verdict.standings) > 1
-    sentences = [_winner(verdict, folds), _corrected(verdict, folds)]
+    sentences = [
+        *(_winner(verdict, folds), _corrected(verdict, folds)),
+        constant_sentence(verdict),
+    ]
     if verdict.collapses is not None:
         sentences.append(_collapsed(verdict, verdict.collapses))
     if several:  # "it" is the winner here, and cautions are about the choice
@@ -81,6 +88,24 @@ def baseline_sentence(verdict: Recommendation) -> str:
     return (
         f"{verdict.choice.name} is {held} than the constant baseline (the same answer for "
         f"everything), whose {measure_name(verdict)} is {figure}."
+    )
+
+
+def constant_sentence(verdict: Recommendation) -> str:
+    """Return what one answer for all has; "" where that is far less, or no less (see above).
+
+    Where seven of ten pictures are of one class, 80 % right answers are a third of what there is to
+    know.
+    """
+    if (baseline := verdict.baseline) is None or not verdict.beats_baseline:
+        return ""
+    figure = verdict.choice.figure
+    near, far = (baseline, figure) if verdict.higher_is_better else (figure, baseline)
+    if near < _SHARE_OF_A_CONSTANT * far:
+        return ""
+    return (
+        "The constant baseline (the same answer for everything) has "
+        f"{measure_name(verdict)} {metric_text(verdict.measure, baseline)}."
     )
 
 
@@ -139,7 +164,9 @@ def _winner(verdict: Recommendation, folds: int | None) -> str:
     if folds is not None:
         trained = f"{folds}-fold cross-validation"
         trained += "" if repeats == 1 else f", mean of {repeats} repeats"
-        trained += ", folds pooled"  # where a run, and a sweep, have the mean over folds
+        trained += ", folds pooled"
+        if RANKING[verdict.measure].over_classes or verdict.measure == "kappa":
+            trained += " (a run and a sweep state their mean, which is another figure)"
     figure, pictures = metric_text(verdict.measure, winner.figure), pictures_text(verdict)
     return f"{winner.name} {first}: {measure_name(verdict)} {figure} on {pictures}, {trained}."
 

@@ -28,14 +28,14 @@ def label_page(
         table: path of the CSV file to correct labels in, and the command that trains with it; None
             for a set that is no files.
     """
-    shown = review.suspects[:_MOST_SHOWN]
+    shown = review.listed[:_MOST_SHOWN]
     return html_page(
         "label_page",
         "Labels to check",
         {
             "sentences": review_sentences(review),
             "facts_shown": [] if table is None else _next_steps(*table),
-            "more": len(review.suspects) - len(shown),
+            "more": len(review.listed) - len(shown),
             "suspects": [
                 {
                     "picture": _address(read(suspect.index)),
@@ -71,7 +71,13 @@ def review_sentences(review: LabelReview) -> list[str]:
     """Return what the review found, and how far it can be believed."""
     found = counted(len(review.suspects), "label")
     sure = f"{review.sure:,} of them" if review.sure else "none"
+    odd = "label differs" if len(review.odd) == 1 else "labels differ"
+    first = (
+        f"{len(review.odd):,} {odd} from that of most pictures which are nearly equal, as shots of "
+        "one object are, and come first."
+    )
     return [
+        *([first] if review.odd else []),
         f"The model contradicts {found} of {counted(review.pictures, 'picture')} held out of "
         f"training, {sure} with a score of {SURE_SCORE:g} or more.",
         f"The model agrees with {percent(review.agreement)} of the labels: the fewer, the more "

@@ -154,6 +154,7 @@ def verdict(record: SweepRecord) -> dict[str, str]:
     rows = {
         "winner": winner.name,
         "caution": record.caution or None,
+        "baseline": record.constant or None,
         **_test_texts(record),
         "test part measured": (
             None if record.test_measurements is None else times_measured(record.test_measurements)
@@ -275,6 +276,7 @@ def _page_facts(record: SweepRecord) -> list[tuple[str, str, str]]:
         tested.append((term, measurement, kind))
     rows = [
         ("Caution", record.caution, ""),
+        ("Baseline", record.constant, ""),
         ("Why", reason, ""),
         *tested,
         ("What it costs", _price(_winner(record)), ""),

@@ -36,6 +36,7 @@ from .seal import amending, changed_since
 from .sweep_record import candidate_names, read_sweep_record, sweep_file, trainings_of
 
 __all__ = [
+    "CLASSIFIER",
     "FOLDS",
     "LABELS",
     "NETWORK",
@@ -59,8 +60,8 @@ REFIT = "refit.json"
 # What the review of a run's labels writes: a table to correct, and a page to look at.
 LABELS, PAGE = "labels.csv", "label_errors.html"
 
-# The ending of a network's checkpoint, which no other kind of model has.
-NETWORK = ".ckpt"
+# The endings of a network's checkpoint and of a classifier on features.
+NETWORK, CLASSIFIER = ".ckpt", ".skops"
 
 _RUNS = "runs"
 _IDENTITY = "run.json"
@@ -306,7 +307,7 @@ class RunFolder:
         if isinstance(model, HandcraftedSettings):
             return "hand-crafted features"
         if not isinstance(model, EmbeddingSettings):
-            return "a classifier of pixels" if suffix == ".skops" else "a combination of models"
+            return "a classifier of pixels" if suffix == CLASSIFIER else "a combination of models"
         kinds = [model.classifier]
         if model.classifier == "auto":
             kinds = _chosen_classifiers(self.path / "model")

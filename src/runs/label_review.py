@@ -1,12 +1,14 @@
-"""The labels of a run's held-out pictures, as a page to look at and a table to correct."""
+"""The labels of a run's pictures, as a page to look at and a table to correct."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from ..config.overrides import override_of
 from ..data.loading.picture_data import PictureData
+from ..data.quality.suspects import ODD_LABEL
 from ..data.splitting.splits import PARTS
 from ..machine.package import command
 from ..records.pictures import LabelRow, Suspect, write_labels
@@ -34,19 +36,22 @@ def write_label_review(
         doubtful: pictures whose labels the model contradicts, by score.
 
     Returns:
-        The files; none where no label is doubtful.
+        The files; none where no label is doubtful, nor odd among nearly equal pictures.
 
     Raises:
         OSError: a file cannot be written.
     """
-    if not doubtful:
+    odd: tuple[Suspect, ...] = ()
+    if parts and data.pictures.targets.ndim == 1:  # else a label is a set
+        odd = tuple(one for one in data.suspects if one.kind == ODD_LABEL)
+    if not doubtful and not odd:
         return []
     written = []
-    rows = _rows(data, doubtful)
+    review = replace(review_labels(parts, doubtful), odd=odd)
+    rows = _rows(data, review.listed)
     if rows:
         written.append(folder / LABELS)
         write_labels(written[-1], rows)
-    review = review_labels(parts, doubtful)
     train = _command(data, written[0]) if written else None
     table = None if train is None else (str(written[0]), train)
     written.append(folder / PAGE)
@@ -87,6 +92,7 @@ def _rows(data: PictureData, doubtful: Sequence[Suspect]) -> list[LabelRow]:
             group="" if pictures.groups is None else pictures.groups[index],
             suggested="" if suspect is None else suspect.suggested,
             score=0.0 if suspect is None else suspect.score,
+            odd=suspect is not None and suspect.kind == ODD_LABEL,
         )
-        rows[path] = max(rows.get(path, row), row, key=lambda one: one.score)
+        rows[path] = max(rows.get(path, row), row, key=lambda one: (one.odd, one.score))
     return list(rows.values())

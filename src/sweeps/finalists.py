@@ -14,7 +14,7 @@ from ..machine.failures import RunFailed
 from ..machine.text import counted
 from ..records.ties import METRICS, Place
 from ..records.trials import Finalist, TrialRecord
-from ..reporting.comparison_verdict import baseline_sentence
+from ..reporting.comparison_verdict import baseline_sentence, constant_sentence
 from ..reporting.formatting import metric_text
 from ..search.jobs import Ending, Job
 from ..search.loop import OVER, JobLoop, Observer, run_single
@@ -334,7 +334,7 @@ class Finals(JobLoop[tuple[int, int]]):
         finalists = kept_finalists(self._study, self._settings.directions[0])
         try:
             verdict, known = verdict_on(self._settings, finalists, 1, self._jobs.costs)
-        except ConfigError:  # `_caution` reports it
+        except ConfigError:  # `_beside_a_constant` reports it
             return
         sound = {run_id for one in verdict.standings for run_id in one.run_ids}  # by some folds
         found = () if verdict.collapses is None else verdict.collapses.run_ids
@@ -360,20 +360,20 @@ class Finals(JobLoop[tuple[int, int]]):
             known.get("metrics") or not self._settings.evaluate_test
         ):
             return
-        record: dict[str, Any] = {"winner": winner.trial, "caution": self._caution(winner)}
+        record: dict[str, Any] = {"winner": winner.trial, **self._beside_a_constant(winner)}
         self._study.remember(TEST, record)
         if self._settings.evaluate_test:
             record |= self._measure_test(winner)
             self._study.remember(TEST, record)
 
-    def _caution(self, winner: Finalist) -> str:
-        """Return a warning if the winner is no better than a constant prediction, else ""."""
+    def _beside_a_constant(self, winner: Finalist) -> dict[str, str]:
+        """Return a caution if the winner is no better than a constant answer, or what that has."""
         try:
             verdict, _ = verdict_on(self._settings, [winner], 1, self._jobs.costs)
         except ConfigError as error:
             self._show(f"the winner was not compared with the constant baseline: {error}")
-            return ""
-        return baseline_sentence(verdict)
+            return {"caution": "", "constant": ""}
+        return {"caution": baseline_sentence(verdict), "constant": constant_sentence(verdict)}
 
     def _measure_test(self, winner: Finalist) -> dict[str, Any]:
         seed, trial = winner.first_seed, self._study.trial(winner.trial)

@@ -229,6 +229,7 @@ def record_of(jobs: SweepJobs) -> SweepRecord:
         test=final.get("metrics", {}),
         test_measurements=final.get("measurements"),
         caution=final.get("caution", ""),
+        constant=final.get("constant", ""),
         seconds=spent(study),
         steps=steps_of(settings),
         networks=tuple(

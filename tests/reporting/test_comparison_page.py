@@ -574,6 +574,24 @@ def replaced(answer: Answer, label: str) -> Answer:
     return dataclasses.replace(answer, label=label)
 
 
+def test_classes_that_the_choice_hardly_knows_are_named_at_the_top() -> None:
+    shown = report_data(1, 7, leaders=1)
+    (leader,) = shown.leaders
+    for recall, said in (
+        ([0.9, 0.5, np.nan, 0.9, 0.9, 0.9, 0.9], ""),
+        (
+            [0.9, 0.4, np.nan, 0.1, 0.9, 0.9, 0.9],
+            "Recall below 50 %: class 3 10.0 %, class 1 40.0 %.",
+        ),
+        ([0.1, 0.2, 0.3, 0.31, 0.32, 0.4, 0.9], "class 4 32.0 %, and 1 more."),
+    ):
+        weak = dataclasses.replace(leader, recall=np.array(recall))
+        head = comparison_page(dataclasses.replace(shown, leaders=(weak,))).partition("</header>")[
+            0
+        ]
+        assert ("Weak classes" in head) == bool(said) and said in head
+
+
 def test_a_page_of_class_maps_counts_pixels_and_has_no_calibration() -> None:
     shown = report_data(3)
     unknown = [

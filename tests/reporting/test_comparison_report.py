@@ -12,7 +12,7 @@ import pytest
 from src.api import Verdict
 from src.metrics.registry import RANKING
 from src.metrics.summary import metric_name
-from src.records.comparison import Comparison, Pair
+from src.records.comparison import Comparison, Interval, Pair
 from src.reporting.comparison_report import (
     closing_remarks,
     comparison_csv,
@@ -22,6 +22,7 @@ from src.reporting.comparison_report import (
 )
 from src.reporting.comparison_verdict import (
     baseline_sentence,
+    constant_sentence,
     pair_sentence,
     verdict_sentences,
 )
@@ -232,6 +233,17 @@ def test_luck_is_only_what_a_correction_takes_away(points: float, said: bool, me
     assert "Corrected" not in text
 
 
+@pytest.mark.parametrize(
+    ("measure", "differs"), [("accuracy", False), ("auc", True), ("kappa", True), ("cost", False)]
+)
+def test_where_pooled_folds_are_not_their_mean_that_is_said(measure: str, differs: bool) -> None:
+    verdict = dataclasses.replace(judge(random_field([0.8], [1], 300)), measure=measure)
+    for folds in (None, 5):
+        whole = Comparison(verdict, (), None, (), "val", "pictures", 1, 0, folds)
+        said = verdict_sentences(whole)[0]
+        assert ("another figure" in said) == (differs and folds is not None)
+
+
 def test_a_caution_about_the_choice_does_not_come_between_sentences_on_the_winner() -> None:
     found = comparison(4)
     verdict = dataclasses.replace(found.verdict, baseline=0.99, choice=found.verdict.standings[1])
@@ -253,6 +265,30 @@ def test_what_is_worse_than_a_constant_answer_is_called_so(measure: str) -> None
     ):
         sentence = baseline_sentence(dataclasses.replace(verdict, baseline=baseline))
         assert f"{verdict.choice.name} is {held} the constant baseline" in sentence
+
+
+@pytest.mark.parametrize(
+    ("measure", "figure", "baseline", "said"),
+    [
+        ("accuracy", 0.8, 0.71, "has accuracy 71.0 %."),
+        ("accuracy", 0.8, 0.39, ""),
+        ("log_loss", 0.4, 0.79, "has log-loss 0.7900."),
+        ("log_loss", 0.4, 0.81, ""),
+    ],
+)
+def test_a_constant_answer_that_is_nearly_as_good_stands_beside_the_choice(
+    measure: str, figure: float, baseline: float, said: str
+) -> None:
+    verdict = judge(random_field([0.8] * 2, [1] * 2, 3000))
+    near = Interval(figure - 0.01, figure + 0.01)
+    choice = dataclasses.replace(verdict.choice, figure=figure, interval=near)
+    verdict = dataclasses.replace(verdict, measure=measure, choice=choice, baseline=baseline)
+    assert verdict.beats_baseline
+    sentence = constant_sentence(verdict)
+    assert sentence.endswith(said) and bool(sentence) == bool(said)
+    whole = Comparison(verdict, (), None, (), "val", "pictures", 1, 0, None)
+    assert ("constant baseline" in " ".join(verdict_sentences(whole))) == bool(said)
+    assert constant_sentence(dataclasses.replace(verdict, baseline=figure)) == "", "the caution"
 
 
 def test_unstable_trainings_call_for_repeats_and_single_ones_borrow() -> None:

@@ -579,6 +579,13 @@ def test_the_pictures_of_a_race_are_named_with_their_numbers() -> None:
     assert said in format_result(record).splitlines()[0] and said in sweep_page(record)
 
 
+def test_what_a_constant_answer_has_stands_beside_the_winner() -> None:
+    record = dataclasses.replace(RECORD, constant="The same for everything has 71.0 %.")
+    assert "baseline            The same" in format_result(record)
+    assert record.constant in sweep_page(record)
+    assert "Baseline" not in sweep_page(RECORD)
+
+
 def test_a_family_that_was_alone_is_said_with_what_lets_another_one_in() -> None:
     alone = dataclasses.replace(RECORD, trials=RECORD.trials[1:], winner=3, caution="")
     page = sweep_page(dataclasses.replace(alone, short=("only cnn was tried", "sweep study=s")))

@@ -112,6 +112,34 @@ def test_it_says_how_far_the_model_can_be_believed(
         assert f"The model agrees with {agreed} of the labels" in text
 
 
+def test_labels_that_copies_contradict_come_first_whatever_the_model_answers(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In any part, also where the model agrees, and once where it does not."""
+    shades = np.random.default_rng(1).integers(0, 200, (12, 12))
+    for number, label in enumerate([*["light"] * 2, *["dark, deep"] * 5]):
+        pixels = (shades + number).astype(np.uint8)
+        Image.fromarray(pixels).save(root / label / f"copy{number}.png")
+    data = build_data(compose_settings(RunSettings, ["data=folder", f"data.root={root}"]))
+    paths = data.pictures.sample_paths or ()
+    other = int(data.split.val[0])
+    for wrong in ([other], [other, paths.index("light/copy0.png")]):
+        parts = {"val": held_out(data, wrong, 0.9)}
+        write_label_review(tmp_path, data, parts, doubtful_labels(parts))
+        with (tmp_path / LABELS).open(newline="") as file:
+            *copies, other_one, rest = [row for row, _ in zip(csv.DictReader(file), range(4))]
+        for number, row in enumerate(copies):  # of their six copies five say so, and one does not
+            assert row["path"].endswith(f"light/copy{number}.png")
+            assert (row["suggested"], row["score"]) == ("dark, deep", "0.6667")
+        assert float(other_one["score"]) > 0.7 and other_one["suggested"] and not rest["suggested"]
+        page = html.unescape((tmp_path / PAGE).read_text())
+        assert page.count("data:image/png;base64,") == 3
+        for text in (page, capsys.readouterr().out):
+            assert "2 labels differ from that of most pictures which are nearly equal" in text
+    parts = {"val": held_out(data, [], 0.9)}
+    assert len(write_label_review(tmp_path, data, parts, [])) == 2
+
+
 def test_without_a_doubt_nothing_is_written(root: Path, tmp_path: Path) -> None:
     data = build_data(compose_settings(RunSettings, ["data=folder", f"data.root={root}"]))
     parts = {"val": held_out(data, [], 0.9)}

@@ -12,6 +12,7 @@ import numpy as np
 from ...config.checks import ConfigError
 from ...machine.arrays import Int64Array, UInt8Array
 from ...machine.parallel import in_order
+from ...machine.text import counted
 from ...storage.array_files import load_arrays
 from ...storage.cache import key_of, opened
 from ..quality.audit import Survey
@@ -50,12 +51,12 @@ def check_sizes(source: Source, masks: Masks, found: Survey) -> None:
             f"{_size(found.sizes[row])}"
             for row in wrong[:_MOST_NAMED]
         )
-        remedy = "Save them again in its size."
+        remedy = "Save a mask in the size of its picture."
         if (masks.sizes[wrong] == found.sizes[wrong][:, ::-1]).all():
             remedy = "Photos are turned as their EXIF says: turn their masks as well."
         raise ConfigError(
-            f"{len(wrong)} masks have another size (height x width in pixels) than their picture: "
-            f"{named}. {remedy}"
+            f"{counted(len(wrong), 'mask')} of another size (height x width in pixels) than the "
+            f"picture: {named}. {remedy}"
         )
 
 

@@ -10,7 +10,7 @@ from difflib import get_close_matches
 import numpy as np
 
 from ...machine.arrays import AnyArray, Int64Array
-from ...machine.text import percent
+from ...machine.text import counted, percent
 from ...records.pictures import Suspect
 from ...targets.labels import label_counts
 from ..decoding.depth import range_remark
@@ -19,7 +19,7 @@ from ..decoding.picture_store import PictureStore
 from ..sources.source import Problem
 from ..splitting.folds import groups_of_classes
 from ..splitting.splits import PARTS, Split
-from .suspects import Examination
+from .suspects import ODD_LABEL, Examination
 
 __all__ = ["rare_labels", "remarks_on", "summary_lines"]
 
@@ -184,7 +184,19 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def _suspicions(suspects: Sequence[Suspect], split: Split) -> Iterator[str]:
-    counts = Counter(suspect.kind for suspect in suspects if not suspect.like)
+    odd = [suspect for suspect in suspects if suspect.kind == ODD_LABEL]
+    if odd:
+        has, its, them = "picture has", "its label", "it"
+        if len(odd) > 1:
+            has, its, them = "pictures have", "their labels", "them"
+        yield (
+            f"{len(odd):,} {has} another label than most of the pictures nearly equal to {them}, "
+            f"most of all {odd[0].name} ({odd[0].label}, and the others {odd[0].suggested}): check "
+            f"{its}; see suspects.csv"
+        )
+    counts = Counter(
+        suspect.kind for suspect in suspects if not suspect.like and suspect.kind != ODD_LABEL
+    )
     if counts:
         kinds = ", ".join(f"{count:,} {kind}" for kind, count in counts.items())
         yield f"suspicious pictures: {kinds}; see suspects.csv"
@@ -217,20 +229,23 @@ def _classes(pictures: PictureStore, split: Split) -> str:
     kinds = {"multi": "labels", "ordinal": "ordered classes"}
     what = kinds.get(pictures.kind, "classes")
     if len(names) <= _MOST_NAMED:
-        return f"{len(names)} {what}: {_named(names, counts, range(len(names)))}{_each(targets)}"
+        named = _named(names, counts, range(len(names)))
+        return f"{len(names)} {what}: {named}{_each(targets, pictures.kind)}"
     order = np.argsort(-counts, kind="stable").tolist()
     half = _MOST_NAMED // 2
     return (
         f"{len(names):,} {what}: {_named(names, counts, order[:half])}, ..., "
-        f"{_named(names, counts, order[-half:])}{_each(targets)}"
+        f"{_named(names, counts, order[-half:])}{_each(targets, pictures.kind)}"
     )
 
 
-def _each(targets: AnyArray) -> str:
+def _each(targets: AnyArray, kind: str) -> str:
     """Describe how many labels a picture has, where it has a set of them."""
     if targets.ndim == 1:
         return ""
     sizes = targets.sum(axis=1)
+    if kind == "dense":
+        return f"; {counted(int((sizes == 1).sum()), 'mask')} of a single class"
     return f"; {sizes.mean():.1f} a picture, none for {int((sizes == 0).sum()):,}"
 
 

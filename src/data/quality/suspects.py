@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ from ..splitting.splits import PARTS, Split
 from .near_duplicates import NearPairs, burst_pairs, near_pairs
 from .picture_statistics import MEASURES, faults, grey, quality_measures
 
-__all__ = ["Examination", "examine", "list_suspects"]
+__all__ = ["ODD_LABEL", "Examination", "examine", "list_suspects"]
 
 _log = logging.getLogger(__name__)
 
@@ -42,6 +42,12 @@ _OWN_SIZE = (8, 64)
 _BLOCK_PICTURES = 256
 _FILE, _PRINTS = "found.npz", "prints.bin"
 _NEAR, _BURST = "near-duplicate", "burst"
+ODD_LABEL = "odd label"  # the kind of suspects that most nearly equal pictures contradict
+# Of two nearly equal pictures with two labels nobody knows which one is wrong.
+_FEWEST_ALIKE = 2
+# Of the score of an odd label: more than half of them have one other label then. In the size that
+# pictures are compared in, a fine crack is no difference, and the right label of one seems odd.
+_LEAST_ODD = 0.5
 
 Columns = dict[str, AnyArray]
 
@@ -106,14 +112,23 @@ def examine(pictures: PictureStore, *, cache_dir: Path, workers: int) -> Examina
 def list_suspects(pictures: PictureStore, split: Split, found: Examination) -> list[Suspect]:
     """Return the pictures that should be looked at before training, the worst of each kind first.
 
-    Near pairs are suspicious where they stand in different parts or under different labels.
+    Near pairs are suspicious where they stand in different parts or under different labels, unless
+    the label of one of the two is odd.
     """
     suspects: list[Suspect] = []
 
-    def suspect(index: int, kind: str, score: float, like: int | None = None) -> Suspect:
+    def suspect(
+        index: int,
+        kind: str,
+        score: float,
+        *,
+        like: int | None = None,
+        rather: int | None = None,
+    ) -> Suspect:
         names, classes = pictures.sample_paths, pictures.class_names
         label = label_text(pictures.targets[index], classes)
-        other = "" if like is None else label_text(pictures.targets[like], classes)
+        labelled = like if rather is None else rather
+        other = "" if labelled is None else label_text(pictures.targets[labelled], classes)
         return Suspect(
             part=PARTS[split.parts[index]],
             index=index,
@@ -131,21 +146,50 @@ def list_suspects(pictures: PictureStore, split: Split, found: Examination) -> l
         suspects += [
             suspect(int(i), kind, s) for i, s in zip(indices, scores, strict=True) if used[i]
         ]
+    odd = _odd_labels(found.near, pictures, split)
+    suspects += [suspect(one, ODD_LABEL, score, rather=other) for one, other, score in odd]
     named: set[int] = set()
     for kind, near in ((_NEAR, found.near), (_BURST, found.bursts)):
-        for one, other, likeness in _torn(near, pictures, split):
+        for one, other, likeness in _torn(near, pictures, split, {one for one, _, _ in odd}):
             if one not in named:
                 named.add(one)
                 suspects.append(suspect(one, kind, min(likeness, 1.0), like=other))
     return suspects
 
 
-def _torn(
+def _odd_labels(
     near: NearPairs, pictures: PictureStore, split: Split
+) -> list[tuple[int, int, float]]:
+    """Return (picture, one with the label that it should have, score) by score.
+
+    The score, in (0.5, 1], is the share of the pictures nearly equal to it with one other label
+    minus the share with its own.
+    """
+    pairs = np.concatenate([near.pairs, near.pairs[:, ::-1]])
+    pairs = pairs[(split.parts[pairs] != PARTS.index("dropped")).all(axis=1)]
+    _, examples, codes = np.unique(
+        label_codes(pictures.targets), return_index=True, return_inverse=True
+    )
+    votes, counts = np.unique(pairs[:, 0] * len(examples) + codes[pairs[:, 1]], return_counts=True)
+    voted, labels = np.divmod(votes, len(examples))
+    alike, own = np.bincount(pairs[:, 0], minlength=len(codes)), np.zeros(len(codes), np.int64)
+    is_own = labels == codes[voted]
+    own[voted[is_own]] = counts[is_own]
+    scores = (counts - own[voted]) / np.maximum(alike[voted], 1)
+    odd = ~is_own & (scores > _LEAST_ODD) & (alike[voted] >= _FEWEST_ALIKE)
+    voted, labels, scores = voted[odd], labels[odd], scores[odd]
+    worst = np.argsort(-scores, kind="stable")
+    columns = voted[worst], examples[labels[worst]], scores[worst]
+    return list(zip(*(column.tolist() for column in columns), strict=True))
+
+
+def _torn(
+    near: NearPairs, pictures: PictureStore, split: Split, odd: Collection[int]
 ) -> Iterator[tuple[int, int, float]]:
     """Yield (picture, the one like it, likeness) of pairs in two parts or classes, by likeness.
 
-    The picture of the later part comes first, because it is its score that cannot be trusted.
+    The picture of the later part comes first, because it is its score that cannot be trusted. Pairs
+    within a part with a picture of an odd label say nothing more.
     """
     dropped = PARTS.index("dropped")
     codes = label_codes(pictures.targets)
@@ -155,7 +199,8 @@ def _torn(
         same = parts[0] == parts[1] and codes[one] == codes[other]
         # Exact copies are problems of the picture store.
         copies = pictures.content_hashes[one] == pictures.content_hashes[other]
-        if same or copies or dropped in parts:
+        known = parts[0] == parts[1] and (one in odd or other in odd)
+        if same or known or copies or dropped in parts:
             continue
         if parts[0] < parts[1]:
             one, other = other, one

@@ -13,6 +13,7 @@ from ...config.checks import ConfigError
 from ...machine.arrays import BoolArray, BytesArray, Int64Array, UInt8Array
 from ...machine.parallel import available_cores, in_order
 from ...machine.regular_files import file_fault
+from ...machine.text import counted
 from ...storage.array_files import load_arrays
 from ...storage.cache import key_of, opened
 from ..decoding.mask_files import LEFT_OUT, MOST_CLASSES, mask_values
@@ -172,7 +173,8 @@ class _Values:
 
 def _refused(faults: Sequence[str]) -> ConfigError:
     more = f"; and {len(faults) - NAMED} more" if len(faults) > NAMED else ""
-    return ConfigError(f"{len(faults)} masks cannot be used: {'; '.join(faults[:NAMED])}{more}.")
+    unusable = f"{counted(len(faults), 'mask')} cannot be used"
+    return ConfigError(f"{unusable}: {'; '.join(faults[:NAMED])}{more}.")
 
 
 def _classes(

@@ -26,7 +26,7 @@ from ...data.decoding.picture_format import PictureFormat
 from ...data.decoding.windows import window_places
 from ...data.loading.picture_data import PictureData
 from ...data.splitting.folds import training_seed
-from ...explain.grad_cam import find_map_layer, grad_cam
+from ...explain.grad_cam import LOOKED_AT, find_map_layer, grad_cam
 from ...explain.score_maps import HasScoreMaps, class_maps
 from ...machine.arrays import Float32Array, Int64Array
 from ...machine.failures import RunFailed
@@ -166,10 +166,7 @@ class TrainedNetwork:
         layer = find_map_layer(network, blank)
         if layer is None:
             return None
-        return self._class_maps(
-            partial(grad_cam, network, layer),
-            "What the network looked at: brighter speaks more for the class",
-        )
+        return self._class_maps(partial(grad_cam, network, layer), LOOKED_AT)
 
     def _class_maps(self, maps: Callable[[Tensor, Tensor], Tensor], title: str) -> ClassMaps:
         def of(images: Pixels, classes: Int64Array) -> Float32Array:

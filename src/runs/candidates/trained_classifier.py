@@ -7,23 +7,25 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from threadpoolctl import threadpool_limits
+from torch import Tensor, nn
 
 from ...config.finished import ORIGINAL
 from ...config.schema import RunSettings, stored_settings
 from ...data.decoding.picture_format import PictureFormat
 from ...data.loading.picture_data import PictureData
+from ...explain.grad_cam import LOOKED_AT, find_map_layer, grad_cam
 from ...features.classifier import FeatureClassifier, numbers_in
 from ...features.embedding import NetworkFeatures
 from ...machine.arrays import AnyArray, Float32Array, Int64Array
 from ...machine.cpu_load import is_idle
 from ...machine.hardware import machine
 from ...machine.parallel import available_cores
-from ...records.pictures import Pixels
+from ...records.pictures import ClassMaps, Pixels
 from ...serving.bundle_writing import write_classifier_bundle
 from ...serving.export_formats import ExportSource
 from ...serving.exported import Logits
@@ -33,6 +35,9 @@ from ...training import cost
 from ..build import feature_table
 from ..resolve import threads_of
 from .candidate import Answers, typical_picture
+
+if TYPE_CHECKING:
+    from ...features.classifier_network import ClassifierNetwork
 
 __all__ = ["MODEL_FILE", "TrainedClassifier"]
 
@@ -137,8 +142,44 @@ class TrainedClassifier:
             originals[f"{ORIGINAL} {half[0]}"] = logits(own)
         return ExportSource(network, metadata, originals)
 
-    def class_maps(self) -> None:
-        return None
+    def class_maps(self) -> ClassMaps | None:
+        networks = self._networks
+        if self.classifier.of_pixels or len(networks) != len(self.classifier.extractors):
+            return None
+        from ...features.classifier_network import ClassifierNetwork
+
+        try:
+            network = _Scores(ClassifierNetwork(self.classifier))
+        except ValueError:  # the classifier has no gradient
+            return None
+        channels, size = networks[0].metadata["channels"], networks[0].metadata["image_size"]
+        layer = find_map_layer(network, torch.full((1, channels, *size), 128.0))
+        if layer is None:
+            return None
+
+        def of(images: Pixels, classes: Int64Array) -> Float32Array:
+            pixels = torch.from_numpy(images).float()
+            maps: Float32Array = grad_cam(network, layer, pixels, torch.from_numpy(classes)).numpy()
+            return maps
+
+        return ClassMaps(of, LOOKED_AT)
+
+
+class _Scores(nn.Module):
+    """Pictures (B, C, H, W) to scores (B, K): of one class of several, beside the mean of all.
+
+    The logarithm of a probability of almost 1 has no gradient, and their differences have one.
+    """
+
+    def __init__(self, network: ClassifierNetwork) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits = self.network.at_once(images)
+        if self.network.link == "softmax":
+            logits = logits - logits.mean(dim=1, keepdim=True)
+        return logits
 
 
 @dataclass(frozen=True)

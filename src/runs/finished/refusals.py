@@ -15,7 +15,7 @@ from ...data.splitting.splits import Split
 from ...data.splitting.test_usage import refuse_uncountable
 from ...machine.package import command
 from ...targets import kind_of
-from ..folder import NETWORK, RunFolder, predict_command
+from ..folder import CLASSIFIER, NETWORK, RunFolder, predict_command
 from ..settings import refuse_lost_pictures, seen_from_here
 
 __all__ = ["refuse_explaining", "refuse_export", "refuse_measuring", "refuse_part"]
@@ -66,7 +66,8 @@ def refuse_part(folder: RunFolder, settings: RunSettings, split: Split, part: st
 def refuse_explaining(run: str, model: Path) -> None:
     """Refuse class maps of a model that has none, whatever it has learnt.
 
-    Networks are not refused: whether one has maps is only known once it is loaded.
+    Networks, and classifiers on features, which may be of networks, are not refused: whether one
+    has maps is only known once it is loaded.
 
     Args:
         run: as it was asked for.
@@ -79,10 +80,10 @@ def refuse_explaining(run: str, model: Path) -> None:
         raise ConfigError(
             "explain: an exported variant keeps no maps to look into: leave variant out."
         )
-    if model.suffix != NETWORK:
+    if model.suffix not in (NETWORK, CLASSIFIER):
         raise ConfigError(
-            f"explain: {run} is no single network, and nothing else has values that belong to "
-            "places of a picture, so there is nothing to show: leave explain=true out."
+            f"explain: {run} is a combination of models, which has no maps: name one of them, or "
+            "leave explain=true out."
         )
 
 

@@ -25,6 +25,18 @@ def test_three_lines_say_parts_classes_and_format(tmp_path: Path) -> None:
     )
 
 
+def test_masks_that_hold_one_class_alone_are_counted(tmp_path: Path) -> None:
+    """Most of them show nothing where defects are rare; none of them lacks a class."""
+    for number in range(12):
+        noise = np.random.default_rng(number).integers(0, 256, (12, 16), np.uint8)
+        mask = np.zeros((12, 16), np.uint8)
+        mask[0, 0] = number % 3 == 0
+        write(tmp_path / "root" / "images" / f"{number}.png", _png(noise))
+        write(tmp_path / "root" / "masks" / f"{number}.png", _png(mask))
+    classes = summary(tmp_path / "root", "data.target=dense", "model=pixels")[1]
+    assert classes == "2 classes: background 12, foreground 4; 8 masks of a single class"
+
+
 def test_many_classes_are_cut_to_the_largest_and_the_smallest(tmp_path: Path) -> None:
     root = tree(tmp_path / "many", {f"class{n}": n for n in range(3, 15)}, channels=1)
     parts, classes, form = summary(root)

@@ -58,6 +58,36 @@ def test_what_is_nearly_equal_is_dealt_to_one_part(tmp_path: Path) -> None:
     assert other.split.fingerprint == data.split.fingerprint == streamed.split.fingerprint
 
 
+def test_a_label_that_most_of_the_nearly_equal_pictures_contradict_is_odd(tmp_path: Path) -> None:
+    """Of five shots of one object one has another label, and of two shots of another as well."""
+    root = tmp_path / "root"
+    pictures = album(root, ["cat", "dog"])
+    first, second = list(pictures)[:2]
+    for number, quality in enumerate((95, 90, 85, 80)):
+        copy = encoded(Image.fromarray(saved_anew(pictures[first], quality)), "JPEG")
+        write(root / ("dog" if number == 0 else "cat") / f"x{number}y.jpg", copy)
+    copy = encoded(Image.fromarray(saved_anew(pictures[second], 85)), "JPEG")
+    write(root / "dog" / "unclear.jpg", copy)
+    data = gathered(load(root, tmp_path, False), tmp_path / "cache")
+    odd, unclear = data.suspects
+    assert (odd.kind, odd.path, odd.label, odd.suggested) == (
+        "odd label",
+        "dog/x0y.jpg",
+        "dog",
+        "cat",
+    )
+    assert odd.score == 1.0 and odd.like == ""
+    assert unclear.kind == "near-duplicate" and {unclear.name, unclear.like} == {
+        second,
+        "dog/unclear.jpg",
+    }
+    assert data.remarks[0] == (
+        "1 picture has another label than most of the pictures nearly equal to it, most of all "
+        "dog/x0y.jpg (dog, and the others cat): check its label; see suspects.csv"
+    )
+    assert not any("suspicious" in remark for remark in data.remarks)
+
+
 def test_bursts_are_dealt_to_one_part(tmp_path: Path) -> None:
     root = tmp_path / "root"
     album(root, ["cat", "dog"])

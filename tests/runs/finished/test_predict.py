@@ -295,7 +295,6 @@ def test_why_nothing_can_be_explained_is_true_of_the_model(
 @pytest.mark.parametrize(
     ("model", "advice"),
     [
-        ("checkpoints/model.skops", "leave explain=true out"),
         ("checkpoints/ensemble.json", "leave explain=true out"),
         ("exports/int8", "leave variant out"),
     ],
