@@ -239,22 +239,29 @@ def scaling(
 @as_command()
 def load(
     run: str | Path | Run = "champion",
-    *,
+    *overrides: str,
     output_dir: str | Path = "outputs",
     changed: str = "refuse",
+    **settings: Never,
 ) -> Model:
     """Load a trained model, by default the champion.
 
     Args:
         run: one that `fit` returned, or the folder, name or id of a run, or "champion".
+        overrides: "plugins=FOLDER" of a model with code of one's own, and no other.
         output_dir: of all runs.
         changed: "refuse", or "use" for a run whose files were changed after its end.
+        settings: none.
 
     Raises:
         ConfigError: there is no such run, its model is damaged, or it was changed and is refused.
     """
     run = _place(run)
     refuse_no_name(run=run, output_dir=output_dir)
+    if others := given_overrides(overrides, settings, "run", "output_dir", "changed"):
+        raise ConfigError(
+            f"{others[0]}: a model is loaded with plugins=FOLDER and no other setting."
+        )
     if changed not in ("refuse", "use"):
         raise ConfigError(f"changed is {changed!r}: it must be one of refuse, use.")
     from .runs.folder import trained_run

@@ -80,6 +80,7 @@ def test_an_array_in_place_of_a_folder_is_refused_in_one_line() -> None:
         (lambda: api.sweep("digits", "study=mine"), "study"),
         (lambda: api.scaling("champion", "run=other"), "run"),
         (lambda: api.compare("output_dir=mine"), "output_dir"),
+        (lambda: api.load("champion", "changed=use"), "changed"),
     ],
 )
 def test_an_override_of_what_is_an_argument_is_not_passed_over(
@@ -98,3 +99,18 @@ def test_a_plugin_of_the_environment_is_there_for_a_run_that_is_loaded_first(
     with pytest.raises(ConfigError, match="there is no run"):
         api.load("absent", output_dir=tmp_path)
     assert "of_the_environment" in sys.modules
+
+
+def test_a_model_is_loaded_with_plugins_and_no_other_setting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "of_a_model.py").write_text("")
+    monkeypatch.setenv("BAKEOFF_PLUGINS", "")  # what the call sets goes with the test
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    with pytest.raises(ConfigError, match="there is no run"):
+        api.load("absent", f"plugins={tmp_path}", output_dir=tmp_path)
+    assert "of_a_model" in sys.modules
+    with pytest.raises(ConfigError, match=r"^coverage=0.9: .* plugins=FOLDER and no other"):
+        api.load("absent", "coverage=0.9", output_dir=tmp_path)
+    with pytest.raises(ConfigError, match=r"^output_dri: .*did you mean output_dir"):
+        api.load("absent", output_dri=tmp_path)  # type: ignore[arg-type]

@@ -104,9 +104,9 @@ class ScalingSettings(_OneRunSettings):
     )
     metric: str | None = metric_setting(
         "what is forecast; null for accuracy, of several labels a picture map, of ordered classes "
-        "kappa, of pixels mean IoU",
+        "kappa, of pixels mean IoU, and for the mean cost of a run with data.answer=cost",
         None,
-        lambda: [name for name in ranking_metrics() if name != "cost"],
+        ranking_metrics,
     )
 
     def __post_init__(self) -> None:

@@ -377,6 +377,7 @@ class EnsembleSettings(ModelSettings):
     """Several finished runs that predict together; nothing is trained again."""
 
     targets = (*ModelSettings.targets, "dense")
+    uses = ("trainer.monitor",)  # by which it is judged
 
     runs: list[str] = setting("folders, ids or names of the runs to choose from, two at least")
     way: Literal["best", "greedy", "stacking", "soup"] = setting(

@@ -27,21 +27,22 @@ from ..metrics.probabilistic import log_loss
 from ..metrics.registry import RANKING
 from ..records.combination import Combination
 from ..records.ties import Place, place
-from ..statistics.candidates import Candidate
+from ..statistics.candidates import Candidate, Measure
 from ..statistics.evidence import Evidence
 from ..statistics.paired_tests import difference_p_value, mcnemar
 from ..targets import TargetKind, kind_of
+from ..targets.kind import fixed_thresholds
 from .member_weights import greedy_weights, stacking_weights
 from .mixing import Method, as_pairs, combined_probabilities, from_pairs
 
 __all__ = [
     "METHODS",
+    "Judge",
     "Mixture",
     "WeightFit",
     "combine",
     "combine_pixels",
     "dealt",
-    "figure_of",
     "greedy_soup",
     "ranked",
 ]
@@ -55,6 +56,60 @@ _LIBRARY = 50
 _FOLDS = 5
 # Folds by which the better of two methods is chosen: two are enough, and each costs a search.
 _METHOD_FOLDS = 2
+
+
+@dataclass(frozen=True, eq=False)
+class Judge:
+    """By what combinations and their members are judged.
+
+    Attributes:
+        kind: of the targets.
+        measure: of the answers.
+        best_for: the metric that thresholds of answers are best for, see `TargetKind.thresholds`;
+            None for answers without thresholds.
+        costs: (K, K) of each prediction (column) for each class, for thresholds by these.
+    """
+
+    kind: TargetKind
+    measure: Measure
+    best_for: str | None = None
+    costs: Float64Array | None = None
+
+    @classmethod
+    def usual(cls, kind: str) -> Judge:
+        """Return the one by the primary measure of a kind of targets, without thresholds."""
+        return cls(kind_of(kind), Measure(kind_of(kind).primary))
+
+    def figure(
+        self, answers: AnyArray, targets: IntegerArray, groups: Int64Array | None = None
+    ) -> float:
+        """Return the figure of answers to N pictures, in the units of the measure."""
+        return self.in_units(self.mean_score(answers, targets, groups))
+
+    def mean_score(
+        self, answers: AnyArray, targets: IntegerArray, groups: Int64Array | None = None
+    ) -> float:
+        """Return the mean score of answers to N pictures, higher for better."""
+        return float(self.scored(answers, targets, groups)[1].mean(dtype=np.float64))
+
+    def in_units(self, score: float) -> float:
+        """Return the figure of a mean score, which is minus it where less is better."""
+        return float(score if RANKING[self.measure.name].higher_is_better else -score)
+
+    def scored(
+        self, answers: AnyArray, targets: IntegerArray, groups: Int64Array | None = None
+    ) -> tuple[IntegerArray, Float32Array]:
+        """Return what is answered, (N,) or (N, K), and (N,) scores, higher for better.
+
+        Thresholds that pictures choose are for each picture those of the others, as in the figures
+        of a run.
+        """
+        thresholds = fixed_thresholds(self.best_for, self.costs)
+        if thresholds is None and self.best_for is not None:
+            own = np.arange(len(targets)) if groups is None else groups
+            thresholds = self.kind.cross_fitted_thresholds(answers, targets, own, self.best_for)
+        preds = self.kind.decide(answers, thresholds)
+        return preds, self.measure.scores(answers, preds, targets, self.kind)
 
 
 @dataclass(frozen=True)
@@ -113,7 +168,7 @@ def combine(
     targets: IntegerArray,
     fit: WeightFit,
     *,
-    kind: str = "single",
+    judge: Judge | None = None,
     groups: Int64Array | None = None,
 ) -> Combination:
     """Fit a combination and measure it on held-out pictures.
@@ -126,7 +181,7 @@ def combine(
         probs: (M, N, K) of pictures that no member was trained on.
         targets: (N,), or of label sets (N, K), 0 and 1.
         fit: fits the weights, anew for every fold.
-        kind: of the targets, see `src.targets`; by its primary measure all is judged.
+        judge: of the answers; None for one class a picture, by accuracy.
         groups: (N,) of the pictures, each of which is dealt as a whole; None where each picture is
             a group of its own.
 
@@ -138,7 +193,8 @@ def combine(
             f"probs has shape {probs.shape}, for {len(members)} members and targets of shape "
             f"{targets.shape}: it must be (M, N, K) for M members and targets of N pictures."
         )
-    sets = kind_of(kind).sets
+    judge = judge or Judge.usual("single")
+    sets = judge.kind.sets
     answers, labels, owners = probs, targets.astype(np.int64, copy=False), groups
     if sets:
         classes = targets.shape[1]
@@ -147,7 +203,7 @@ def combine(
     held_out = fit.held_out(answers, labels, owners, _FOLDS)
     if sets:
         held_out = from_pairs(held_out, classes)
-    held = _HeldOut(kind, targets, dealt(len(targets), _FOLDS, fit.seed, groups), groups)
+    held = _HeldOut(judge, targets, dealt(len(targets), _FOLDS, fit.seed, groups), groups)
     return held.compared(members, *fit(answers, labels, owners), held_out, probs)
 
 
@@ -161,6 +217,7 @@ def combine_pixels(
     targets: IntegerArray,
     mixed: Callable[[Sequence[Mixture], Int64Array], AnyArray],
     fit: WeightFit,
+    judge: Judge | None = None,
     groups: Int64Array | None = None,
 ) -> Combination:
     """Fit a combination of predictions of pixels, and measure it on all pixels of pictures.
@@ -177,6 +234,7 @@ def combine_pixels(
         mixed: combinations, and (N,) the number of that by which each picture is answered ->
             (N,) answers about all pixels. Called once.
         fit, groups: as of `combine`.
+        judge: of the answers about all pixels; None for mean IoU.
 
     Raises:
         ValueError: as `combine`.
@@ -188,7 +246,7 @@ def combine_pixels(
         inside = ~fold[pictures]
         mixtures.append(fit(probs[:, inside], labels[inside], owners[inside]))
     held_out = mixed(mixtures, np.argmax(outside, axis=0))
-    held = _HeldOut("dense", targets, outside, groups)
+    held = _HeldOut(judge or Judge.usual("dense"), targets, outside, groups)
     return held.compared(members, *fit(probs, labels, owners), held_out, answers)
 
 
@@ -197,7 +255,7 @@ def greedy_soup(
     predict: Callable[[tuple[int, ...]], AnyArray],
     targets: IntegerArray,
     *,
-    kind: str = "single",
+    judge: Judge | None = None,
     seed: int = 0,
     groups: Int64Array | None = None,
 ) -> Combination:
@@ -213,20 +271,22 @@ def greedy_soup(
         predict: ascending indices of some members -> (N, K) of the mean of their weights, or of
             pixels (N,) answers; called once for every soup that is tried.
         targets: (N,) or (N, K).
-        kind: of the targets, by whose primary measure networks are chosen.
+        judge: of the answers, by which networks are chosen; None as of `combine`.
         seed, groups: see `dealt`, whose errors it raises.
 
     Returns:
         Of the weights, those of the members in the soup are equal and the others 0.
     """
-    predicted = cache(predict)
+    predicted, judge = cache(predict), judge or Judge.usual("single")
     alone = [predicted((i,)) for i in range(len(members))]
 
     def made(kept: BoolArray) -> tuple[int, ...]:
-        def reached(soup: tuple[int, ...]) -> float:
-            return figure_of(kind, predicted(soup)[kept], targets[kept])
+        own = None if groups is None else groups[kept]
 
-        first, *others = ranked(kind, members, [one[kept] for one in alone], targets[kept])
+        def reached(soup: tuple[int, ...]) -> float:
+            return judge.mean_score(predicted(soup)[kept], targets[kept], own)
+
+        first, *others = ranked(judge, members, [one[kept] for one in alone], targets[kept], own)
         soup: tuple[int, ...] = (first,)
         for other in others:
             larger = tuple(sorted((*soup, other)))
@@ -235,7 +295,7 @@ def greedy_soup(
         return soup
 
     held_out = np.empty_like(alone[0])
-    held = _HeldOut(kind, targets, dealt(len(targets), _FOLDS, seed, groups), groups)
+    held = _HeldOut(judge, targets, dealt(len(targets), _FOLDS, seed, groups), groups)
     for fold in held.folds:
         held_out[fold] = predicted(made(~fold))[fold]
     weights = np.zeros(len(members))
@@ -244,32 +304,30 @@ def greedy_soup(
     return held.compared(members, "soup", weights, held_out, alone)
 
 
-def figure_of(kind: str, answers: AnyArray, targets: IntegerArray) -> float:
-    """Return the primary figure of a kind of targets, of answers to N pictures."""
-    scores = _scores(kind_of(kind), answers, targets)
-    return float(scores.mean(dtype=np.float64))
-
-
 def ranked(
-    kind: str, names: Sequence[str], answers: Sequence[AnyArray], targets: IntegerArray
+    judge: Judge,
+    names: Sequence[str],
+    answers: Sequence[AnyArray],
+    targets: IntegerArray,
+    groups: Int64Array | None = None,
 ) -> list[int]:
-    """Return the places of M models, the best first by the primary figure of a kind of targets.
+    """Return the places of M models, the best first.
 
     Equal ones are in the order of `src.records.ties`.
 
     Args:
-        kind: of the targets.
+        judge: of the answers.
         names: M of the models.
         answers: of each, to the same N pictures.
         targets: (N,) or (N, K).
+        groups: (N,) of the pictures; None where each stands for itself.
     """
-    losses = kind_of(kind).losses
 
     def order(index: int) -> Place:
         return place(
-            figure_of(kind, answers[index], targets),
+            judge.mean_score(answers[index], targets, groups),
             maximize=True,
-            log_loss=float(losses(answers[index], targets).mean(dtype=np.float64)),
+            log_loss=float(judge.kind.losses(answers[index], targets).mean(dtype=np.float64)),
             latency=None,
             name=names[index],
         )
@@ -282,13 +340,13 @@ class _HeldOut:
     """The pictures on which a combination is compared with the best single member.
 
     Attributes:
-        kind: of the targets.
+        judge: of the answers.
         targets: (N,) or (N, K).
         folds: of each, (N,) bool, which pictures it holds out.
         groups: (N,) of the pictures, or None.
     """
 
-    kind: str
+    judge: Judge
     targets: IntegerArray
     folds: Sequence[BoolArray]
     groups: Int64Array | None
@@ -309,43 +367,44 @@ class _HeldOut:
                 folds, or of pixels (N,) answers.
             alone: of each member its own predictions, likewise.
         """
-        kind, targets = kind_of(self.kind), self.targets
+        judge, targets, groups = self.judge, self.targets, self.groups
 
         def best_of(kept: BoolArray) -> int:
-            return ranked(self.kind, members, [one[kept] for one in alone], targets[kept])[0]
+            own = None if groups is None else groups[kept]
+            return ranked(judge, members, [one[kept] for one in alone], targets[kept], own)[0]
 
         single = np.empty_like(alone[0])
         for fold in self.folds:
             single[fold] = alone[best_of(~fold)][fold]
-        both = [
-            Candidate(
-                name=name,
-                run_ids=("",),
-                right=kind.right(kind.decide(answers), targets)[None],
-                log_losses=kind.losses(answers, targets).mean(dtype=np.float64, keepdims=True),
-                scores=_scores(kind, answers, targets)[None],
+        both = []
+        for name, answers in (("combination", held_out), ("single", single)):
+            losses = judge.kind.losses(answers, targets).mean(dtype=np.float64, keepdims=True)
+            preds, scores = judge.scored(answers, targets, groups)
+            both.append(
+                Candidate(
+                    name=name,
+                    run_ids=("",),
+                    right=judge.kind.right(preds, targets)[None],
+                    log_losses=losses,
+                    scores=scores[None],
+                )
             )
-            for name, answers in (("combination", held_out), ("single", single))
-        ]
-        evidence = Evidence.of(both, self.groups, lowest=RANKING[kind.primary].worst)
+        measure = judge.measure.name
+        evidence = Evidence.of(both, groups, lowest=RANKING[measure].worst)
         return Combination(
             way=method,
             members=tuple(members),
             weights=weights,
             probs=held_out,
-            measure=kind.primary,
-            figure=float(evidence.figure[0]),
+            measure=measure,
+            figure=judge.in_units(evidence.figure[0]),
             log_loss=both[0].log_loss,
             best=members[best_of(np.ones(len(targets), np.bool_))],
-            best_figure=float(evidence.figure[1]),
-            p_value=mcnemar(both[0].right[0], both[1].right[0], self.groups).p_value
-            if kind.primary == "accuracy"
+            best_figure=judge.in_units(evidence.figure[1]),
+            p_value=mcnemar(both[0].right[0], both[1].right[0], groups).p_value
+            if measure == "accuracy"
             else difference_p_value(evidence, 0, 1),
         )
-
-
-def _scores(kind: TargetKind, answers: AnyArray, targets: IntegerArray) -> Float32Array:
-    return kind.scores(kind.primary, answers, kind.decide(answers), targets)
 
 
 def dealt(count: int, folds: int, seed: int, groups: Int64Array | None = None) -> list[BoolArray]:

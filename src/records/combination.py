@@ -20,10 +20,10 @@ class Combination:
         weights: (M,) fitted on all pictures; 0 for a member that is not used.
         probs: (N, K) of held-out pictures, in the order given; of pixels (N,) answers, see
             `src.records.pixel_answers`.
-        measure: what figures are of, the primary measure of the kind of targets.
+        measure: what figures are of.
         figure: of `probs`.
         log_loss: of `probs`, mean over the pictures.
-        best: name of the single member with the highest figure on all pictures.
+        best: name of the single member with the best figure on all pictures.
         best_figure: of the single members chosen as the combination was, on held-out pictures.
         p_value: two-sided, of the combination against the single member, both on held-out pictures:
             of accuracies McNemar's exact test, of other figures Student's on each picture's

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from ..metrics.registry import METRICS
 from ..metrics.summary import metric_name
 from ..records.run import RunSummary
@@ -64,7 +66,15 @@ def front_matter(summary: RunSummary, *, library: str, license: str) -> str:
     return f"---\n{data.to_yaml()}\n---\n"
 
 
-def usage(address: str, library: str, bundle: str, *, pixels: bool = False) -> list[str]:
+def usage(
+    address: str,
+    library: str,
+    bundle: str,
+    *,
+    pixels: bool = False,
+    thresholds: Sequence[float] | None = None,
+    classes: int = 0,
+) -> list[str]:
     """Return Markdown lines with the Python that labels a picture, or its pixels.
 
     Args:
@@ -72,6 +82,10 @@ def usage(address: str, library: str, bundle: str, *, pixels: bool = False) -> l
             named where it lies.
         library: "timm", or another for the code that comes with the model.
         bundle: name of the folder with that code.
+        pixels: whether each pixel has a class.
+        thresholds: of the model's answers, see `TargetKind.decide`; None for the most probable
+            class.
+        classes: that there are.
     """
     source, _, place = address.partition(":")
     fetched = source == "hf-hub"
@@ -105,13 +119,30 @@ def usage(address: str, library: str, bundle: str, *, pixels: bool = False) -> l
     if library == "timm":
         lines += [
             *("", "With timm, from a single view of the picture:", "", "```python"),
-            *("import timm", "from PIL import Image", ""),
+            *("import timm", *(["import torch"] if thresholds else []), "from PIL import Image"),
+            "",
             f"model = timm.create_model({address!r}, pretrained=True).eval()",
             "config = timm.data.resolve_data_config(model=model)",
             "transform = timm.data.create_transform(**config, is_training=False)",
             'picture = transform(Image.open("picture.jpg").convert("RGB"))[None]',
             "probs = model(picture).softmax(dim=1)[0]",
-            'print(model.pretrained_cfg["label_names"][int(probs.argmax())], float(probs.max()))',
+            f"answer = int({_decision(thresholds, classes)})",
+            'print(model.pretrained_cfg["label_names"][answer], float(probs[answer]))',
             "```",
         ]
     return lines
+
+
+def _decision(thresholds: Sequence[float] | None, classes: int) -> str:
+    """Return the Python that decides for a class by `probs`, a tensor (K,), as the model does."""
+    if not thresholds:
+        return "probs.argmax()"
+    values = [*thresholds]
+    if len(values) == classes**2:  # of two classes or more, so that it is more than K
+        rows = [values[row * classes : (row + 1) * classes] for row in range(classes)]
+        return f"(probs @ torch.tensor({rows})).argmin()"  # the least mean cost
+    if len(values) == classes:
+        return f"(probs / torch.tensor({values})).argmax()"
+    if len(values) == 1:
+        return f"(probs.flip(0).cumsum(0).flip(0)[1:] >= {values[0]}).sum()"
+    return f"((probs * torch.arange({classes})).sum() >= torch.tensor({values})).sum()"

@@ -26,6 +26,7 @@ from ..runs.folder import RunFolder, finished_summary
 from ..runs.settings import seen_from_here
 from ..tracking.spool import is_being_written
 from .comparison import compared
+from .comparison.judge import wanted_measure
 
 __all__ = ["ensemble_of", "with_ensemble"]
 
@@ -121,12 +122,17 @@ def _begun(run: RunSettings) -> RunFolder | None:
     for path in sorted(Path(run.output_dir).absolute().glob(f"runs/{run.model.name}-*")):
         try:
             folder = RunFolder.open(path)
-            same = stored_settings(folder.plain_settings()).model == run.model
+            same = _how(stored_settings(folder.plain_settings())) == _how(run)
         except (ConfigError, ValueError):  # it ended before it had settings, or they are damaged
             continue
         if same and finished_summary(folder) is None and not is_being_written(folder.path):
             return folder
     return None
+
+
+def _how(run: RunSettings) -> tuple[object, ...]:
+    """Return what is combined, and what judges it."""
+    return run.model, run.trainer.monitor, run.costs
 
 
 def _output_dir(settings: CompareSettings) -> Path:
@@ -225,6 +231,10 @@ def _settings(first: RunFolder, names: list[str], settings: CompareSettings) -> 
     plain["output_dir"] = settings.output_dir
     plain["evaluate_test"] = False
     plain["model"] |= {"runs": names, "way": way}
+    measure = wanted_measure(settings)[0]
+    plain["costs"] = settings.costs or theirs.get("costs")
+    if measure is not None:  # what the comparison goes by
+        plain["trainer"]["monitor"] = measure
     if way == "soup":
         plain["model"]["name"] = way
     return seen_from_here(stored_settings(plain), first)

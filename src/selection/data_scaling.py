@@ -200,7 +200,7 @@ def _record(
 ) -> DataScalingRecord:
     """Measure the runs by their held-out answers, and forecast."""
     numbers = [*plan.fewer, plan.pictures]
-    measured = [_measured(one, n, plan.metric) for one, n in zip(folders, numbers, strict=True)]
+    measured = [_measured(one, n, plan) for one, n in zip(folders, numbers, strict=True)]
     try:
         candidates = candidates_of(run for runs in measured for run in runs)
     except ValueError as error:
@@ -232,7 +232,7 @@ def _record(
     )
 
 
-def _measured(folder: RunFolder, count: int, metric: str) -> list[MeasuredRun]:
+def _measured(folder: RunFolder, count: int, plan: ScalingPlan) -> list[MeasuredRun]:
     """Return the held-out answers of a run reduced to scores, for each repeat of its folds."""
     return [
         MeasuredRun.of(
@@ -243,7 +243,7 @@ def _measured(folder: RunFolder, count: int, metric: str) -> list[MeasuredRun]:
             seed=repeat,
             part="val",
             split_fingerprint=None,
-            measure=Measure(metric),
+            measure=Measure(plan.metric, plan.costs),
         )
         for repeat, file in enumerate(folder.answers("val"))
     ]

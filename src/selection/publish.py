@@ -20,7 +20,7 @@ from ..reporting.hub_card import front_matter, usage
 from ..reporting.model_card import model_card
 from ..runs.finished.evaluate import revisit
 from ..runs.folder import RunFolder
-from ..serving.bundle_files import CERTAINTY, DIGEST
+from ..serving.bundle_files import CERTAINTY, DIGEST, read_metadata
 from ..serving.hub_folder import BUNDLE, write_hub_folder
 from ..storage.files import temporary_folder, write_atomically
 from ..targets import kind_of
@@ -87,8 +87,16 @@ def _write(chosen: ChosenRun, target: Path, settings: PushSettings, address: str
     # Paths and commands of this machine help nobody elsewhere, and exported files are not sent.
     facts = replace(facts, source=Path(facts.source).name, commands={}, exported=None)
     head = front_matter(chosen.summary, library=library, license=settings.license)
-    pixels = kind_of(chosen.settings.data.target).pixels
-    body = model_card(facts, use=usage(address, library, BUNDLE, pixels=pixels))
+    kind, metadata = kind_of(chosen.settings.data.target), read_metadata(target / BUNDLE)
+    use = usage(
+        address,
+        library,
+        BUNDLE,
+        pixels=kind.pixels,
+        thresholds=metadata.get("thresholds"),
+        classes=len(metadata["class_names"]),
+    )
+    body = model_card(facts, use=use)
     write_atomically(target / _CARD, head + body)
     return library
 

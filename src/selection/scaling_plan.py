@@ -13,6 +13,7 @@ from ..config.finished import ScalingSettings
 from ..config.models import EnsembleSettings
 from ..config.schema import RunSettings
 from ..data.splitting.splits import Split
+from ..machine.arrays import Float64Array
 from ..machine.text import share_meant
 from ..metrics.registry import RANKING
 from ..records.run import Predictions
@@ -38,12 +39,14 @@ class ScalingPlan:
         pictures: its training pictures, of a cross-validation those of a fold.
         fewer: ascending numbers of them that are trained on.
         metric: plain name of what is forecast.
+        costs: (K, K) of each prediction (column) for each class (row), where that is "cost".
     """
 
     chosen: ChosenRun
     pictures: int
     fewer: tuple[int, ...]
     metric: str
+    costs: Float64Array | None = None
 
 
 def plan_scaling(settings: ScalingSettings) -> ScalingPlan:
@@ -69,7 +72,8 @@ def plan_scaling(settings: ScalingSettings) -> ScalingPlan:
             "to measure by: name a run with data.train_on_val=false."
         )
     kind = kind_of(run.data.target)
-    metric = settings.metric or kind.primary
+    by_cost = run.data.answer == "cost"
+    metric = settings.metric or ("cost" if by_cost else kind.primary)
     refuse_measure(metric, kind, folder)
     if settings.goal is not None and not _is_reachable(settings.goal, metric):
         goal = settings.goal
@@ -80,6 +84,7 @@ def plan_scaling(settings: ScalingSettings) -> ScalingPlan:
         raise ConfigError(f"run: {folder.name} has no validation part to measure by.")
     refuse_lost_pictures(folder, run.data)
     predictions = Predictions.read(held_out)
+    costs = _costs(predictions, folder, by_cost=by_cost) if metric == "cost" else None
     if run.cv.folds is not None:
         whole = len(predictions.sample_ids)
         pictures = whole - whole // run.cv.folds
@@ -95,7 +100,27 @@ def plan_scaling(settings: ScalingSettings) -> ScalingPlan:
             f"{round(min(settings.fractions) * pictures)}, and it must be {least} at least: leave "
             "the smallest fractions out."
         )
-    return ScalingPlan(chosen, pictures, tuple(fewer), metric)
+    return ScalingPlan(chosen, pictures, tuple(fewer), metric, costs)
+
+
+def _costs(predictions: Predictions, folder: RunFolder, *, by_cost: bool) -> Float64Array:
+    """Return the table of costs that a run answers by, which it keeps as thresholds.
+
+    Raises:
+        ConfigError: it has none, or one with gains, whose mean follows no power law.
+    """
+    if not by_cost or predictions.thresholds is None:
+        raise ConfigError(
+            f"metric is cost, and {folder.name} does not answer by a table of costs: name a run "
+            "with data.answer=cost, or set another metric."
+        )
+    costs = predictions.thresholds.reshape(len(predictions.class_names), -1)
+    if costs.min() < 0:
+        raise ConfigError(
+            f"metric is cost, and {folder.name} has costs below 0, so that no more pictures are "
+            "known to bring the mean to 0: add the same to all costs, or set another metric."
+        )
+    return costs
 
 
 def _refuse_known_pictures(folder: RunFolder, settings: RunSettings) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 
 from ..data.decoding.mask_files import LEFT_OUT
 from ..machine.arrays import AnyArray, Int64Array, IntegerArray
+from ..metrics.classification import mean_cost
 from ..records.export import OF_MASKS
 from ..records.pictures import Pixels
 from ..records.pixel_answers import pixel_answers
@@ -55,7 +56,8 @@ class LabelFigures:
 
     Args:
         metadata: of the run's checkpoints.
-        metric: plain name of the one that judges the run, of those that its kind of targets has.
+        metric: plain name of the one that judges the run, of those that its kind of targets has;
+            "cost" of a run that answers by a table of costs.
     """
 
     def __init__(self, metadata: Mapping[str, Any], metric: str) -> None:
@@ -92,6 +94,9 @@ class LabelFigures:
         probs = linked(np.concatenate(totals.logits), self._link)
         targets, least = np.concatenate(totals.targets), self._thresholds
         thresholds = None if least is None else np.array(least)
+        if self._metric == "cost" and thresholds is not None:  # these are the table of costs
+            costs = thresholds.reshape(len(self._class_names), -1)
+            return mean_cost(costs, self._kind.decide(probs, thresholds), targets)
         found = self._kind.evaluate(probs, targets, self._class_names, thresholds)
         return found.get(self._metric)  # of one class alone there is no AUC
 

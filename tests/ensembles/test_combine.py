@@ -2,11 +2,18 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from sklearn.metrics import average_precision_score, cohen_kappa_score, log_loss
+from sklearn.metrics import (
+    average_precision_score,
+    balanced_accuracy_score,
+    cohen_kappa_score,
+    log_loss,
+)
 
-from src.ensembles.combine import WeightFit, combine, dealt, greedy_soup
+from src.ensembles.combine import Judge, WeightFit, combine, dealt, greedy_soup
 from src.ensembles.mixing import Method, combined_probabilities
+from src.statistics.candidates import Measure
 from src.statistics.paired_tests import mcnemar
+from src.targets import kind_of
 from tests.ensembles.test_member_weights import library
 
 METHODS: list[Method] = ["greedy", "stacking"]
@@ -197,7 +204,7 @@ def test_label_sets_are_mixed_label_by_label_and_judged_by_their_own_measure() -
     logits = rng.normal(0, 1.5, (4, 120, 3)) + 2 * sets - 1
     probs = (1 / (1 + np.exp(-logits))).astype(np.float32)
     names = [f"m{i}" for i in range(4)]
-    found = combine(names, probs, sets, kind="multi", fit=WeightFit(8, ["greedy"]))
+    found = combine(names, probs, sets, judge=Judge.usual("multi"), fit=WeightFit(8, ["greedy"]))
     assert found.measure == "map" and found.figure > found.best_figure + 0.05
     assert found.figure == pytest.approx(
         np.mean([average_precision_score(sets[:, k], found.probs[:, k]) for k in range(3)]),
@@ -207,15 +214,72 @@ def test_label_sets_are_mixed_label_by_label_and_judged_by_their_own_measure() -
     assert found.log_loss == pytest.approx(expected, rel=1e-5)
     turned = sets.copy()
     turned[17] = 1 - turned[17]
-    other = combine(names, probs, turned, kind="multi", fit=WeightFit(8, ["greedy"]))
+    other = combine(names, probs, turned, judge=Judge.usual("multi"), fit=WeightFit(8, ["greedy"]))
     np.testing.assert_array_equal(other.probs[17], found.probs[17])
 
 
 def test_ordered_classes_are_judged_by_their_kappa() -> None:
     probs, targets = library(3, 4, 300)
-    found = combine(["a", "b", "c", "d"], probs, targets, kind="ordinal", fit=WeightFit(8))
+    found = combine(
+        ["a", "b", "c", "d"], probs, targets, judge=Judge.usual("ordinal"), fit=WeightFit(8)
+    )
     expected = cohen_kappa_score(targets, found.probs.argmax(axis=1), weights="quadratic")
     assert found.measure == "kappa" and found.figure == pytest.approx(expected, abs=1e-6)
+
+
+def judge_by_costs(costs: np.ndarray) -> Judge:
+    return Judge(kind_of("single"), Measure("cost", costs), "cost", costs)
+
+
+def test_answers_of_the_least_cost_are_judged_by_their_cost() -> None:
+    """The surest by its most probable class is dear: it never answers with the dear class."""
+    probs, targets = library(3, 4, 600)
+    classes = probs.shape[2]
+    costs = 1 - np.eye(classes)
+    costs[0] *= 20
+    found = combine(list("abcd"), probs, targets, fit=WeightFit(4), judge=judge_by_costs(costs))
+    preds = (found.probs @ costs).argmin(axis=1)
+    assert found.measure == "cost"
+    assert found.figure == pytest.approx(costs[targets, preds].mean(), rel=1e-5)
+    alone = [costs[targets, (one @ costs).argmin(axis=1)].mean() for one in probs]
+    assert found.best == "abcd"[int(np.argmin(alone))]
+    assert 0 < found.figure < found.best_figure and found.p_value < 1
+
+
+def test_a_soup_is_chosen_by_what_its_answers_cost() -> None:
+    """The mean is right less often than either network, and makes no dear mistake."""
+    targets = np.arange(100) % 2
+    costs = np.array([[0.0, 1.0], [50.0, 0.0]])
+    alone = np.where(targets == 1, 0.6, 0.001)
+    alone[1] = 0.001
+    mean = np.where((targets == 1) | (np.arange(100) < 40), 0.6, 0.001)
+    alone, mean = (np.stack([1 - one, one], axis=1).astype(np.float32) for one in (alone, mean))
+    said = {(0,): alone, (1,): alone, (0, 1): mean}
+    found = greedy_soup(["a", "b"], said.__getitem__, targets, judge=judge_by_costs(costs))
+    assert found.weights.tolist() == [0.5, 0.5]
+    assert (found.measure, found.best_figure) == ("cost", pytest.approx(0.5))
+    by_accuracy = greedy_soup(["a", "b"], said.__getitem__, targets)
+    assert by_accuracy.weights.tolist() == [1, 0]
+
+
+@pytest.mark.parametrize("wanted", ["balanced_accuracy", "kappa", "mae"])
+def test_answers_by_thresholds_are_judged_by_those_of_other_pictures(wanted: str) -> None:
+    probs, targets = library(4, 3, 300)
+    kind = kind_of("ordinal")
+    judge = Judge(kind, Measure(wanted), wanted)
+    figure = judge.figure(probs[0], targets)
+    least = np.array([0.5])
+    if wanted != "mae":
+        least = kind.cross_fitted_thresholds(probs[0], targets, np.arange(300), wanted)
+    preds = kind.decide(probs[0], least)
+    assert figure == pytest.approx(
+        {
+            "balanced_accuracy": balanced_accuracy_score(targets, preds),
+            "kappa": cohen_kappa_score(targets, preds, weights="quadratic"),
+            "mae": np.abs(preds - targets).mean(),
+        }[wanted],
+        abs=1e-6,
+    )
 
 
 def test_a_soup_of_label_sets_is_chosen_by_mean_average_precision() -> None:
@@ -226,6 +290,8 @@ def test_a_soup_of_label_sets_is_chosen_by_mean_average_precision() -> None:
     alone = np.where(right, sets, 1 - sets) * 0.8 + 0.1
     mean = sets * 0.2 + 0.1
     said = {(0,): alone[0], (1,): alone[1], (0, 1): mean}
-    found = greedy_soup(["a", "b"], lambda soup: said[soup].astype(np.float32), sets, kind="multi")
+    found = greedy_soup(
+        ["a", "b"], lambda soup: said[soup].astype(np.float32), sets, judge=Judge.usual("multi")
+    )
     assert found.weights.tolist() == [0.5, 0.5] and found.figure == pytest.approx(1)
     assert (found.probs >= 0.5).sum() == 0

@@ -357,6 +357,9 @@ def test_a_descriptor_and_a_classifier_of_ones_own(
     refused = start(tmp_path, "predict", *labelled)
     assert refused.returncode == 2 and "plugins=FOLDER" in refused.stderr
     assert start(tmp_path, "predict", f"plugins={folder}", *labelled).returncode == 0
+    lines = f"from src import api; print(api.load({summary['run_dir']!r}, 'plugins={folder}'))"
+    loaded = complete([sys.executable, "-c", lines], os.environ | import_environment())
+    assert "10 classes" in loaded.stdout, loaded.stderr
 
 
 @pytest.mark.slow

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
+import torch
 from huggingface_hub import ModelCard
 
 from src.records.run import RunSummary
-from src.reporting.hub_card import front_matter
+from src.reporting.hub_card import front_matter, usage
 from src.reporting.model_card import model_card
+from src.targets import kind_of
 from tests.reporting.test_model_card import SUMMARY, facts
 
 
@@ -70,3 +73,24 @@ def test_a_published_data_set_has_its_name_on_the_hub() -> None:
     data = card_of(replace(SUMMARY, data="cifar10")).data
     assert data.datasets == ["uoft-cs/cifar10"]
     assert {one.dataset_type for one in data.eval_results or ()} == {"uoft-cs/cifar10"}
+
+
+@pytest.mark.parametrize("classes", [2, 4])
+@pytest.mark.parametrize("answer", ["most_probable", "mae", "kappa", "balanced_accuracy", "cost"])
+def test_the_lines_with_timm_answer_as_the_model_does(answer: str, classes: int) -> None:
+    rng = np.random.default_rng(0)
+    probs = rng.dirichlet(np.ones(classes), 50).astype(np.float32)
+    kind, targets = kind_of("ordinal"), rng.integers(0, classes, 50)
+    least = kind.thresholds(probs, targets, answer)
+    if answer == "cost":
+        least = rng.random(classes**2)
+    thresholds = None if least is None else least.tolist()
+    lines = usage("local-dir:here", "timm", "code", thresholds=thresholds, classes=classes)
+    (line,) = (one for one in lines if one.startswith("answer = "))
+    assert ("import torch" in lines) == (answer != "most_probable")
+    found = []
+    for row in probs:
+        names = {"probs": torch.from_numpy(row), "torch": torch}
+        exec(line, names)
+        found.append(names["answer"])
+    assert found == kind.decide(probs, least).tolist()

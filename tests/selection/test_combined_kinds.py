@@ -18,7 +18,7 @@ from src.config.compose import compose_settings, read_run_settings
 from src.config.finished import CompareSettings, EvaluateSettings, PredictSettings, SelectSettings
 from src.data.loading.picture_data import PictureData
 from src.data.sources.picture_paths import find_pictures
-from src.ensembles.combine import dealt, figure_of
+from src.ensembles.combine import Judge, dealt
 from src.records.run import Predictions, RunSummary
 from src.runs.build import build_data
 from src.runs.candidates.choose import load_trained
@@ -213,7 +213,7 @@ def test_networks_are_averaged_by_the_measure_of_their_kind(
     # Stored are held-out answers, of some fifths maybe by one of the two: the model is asked.
     mean = load_trained(soup.chosen_checkpoint())
     answers, targets, _ = TrainedNetwork(mean.task, mean.device).predict(made.data(), "val")
-    reached = figure_of(made.kind, answers, targets)
+    reached = Judge.usual(made.kind).figure(answers, targets)
     assert reached > max(map(figure, pair))
     if made.kind == "multi":  # the others have batch statistics, which are measured anew
         assert reached == pytest.approx(original, abs=1e-4)

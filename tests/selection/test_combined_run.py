@@ -125,6 +125,30 @@ def test_one_that_was_stopped_goes_on(
     assert again is not None and again.name not in (begun.name, other.name), "as it was finished"
 
 
+def test_runs_of_the_least_cost_answer_together_and_are_judged_by_it(tmp_path: Path) -> None:
+    costs = 1 - np.eye(10)
+    costs[8] *= 20
+    file, names = tmp_path / "costs.csv", "0123456789"
+    rows = [f"{name},{','.join(map(str, row))}" for name, row in zip(names, costs.tolist())]
+    file.write_text("\n".join([f",{','.join(names)}", *rows]) + "\n")
+    answer = ("data.answer=cost", f"costs={file}")
+    pair = [train(tmp_path, *MLP, f"seed={seed}", *answer) for seed in (0, 1)]
+    here = ("tracking.enabled=false", "ensemble=stacking")
+    made = ensemble_of(pair, asked(tmp_path, "metric=cost", f"costs={file}", *here))
+    assert made is not None
+    stored = val(RunFolder.open(Path(made.run_dir)))
+    expected = (stored.probs @ costs).argmin(axis=1)
+    assert stored.preds is not None and (expected != stored.probs.argmax(axis=1)).any()
+    np.testing.assert_array_equal(stored.preds, expected)
+    assert made.metrics["val/cost"] == pytest.approx(costs[stored.targets, expected].mean())
+    assert made.metrics["val/best_member_cost"] in [
+        pytest.approx(RunSummary.read(one.summary).metrics["val/cost"], rel=1e-6) for one in pair
+    ]
+    # By their own table, where another metric ranks.
+    made = ensemble_of(pair, asked(tmp_path, "metric=balanced_accuracy", *here))
+    assert made is not None and "val/best_member_balanced_accuracy" in made.metrics
+
+
 @pytest.mark.slow
 def test_its_record_is_that_of_any_run(runs: tuple[RunFolder, ...], ensemble: RunFolder) -> None:
     summary = RunSummary.read(ensemble.summary)

@@ -282,3 +282,27 @@ def test_a_network_that_has_learnt_from_all_pictures_is_no_forecast_of_more(tmp_
     chosen = trained(tmp_path, *described, f"model.run={network.name}")
     with pytest.raises(ConfigError, match=rf"forecast with run={network.name}\.$"):
         plan_scaling(settings(chosen))
+
+
+def test_a_run_of_the_least_cost_is_forecast_by_its_cost(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    costs = 1 - np.eye(10)
+    costs[8] *= 20
+    file, names = tmp_path / "costs.csv", "0123456789"
+    rows = [f"{name},{','.join(map(str, row))}" for name, row in zip(names, costs.tolist())]
+    file.write_text("\n".join([f",{','.join(names)}", *rows]) + "\n")
+    chosen = trained(tmp_path, *HANDCRAFTED, "data.answer=cost", f"costs={file}")
+    record = scaled(chosen, "fractions=[0.25,0.5]")
+    assert record.metric == "cost"
+    for one in record.measured:
+        folder = RunFolder.open(tmp_path / "runs" / one.run)
+        assert one.figure == pytest.approx(RunSummary.read(folder.summary).metrics["val/cost"])
+        assert one.low < one.figure < one.high
+    now = record.measured[-1].figure
+    assert all(0 <= one.figure <= 1.1 * now for one in record.forecasts)
+    assert "would lower the mean cost" in capsys.readouterr().out
+    assert plan_scaling(settings(chosen, "metric=accuracy")).metric == "accuracy"
+    other = trained(tmp_path, *HANDCRAFTED)
+    with pytest.raises(ConfigError, match=r"^metric is cost, and .* with data.answer=cost"):
+        plan_scaling(settings(other, "metric=cost"))

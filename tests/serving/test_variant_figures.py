@@ -152,3 +152,15 @@ def test_what_is_no_number_is_another_answer(target: str) -> None:
     assert figures.of("variant")[:2] == (np.inf, 0.9)
     if target == "single":
         assert figures.of("variant").figure is None and figures.of("original").figure == 1.0
+
+
+def test_answers_of_the_least_cost_are_judged_by_it() -> None:
+    reference, logits = noisy(60, 4)
+    rng = np.random.default_rng(2)
+    costs, targets = rng.random((4, 4)) * (1 - np.eye(4)), rng.integers(0, 4, 60)
+    figures = variant_figures(metadata_of("single", thresholds=costs.ravel().tolist()), "cost")
+    models = {"original": numbered(reference), "variant": numbered(logits)}
+    figures.add(models, pictures(60, *SIDE), targets)
+    for name, one in (("original", reference), ("variant", logits)):
+        preds = (linked(one, "softmax") @ costs).argmin(axis=1)
+        assert figures.of(name).figure == pytest.approx(costs[targets, preds].mean())

@@ -37,7 +37,7 @@ from .ensemble import (
     member_files,
     read_ensemble_metadata,
 )
-from .members import ENSEMBLE_SUFFIX, choose_among, read_members, refuse_single
+from .members import ENSEMBLE_SUFFIX, choose_among, judge_of, read_members, refuse_single
 from .mixed_pixels import choose_for_pixels
 
 __all__ = ["Origin", "candidate_of", "load_trained", "origin_of"]
@@ -73,24 +73,25 @@ def _combination_of(settings: RunSettings, model: EnsembleSettings, data: Pictur
     """Choose among finished runs, and load the models of those that are used."""
     started = time.perf_counter()
     library = read_members(model.runs, Path(settings.output_dir), data)
+    judge = judge_of(settings, data)
     if model.way == "soup":
         from .soup import SoupCandidate, choose_soup, networks_of
 
         networks = networks_of(library, [[*map(load_trained, m.checkpoints)] for m in library])
-        found = choose_soup(settings, library, networks, data)
+        found = choose_soup(settings, library, judge, networks, data)
         seconds = time.perf_counter() - started
-        return SoupCandidate(Resolved(settings), library, found, seconds, networks[0])
+        return SoupCandidate(Resolved(settings), library, judge, found, seconds, networks[0])
     methods = [one for one in METHODS if model.way in (one, "best")]
     fit = WeightFit(model.at_most, methods, settings.seed)
     if kind_of(data.pictures.kind).pixels:
-        found = choose_for_pixels(library, load_trained, data, fit)
+        found = choose_for_pixels(library, load_trained, data, fit, judge)
     else:
-        found = choose_among(library, data.pictures.kind, fit)
+        found = choose_among(library, judge, fit)
     refuse_single(library, found)
     used = zip(library, found.weights, strict=True)
     models = [[*map(load_trained, member.checkpoints)] for member, weight in used if weight]
     seconds = time.perf_counter() - started
-    return EnsembleCandidate(Resolved(settings), library, found, seconds, data, models)
+    return EnsembleCandidate(Resolved(settings), library, judge, found, seconds, data, models)
 
 
 def load_trained(checkpoint: Path) -> Trained:

@@ -13,15 +13,18 @@ from pathlib import Path
 import numpy as np
 
 from ...config.checks import ConfigError
+from ...config.metrics import plain_metric
+from ...config.schema import RunSettings
 from ...data.loading.picture_data import PictureData
 from ...data.splitting.splits import Split
-from ...ensembles.combine import WeightFit, combine, figure_of
+from ...ensembles.combine import Judge, WeightFit, combine
 from ...machine.arrays import AnyArray
 from ...machine.text import counted
 from ...metrics.summary import metric_key
 from ...records.combination import Combination
 from ...records.run import Predictions, RunSummary
 from ...reporting.terminal import format_combination
+from ...statistics.candidates import Measure
 from ...targets import kind_of
 from ..fold_records import FoldBook
 from ..folder import RunFolder
@@ -35,6 +38,7 @@ __all__ = [
     "Member",
     "NothingGained",
     "choose_among",
+    "judge_of",
     "read_held_out",
     "read_members",
     "refuse_single",
@@ -120,12 +124,20 @@ def read_members(runs: Sequence[str], output_dir: Path, data: PictureData) -> li
     return [first, *others]
 
 
-def choose_among(library: Sequence[Member], kind: str, fit: WeightFit) -> Combination:
+def judge_of(settings: RunSettings, data: PictureData) -> Judge:
+    """Return what judges a combination: by `trainer.monitor`, with the answers of `data.answer`."""
+    kind, monitor = kind_of(data.pictures.kind), settings.trainer.monitor
+    name = kind.primary if monitor == "auto" else plain_metric(monitor)
+    costs = data.costs if name == "cost" else None
+    return Judge(kind, Measure(name, costs), settings.data.best_for, data.costs)
+
+
+def choose_among(library: Sequence[Member], judge: Judge, fit: WeightFit) -> Combination:
     """Choose among runs by the probabilities that they gave to held-out pictures.
 
     Args:
         library: the runs.
-        kind: of the targets.
+        judge: of the answers.
         fit: fits the weights.
     """
     held_out = library[0].held_out
@@ -134,7 +146,7 @@ def choose_among(library: Sequence[Member], kind: str, fit: WeightFit) -> Combin
         np.stack([member.probs for member in library]),
         held_out.targets,
         fit,
-        kind=kind,
+        judge=judge,
         groups=held_out.groups,
     )
 
@@ -156,12 +168,14 @@ class CombinationCandidate:
 
     Attributes:
         library: the runs to choose from.
+        judge: of their answers.
         found: how they are combined.
         seconds: that the choice took.
     """
 
     resolved: Resolved
     library: Sequence[Member]
+    judge: Judge
     found: Combination
     seconds: float
 
@@ -177,9 +191,10 @@ class CombinationCandidate:
     def fitted(self, context: FitContext, trained: Trained, file: Path, started: float) -> Fitted:
         """Write the held-out predictions, print what the model consists of, and report it."""
         found, targets = self.found, self.library[0].held_out.targets
+        groups = self.library[0].held_out.groups
         kept = replace(self.library[0].held_out, probs=found.probs, thresholds=None, preds=None)
         kept.write(context.folder.checkpoints / _HELD_OUT)
-        figures = [figure_of(kept.kind, one.probs, targets) for one in self.library]
+        figures = [self.judge.figure(one.probs, targets, groups) for one in self.library]
         latencies = [one.cost("latency_ms") for one in self.library]
         print(format_combination(found, figures, latencies), flush=True)
         values = {

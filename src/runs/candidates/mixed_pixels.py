@@ -14,7 +14,7 @@ import torch
 from ...config.checks import ConfigError
 from ...data.decoding.picture_format import PictureFormat
 from ...data.loading.picture_data import PictureData
-from ...ensembles.combine import Mixture, WeightFit, combine_pixels
+from ...ensembles.combine import Judge, Mixture, WeightFit, combine_pixels
 from ...ensembles.mixing import mixed_pixels
 from ...machine.arrays import AnyArray, Float32Array, Int64Array, UInt8Array
 from ...metrics.probabilistic import SMALLEST_PROBABILITY
@@ -36,6 +36,7 @@ def choose_for_pixels(
     load: Callable[[Path], Trained],
     data: PictureData,
     fit: WeightFit,
+    judge: Judge,
 ) -> Combination:
     """Choose among runs by some pixels of each validation picture, and measure it on all pixels.
 
@@ -44,6 +45,7 @@ def choose_for_pixels(
         load: returns the model of a run's file; one after another is loaded to be asked.
         data: the pictures.
         fit: fits the weights; its seed is that of the pixels as well.
+        judge: of the answers.
 
     Raises:
         ConfigError: models take pictures in different formats, or no pixel counts.
@@ -82,6 +84,7 @@ def choose_for_pixels(
         targets=library[0].held_out.targets,
         mixed=mixed,
         fit=fit,
+        judge=judge,
         groups=library[0].held_out.groups,
     )
 

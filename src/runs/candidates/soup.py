@@ -16,7 +16,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from ...config.checks import ConfigError
 from ...config.schema import RunSettings
 from ...data.loading.picture_data import PictureData
-from ...ensembles.combine import figure_of, greedy_soup, ranked
+from ...ensembles.combine import Judge, greedy_soup, ranked
 from ...machine.arrays import AnyArray
 from ...metrics.summary import metric_name
 from ...records.combination import Combination
@@ -104,6 +104,7 @@ def networks_of(
 def choose_soup(
     settings: RunSettings,
     library: Sequence[Member],
+    judge: Judge,
     networks: Sequence[TrainedNetwork],
     data: PictureData,
 ) -> Combination:
@@ -113,31 +114,32 @@ def choose_soup(
         NothingGained: no mean of their weights is better than the best of them.
     """
     averaged = _Averaged(networks, library, data)
-    held_out, kind = library[0].held_out, data.pictures.kind
+    held_out, groups = library[0].held_out, library[0].held_out.groups
     names = [member.name for member in library]
-    options: dict[str, Any] = {"kind": kind, "seed": settings.seed, "groups": held_out.groups}
+    options: dict[str, Any] = {"judge": judge, "seed": settings.seed, "groups": groups}
     found = greedy_soup(names, averaged.predictions, held_out.targets, **options)
     chosen = tuple(np.flatnonzero(found.weights).tolist())
-    figures = [figure_of(kind, member.probs, held_out.targets) for member in library]
-    best = ranked(kind, names, [member.probs for member in library], held_out.targets)[0]
+    alone = [member.probs for member in library]
+    scores = [judge.mean_score(one, held_out.targets, groups) for one in alone]
+    best = ranked(judge, names, alone, held_out.targets, groups)[0]
     measure = found.measure
 
-    def stated(figure: float) -> str:
-        return f"{metric_name(measure)} {metric_text(measure, figure)}"
+    def stated(score: float) -> str:
+        return f"{metric_name(measure)} {metric_text(measure, judge.in_units(score))}"
 
     if len(chosen) == 1:
         raise NothingGained(
             f"soup: no mean of the weights of these {len(library)} networks is as good "
-            f"as {library[best].name} alone ({stated(figures[best])} on the "
+            f"as {library[best].name} alone ({stated(scores[best])} on the "
             "validation part): networks that started from different weights usually do not "
             "average."
         )
     own = averaged.predictions(chosen)  # which also leaves its weights in the network
-    reached = figure_of(kind, own, held_out.targets)
-    if reached <= figures[best]:
+    reached = judge.mean_score(own, held_out.targets, groups)
+    if reached <= scores[best]:
         raise NothingGained(
             f"soup: the mean of the weights of {len(chosen)} networks has "
-            f"{stated(reached)} on the validation part, no more than "
+            f"{stated(reached)} on the validation part, no better than "
             f"{library[best].name} alone, so nothing is gained by it."
         )
     return found

@@ -221,11 +221,11 @@ def _judged_by(settings: RunSettings) -> str:
     kind, data = kind_of(settings.data.target), settings.data
     if kind.pixels:
         return kind.primary
-    if not kind.sets and data.best_for not in (None, "cost"):
+    if not kind.sets and data.best_for is not None:
         return str(data.best_for)
     watched = settings.trainer.monitor.removeprefix("val/")
     watched = "log_loss" if watched == "loss" else watched
-    known = set(kind.measures) - {"cost"}  # of which exported files have no table
+    known = set(kind.measures) - {"cost"}  # whose table a run with other answers does not keep
     return watched if watched in known else kind.primary
 
 
