@@ -23,7 +23,7 @@ __all__: list[str] = []
         (lambda: api.fit(None), "data"),  # type: ignore[arg-type]
         (lambda: api.fit(""), "data"),
         (lambda: api.fit("digits", output_dir=None), "output_dir"),  # type: ignore[arg-type]
-        (lambda: api.sweep("digits", study=None), "study"),  # type: ignore[arg-type]
+        (lambda: api.sweep("digits", study=1), "study"),  # type: ignore[arg-type]
         (lambda: api.sweep("digits", minutes="10"), "minutes"),  # type: ignore[arg-type]
         (lambda: api.sweep("digits", minutes=True), "minutes"),
         (lambda: api.sweep("digits", minutes=float("nan")), "budget.minutes"),

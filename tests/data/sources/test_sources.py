@@ -109,7 +109,7 @@ def test_digits_are_those_of_scikit_learn(tmp_path: Path) -> None:
     np.testing.assert_allclose(source.arrays[:, 0] / 255 * 16, bunch.images, atol=0.04)
     assert source.arrays.max() == 255
     assert source.class_names == tuple("0123456789") and source.published
-    with pytest.raises(ConfigError, match="use data=folder"):
+    with pytest.raises(ConfigError, match="own set data="):
         digits.load(tmp_path, tmp_path, False)
 
 
