@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 
 from src.data.splitting.folds import assign_folds
 from src.data.splitting.groups import deal_iteratively
