@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+import subprocess
+import sys
+
+import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -28,3 +32,29 @@ def test_batch_norm_can_be_left_out() -> None:
     network = MLP(1, 2, (4, 4), hidden=[8], batch_norm=False, dropout=0.0)
     assert not any(isinstance(m, nn.BatchNorm1d) for m in network.modules())
     assert parameters(network) == 16 * 8 + 8 + 8 * 2 + 2
+
+
+_HALF = """
+import subprocess
+import sys
+
+import pytest
+import torch
+from src.models.mlp import MLP
+
+network = MLP(3, 2, (128, 128), hidden={hidden}, batch_norm=False, dropout=0.0)
+images = torch.randn(32, 3, 128, 128)
+with torch.autocast("cpu", torch.bfloat16):
+    logits = network(images)
+    logits.square().mean().backward()
+    torch.testing.assert_close(logits[:5], network(images[:5]), rtol=0.05, atol=0.05)
+"""
+
+
+@pytest.mark.parametrize("hidden", ["[8]", "[]"])
+def test_no_number_of_pixels_ends_the_process(hidden: str) -> None:
+    # Where the library divides by zero, no Python is left to report it.
+    code = _HALF.format(hidden=hidden)
+    command = [sys.executable, "-c", code]
+    ended = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr
