@@ -32,7 +32,7 @@ _SETS = ("clothing", "cifar10", "tiles")
 _NETWORK = "tf_efficientnet_lite1"
 # Classes and pictures of each.
 _CASES = ((2, 10), (2, 25), (4, 6), (5, 8), (10, 4), (10, 8), (10, 16))
-_DRAWS, _MOST_JUDGED = 30, 400
+_DRAWS, _MOST_JUDGED = 12, 400
 _MANY = 1_000  # pictures of which all heads are tried
 
 
